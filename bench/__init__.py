@@ -1,0 +1,1 @@
+"""The driver: grids in, trained trials, records, statistics and a report out."""

@@ -1,0 +1,279 @@
+"""The command line. Exit codes: 0 all done, 1 some trial failed, 2 wrong command, grid or data, 130 interrupted."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from bench.grid import GridError, Plan, load_plan
+
+if TYPE_CHECKING:
+    from lab.settings import Section
+
+app = typer.Typer(
+    name="bench",
+    help="Ablations and benchmarks: a YAML grid in; trained trials, tables and figures out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+Grids = Annotated[list[Path], typer.Argument(metavar="GRID...", help="Grid files.", show_default=False)]
+Results = Annotated[Path, typer.Option("--results", metavar="DIR", help="Folder of all results.")]
+Overrides = Annotated[
+    list[str], typer.Option("--set", metavar="K=V", help="Replace a setting; several values make it a factor.")
+]
+Only = Annotated[list[str], typer.Option("--only", metavar="K=V", help="Keep only the cells with this level.")]
+Seeds = Annotated[int | None, typer.Option("--seeds", metavar="N", min=1, help="Seeds 0 to N-1.")]
+
+
+class Refused(Exception):  # noqa: N818  # a message and exit code 2, not an error of ours
+    """What was asked for cannot be done; the message says why, where, and what would be allowed."""
+
+
+def main() -> None:
+    """Runs the command; a refusal is its message on standard error and exit code 2."""
+    from bench.records import RecordError
+
+    try:
+        app(prog_name="python -m bench")
+    except (Refused, GridError, RecordError) as error:
+        messages = error.messages if isinstance(error, GridError) else [str(error)]
+        for message in messages:
+            print(message, file=sys.stderr)
+        sys.exit(2)
+
+
+def seconds(text: str | None) -> float | None:
+    """``90``, ``90s``, ``10m`` or ``2h`` in seconds."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
+    if not match or float(match[1]) == 0:
+        raise typer.BadParameter(f"must be a positive time such as 90s, 10m or 2h, got {text!r}")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+
+
+@app.command()
+def run(
+    grids: Grids,
+    overrides: Overrides = [],  # noqa: B006  # typer copies it
+    only: Only = [],  # noqa: B006
+    seeds: Seeds = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option("-j", "--jobs", metavar="N", min=1, help="Trials at once [one a GPU, or one a CPU core]."),
+    ] = None,
+    device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    executor: Annotated[str, typer.Option(metavar="NAME", help="local (worker processes) or inline.")] = "local",
+    results: Results = Path("results"),
+    data_dir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of the data sets: a torchvision root.")
+    ] = None,
+    timeout: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Longest time of a trial: 90s, 10m, 2h.", callback=seconds)
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Run recorded trials anew.")] = False,
+    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first trial that fails.")] = False,
+    trial: Annotated[str | None, typer.Option(metavar="ID", help="Run this trial only.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and train nothing.")] = False,
+) -> None:
+    """Train every trial of the grids that is not recorded yet."""
+    from bench import run as runs
+
+    if executor not in runs.EXECUTORS:
+        raise Refused(f"--executor must be one of {', '.join(runs.EXECUTORS)}, got {executor!r}")
+    options = runs.Options(
+        results, data_dir, device, jobs, executor, timeout, force, fail_fast, trial  # type: ignore[arg-type]  # callback
+    )
+    plans = [load_plan(grid, overrides=overrides, only=only, seeds=seeds) for grid in grids]
+    if trial is not None and not any(trial == known.trial_id for plan in plans for known in plan.trials):
+        raise Refused(f"--trial: no trial {trial!r} in {', '.join(str(grid) for grid in grids)}")
+    console = Console(highlight=False)
+    codes = [_run_one(plan, grid, options, dry_run, console) for plan, grid in zip(plans, grids, strict=True)]
+    raise typer.Exit(130 if 130 in codes else max(codes))
+
+
+def _run_one(plan: Plan, grid: Path, options: Any, dry_run: bool, console: Console) -> int:
+    from bench import run as runs
+    from bench.progress import Progress, duration
+
+    if dry_run:
+        show_plan(plan, len(runs.missing(plan, options)), console)
+        return 0
+    for warning in plan.warnings:
+        console.print(Text(f"warning: {warning}", style="yellow"), soft_wrap=True)
+    command = ["python", "-m", "bench", "run", str(grid), *_given_again()]
+    try:
+        summary = runs.run(plan, options, Progress(console, command))
+    except ValueError as error:
+        raise Refused(str(error)) from error
+    folder = options.results / plan.name
+    if not summary.statuses and not summary.interrupted:
+        console.print(f"{plan.name}: nothing to train, all {len(plan.trials)} trials are recorded in {folder}")
+        return 0
+    counts = ", ".join(f"{count} {status}" for status, count in sorted(summary.statuses.items()))
+    console.print(f"{plan.name}: {counts} in {duration(summary.seconds)}; recorded in {folder / 'trials.csv'}")
+    if not summary.interrupted:
+        console.print(f"The answer: python -m bench report {grid}")
+    return summary.exit_code
+
+
+def _given_again() -> list[str]:
+    """The options of this call that shape the trials, for a command that repeats one."""
+    words, kept = sys.argv[1:], []
+    for index, word in enumerate(words):
+        name = word.split("=", 1)[0]
+        if name in ("--set", "--only", "--seeds", "--results", "--data-dir", "--device"):
+            kept += [word] if "=" in word and name in ("--results",) else [word, *words[index + 1 : index + 2]]
+    return kept
+
+
+def show_plan(plan: Plan, num_missing: int, console: Console) -> None:
+    """The cells of the plan as a table, then how many trials there are and how many are still to be run."""
+    console.print(Text(plan.question, style="bold"))
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for factor in plan.factors:
+        table.add_column(factor.name)
+    table.add_column("trials", justify="right")
+    for cell in plan.cells:
+        count = sum(trial.cell.label == cell.label for trial in plan.trials)
+        table.add_row(*(cell.levels.get(factor.name, "") for factor in plan.factors), str(count))
+    console.print(table)
+    recorded = len(plan.trials) - num_missing
+    console.print(f"{len(plan.cells)} cells, {len(plan.trials)} trials: {recorded} recorded, {num_missing} to run")
+    for warning in plan.warnings:
+        console.print(Text(f"warning: {warning}", style="yellow"))
+
+
+@app.command()
+def report(
+    grids: Annotated[list[Path] | None, typer.Argument(metavar="[GRID...]", help="Grids [all in the results].")] = None,
+    results: Results = Path("results"),
+) -> None:
+    """Show the answer: tables here; figures, Markdown and CSV in results/<grid>/report/."""
+    from bench.report import report as make_report
+
+    folders = [results / load_plan(grid).name for grid in grids or []]
+    folders = folders or sorted(path.parent for path in results.glob("*/grid.yaml"))
+    if not folders:
+        raise Refused(f"{results}: no results here; python -m bench run GRID makes some")
+    for folder in folders:
+        if not (folder / "trials.csv").exists():
+            raise Refused(f"{folder}: no trials.csv here; python -m bench run GRID makes it")
+    console = Console(highlight=False)
+    for folder in folders:
+        make_report(folder, console)
+
+
+@app.command(name="list")
+def list_parts(
+    parts: Annotated[list[str] | None, typer.Argument(metavar="[PART...]", help="Only these, or import paths.")] = None,
+) -> None:
+    """Models, data sets, optimizers and schedules, with their settings and defaults."""
+    from lab.settings import NOUNS, PARTS, SECTIONS, TrainSettings, did_you_mean
+
+    console = Console(highlight=False)
+    if not parts:
+        for section, known in PARTS.items():
+            console.print(Text(f"{section}", style="bold"))
+            _list_settings(console, "(all)", SECTIONS[section], skip=set())
+            for name, kind in known.items():
+                _list_settings(console, name, kind, skip=set(SECTIONS[section].model_fields))
+        console.print(Text("train", style="bold"))
+        _list_settings(console, "(all)", TrainSettings, skip=set())
+        return
+    for part in parts:
+        found = [(section, known[part]) for section, known in PARTS.items() if part in known]
+        if ":" in part:
+            found = [_imported(part)]
+        if not found:
+            names = [name for known in PARTS.values() for name in known]
+            raise Refused(f"{part!r}: no such part{did_you_mean(part, names)}; there are {', '.join(names)}")
+        for section, kind in found:
+            console.print(Text(NOUNS[section], style="bold"))
+            _list_settings(console, part, kind, skip=set())
+
+
+def _imported(path: str) -> tuple[str, type[Section]]:
+    """A part of the user's: whether it is a network, a data set or an optimizer is told by what it asks for."""
+    import inspect
+
+    from lab.parts import PartError, load, settings_type
+
+    try:
+        names = set(inspect.signature(load(path)).parameters)
+    except PartError as error:
+        raise Refused(str(error)) from error
+    section = "optimizer" if "params" in names else "schedule" if "num_steps" in names else "model"
+    return section, settings_type(section, path)
+
+
+def _list_settings(console: Console, name: str, kind: type[Section], skip: set[str]) -> None:
+    from lab.settings import describe_field
+
+    doc = (kind.__doc__ or "").strip().splitlines()
+    console.print(Text.assemble("  ", (name, "cyan"), f"  {doc[0]}" if doc and name != "(all)" else ""))
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
+    for setting, field in kind.model_fields.items():
+        if setting not in skip:
+            default = "required" if field.is_required() else f"[{_yaml(field.default)}]"
+            table.add_row("     ", setting, Text(default), Text(describe_field(field)), field.description or "")
+    if table.row_count:
+        console.print(table)
+
+
+def _yaml(value: Any) -> str:
+    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+@app.command()
+def show(
+    trial_id: Annotated[str, typer.Argument(metavar="TRIAL_ID", help="The id, or how it begins.")],
+    results: Results = Path("results"),
+) -> None:
+    """One trial: settings, curve, environment, error, and the command that repeats it."""
+    from bench.records import Records
+
+    found = [
+        (folder.parent, row)
+        for folder in sorted(results.glob("*/trials.csv"))
+        for row in Records(folder.parent).trials.rows()
+        if row["trial_id"].startswith(trial_id)
+    ]
+    ids = sorted({row["trial_id"] for _, row in found})
+    if len(ids) != 1:
+        what = f"is the beginning of {', '.join(ids)}" if ids else "no such trial"
+        raise Refused(f"{trial_id!r}: {what} in {results}")
+    folder, row = found[-1]
+    console = Console(highlight=False)
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for name, value in row.items():
+        if value:
+            table.add_row(Text(name, style="bold"), Text(value))
+    console.print(table)
+    _show_curve(console, [point for point in Records(folder).curves.rows() if point["trial_id"] == ids[0]])
+    log = folder / "logs" / f"{ids[0]}.log"
+    if row["status"] in ("error", "out_of_memory", "timed_out") and log.exists():
+        console.print(Text(f"\n{log}", style="bold"))
+        console.print(Text(log.read_text(encoding="utf-8", errors="replace")))
+    console.print(f"\nagain: python -m bench run {folder / 'grid.yaml'} --results {results} --trial {ids[0]} --force", soft_wrap=True)
+
+
+def _show_curve(console: Console, points: list[dict[str, str]]) -> None:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for name in ("epoch", "step", "dev_accuracy", "dev_loss", "train_loss", "train_seconds"):
+        table.add_column(name, justify="right")
+    last = max((i for i, point in enumerate(points) if point["step"] == "0"), default=0)
+    for point in points[last:]:
+        table.add_row(*(f"{float(point[column.header]):.5g}" for column in table.columns))  # type: ignore[arg-type]
+    if table.row_count:
+        console.print(table)

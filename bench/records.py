@@ -1,0 +1,239 @@
+"""The record: three CSV files that only grow, one locked, flushed and synced write an ended trial.
+
+``trials.csv`` holds a row a trial, ``curves.csv`` a row an evaluation, ``correct.csv`` a bit a test image. A trial that
+was tried again stands there more than once until :meth:`Records.compact`; readers take its last row.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
+
+from lab.result import Evaluation
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+IDENTITY = ["trial_id", "grid", "cell", "status", "error", "seed"]
+ACCURACIES = ["test_accuracy", "dev_accuracy", "selected_epoch", "first_epoch_dev_accuracy", "final_dev_accuracy"]
+MEASURES = [
+    *ACCURACIES,
+    *("final_train_loss", "epochs", "steps", "parameters", "forward_macs"),
+    *("train_images_per_second", "eval_images_per_second", "train_seconds", "total_seconds", "peak_memory_bytes"),
+]
+ENVIRONMENT = [
+    *("device", "device_name", "threads", "concurrent_trials", "precision", "torch_version", "python_version"),
+    *("git_commit", "git_dirty", "source_fingerprint", "hostname", "started_at"),
+]
+CURVE = ["trial_id", *Evaluation.__dataclass_fields__]
+CORRECT = ["trial_id", "num_images", "correct"]
+NUMERIC = {"seed", "threads", "concurrent_trials", *MEASURES, *CURVE[1:], "num_images"}
+
+# A spreadsheet takes a cell that begins so for a formula.
+FORMULA = re.compile(r"'*[=+\-@\t\r]")
+
+
+class RecordError(ValueError):
+    """A record file holds what this program did not write; the message says file and line."""
+
+
+def encode(value: Any) -> str:
+    """A value as the text of a CSV cell; :func:`decode_text` undoes what it does to text."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "true" if value else "false"
+        case str():
+            return "'" + value if FORMULA.match(value) else value
+        case list() | dict() | tuple():
+            return json.dumps(value)
+        case _:
+            return repr(value)
+
+
+def decode_text(cell: str) -> str:
+    return cell[1:] if cell.startswith("'") and FORMULA.match(cell) else cell
+
+
+class Table:
+    """One CSV file with a header. Writers hold its lock; every write ends with a whole line on the disk."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = FileLock(path.with_name(f".{path.name}.lock"))
+
+    def append(self, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+        """Adds rows in one write; columns that the file lacks are added to it first."""
+        with self._lock:
+            self._set_torn_line_aside()
+            header = self.header()
+            missing = [column for column in columns if column not in header]
+            if missing:
+                header = merged(header, columns)
+                self._rewrite(header, self.cells())
+            text = io.StringIO()
+            writer = csv.DictWriter(text, header, restval="", lineterminator="\n")
+            writer.writerows({name: encode(value) for name, value in row.items()} for row in rows)
+            with self.path.open("ab") as file:
+                file.write(text.getvalue().encode())
+                file.flush()
+                os.fsync(file.fileno())
+
+    def header(self) -> list[str]:
+        if not self.path.exists():
+            return []
+        with self.path.open(newline="", encoding="utf-8") as file:
+            return next(csv.reader(file), [])
+
+    def rows(self) -> list[dict[str, str]]:
+        """All whole rows as text; raises :class:`RecordError` at a row that doesn't have the header's columns."""
+        return [{name: decode_text(cell) for name, cell in row.items()} for row in self.cells()]
+
+    def cells(self) -> list[dict[str, str]]:
+        """Like :meth:`rows`, each cell as it stands in the file."""
+        if not self.path.exists():
+            return []
+        text = self.path.read_text(encoding="utf-8")
+        reader = csv.reader(io.StringIO(text[: text.rfind("\n") + 1], newline=""))
+        header = next(reader, [])
+        rows = []
+        for cells in reader:
+            if len(cells) != len(header):
+                where = f"{self.path}:{reader.line_num}"
+                raise RecordError(f"{where}: a row must have the header's {len(header)} columns, has {len(cells)}")
+            rows.append(dict(zip(header, cells, strict=True)))
+        return rows
+
+    def keep(self, rows: Sequence[Mapping[str, str]]) -> None:
+        """Rewrites the file with these of its :meth:`cells` only."""
+        with self._lock:
+            self._rewrite(self.header(), rows)
+
+    def _rewrite(self, header: Sequence[str], rows: Iterable[Mapping[str, str]]) -> None:
+        aside = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        with aside.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, header, restval="", lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(self.path)
+
+    def _set_torn_line_aside(self) -> None:
+        """A write that was cut off leaves a line without its end: it goes to a file of its own."""
+        if not self.path.exists() or self.path.stat().st_size == 0:
+            return
+        with self.path.open("rb+") as file:
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) == b"\n":
+                return
+            file.seek(0)
+            whole = file.read()
+            end = whole.rfind(b"\n") + 1
+            with self.path.with_name(f"{self.path.name}.torn").open("ab") as torn:
+                torn.write(whole[end:] + b"\n")
+            file.truncate(end)
+
+
+def merged(header: Sequence[str], columns: Sequence[str]) -> list[str]:
+    """The columns of both, in the order of ``columns``; those only in ``header`` keep their place after their left."""
+    result = list(columns)
+    for index, column in enumerate(header):
+        if column not in result:
+            before = header[index - 1] if index else None
+            result.insert(result.index(before) + 1 if before is not None else 0, column)
+    return result
+
+
+class Records:
+    """What is recorded in one results folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.trials, self.curves, self.correct = (
+            Table(folder / f"{name}.csv") for name in ("trials", "curves", "correct")
+        )
+
+    def append(
+        self,
+        row: Mapping[str, Any],
+        setting_columns: Sequence[str],
+        curve: Sequence[Evaluation] = (),
+        correct: bytes | None = None,
+        num_images: int = 0,
+    ) -> None:
+        """Records one ended trial. Its row in ``trials.csv`` comes last: where it stands, all of it stands."""
+        trial_id = row["trial_id"]
+        if curve:
+            self.curves.append(CURVE, [{"trial_id": trial_id, **asdict(point)} for point in curve])
+        if correct is not None:
+            bits = base64.b64encode(correct).decode()
+            self.correct.append(CORRECT, [{"trial_id": trial_id, "num_images": num_images, "correct": bits}])
+        self.trials.append([*IDENTITY, *setting_columns, *MEASURES, *ENVIRONMENT], [row])
+
+    def statuses(self) -> dict[str, str]:
+        """The status of each recorded trial, by its last row."""
+        return {row["trial_id"]: row["status"] for row in self.trials.rows()}
+
+    def compact(self) -> None:
+        """Removes the rows of earlier attempts, where a trial was tried again."""
+        for table in (self.trials, self.correct):
+            rows = table.cells()
+            last = {row["trial_id"]: row for row in rows}
+            if len(last) < len(rows):
+                table.keep(list(last.values()))
+        rows = self.curves.cells()
+        curves: dict[str, list[dict[str, str]]] = {}
+        for row in rows:
+            if row["step"] == "0":
+                curves[row["trial_id"]] = []
+            curves[row["trial_id"]].append(row)
+        if sum(map(len, curves.values())) < len(rows):
+            self.curves.keep([row for curve in curves.values() for row in curve])
+
+
+def read_trials(folder: Path) -> pd.DataFrame:
+    """``trials.csv``, one row a trial; measures as numbers, all else as text."""
+    return _frame(Records(folder).trials).drop_duplicates("trial_id", keep="last", ignore_index=True)
+
+
+def read_curves(folder: Path) -> pd.DataFrame:
+    """``curves.csv``: each trial's last attempt, in the order of its steps."""
+    frame = _frame(Records(folder).curves)
+    attempt = (frame["step"] == 0).groupby(frame["trial_id"]).cumsum()
+    return frame[attempt == attempt.groupby(frame["trial_id"]).transform("max")].reset_index(drop=True)
+
+
+def read_correct(folder: Path) -> dict[str, np.ndarray]:
+    """For each trial ``(num_images,)`` booleans: which test images were predicted right."""
+    import numpy as np
+
+    found = {}
+    for row in Records(folder).correct.rows():
+        packed = np.frombuffer(base64.b64decode(row["correct"]), np.uint8)
+        found[row["trial_id"]] = np.unpackbits(packed, count=int(row["num_images"])).astype(bool)
+    return found
+
+
+def _frame(table: Table) -> pd.DataFrame:
+    import pandas as pd
+
+    frame = pd.DataFrame(table.rows(), columns=table.header() or None, dtype=str)
+    for column in frame.columns.intersection(list(NUMERIC)):
+        try:
+            frame[column] = pd.to_numeric(frame[column].replace("", "nan"))
+        except ValueError as error:
+            raise RecordError(f"{table.path}: column {column} must hold numbers: {error}") from error
+    return frame

@@ -1,0 +1,192 @@
+"""Runs what a plan holds and the record lacks."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import yaml
+
+from bench.executors import Ended, Evaluated, Executor, InlineExecutor, LocalExecutor, Started, call_in_child
+from bench.grid import Plan, Trial
+from bench.progress import Progress
+from bench.records import Records
+from bench.worker import Job, Outcome
+from lab.settings import Settings
+
+EXECUTORS = ("local", "inline")
+FINISHED = {"ok", "diverged"}  # running it again would give the same
+FAILED = {"error", "out_of_memory", "timed_out"}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What cannot change a result: where, how many at once, how long, and what to do about failures."""
+
+    results: Path = Path("results")
+    data_dir: Path | None = None
+    device: str = "auto"
+    jobs: int | None = None
+    executor: str = "local"
+    timeout: float | None = None  # seconds a trial
+    force: bool = False
+    fail_fast: bool = False
+    trial: str | None = None  # only this one
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How a run ended: trials by status, and whether it was interrupted."""
+
+    statuses: dict[str, int]
+    interrupted: bool
+    seconds: float = 0.0
+
+    @property
+    def exit_code(self) -> int:
+        if self.interrupted:
+            return 130
+        return 1 if FAILED & self.statuses.keys() else 0
+
+
+def missing(plan: Plan, options: Options) -> list[Trial]:
+    """The trials of the plan that are still to be run, in the plan's order."""
+    trials = [trial for trial in plan.trials if options.trial in (None, trial.trial_id)]
+    if options.force:
+        return trials
+    statuses = Records(options.results / plan.name).statuses()
+    return [trial for trial in trials if statuses.get(trial.trial_id) not in FINISHED]
+
+
+def run(plan: Plan, options: Options, progress: Progress) -> Summary:
+    """Trains the missing trials and records each as it ends; raises ValueError where device or data are missing."""
+    folder = options.results / plan.name
+    start = time.monotonic()
+    trials = missing(plan, options)
+    if not trials:
+        return Summary({}, interrupted=False)
+    executor = make_executor(options, trials)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "grid.yaml").write_text(yaml.safe_dump(plan.document, sort_keys=False, allow_unicode=True), "utf-8")
+    recorder = _Recorder(Records(folder), plan, executor.num_workers)
+    jobs = [Job(trial.trial_id, trial.settings.model_dump(), folder, options.data_dir) for trial in trials]
+    statuses: dict[str, int] = {}
+    with stopping(executor) as asked, progress:
+        progress.begin(plan, trials, executor.num_workers)
+        for event in executor.run(jobs):
+            match event:
+                case Started(trial_id, worker):
+                    recorder.started(trial_id)
+                    progress.started(worker, trial_id)
+                case Evaluated(_, worker, point):
+                    progress.evaluated(worker, point)
+                case Ended(worker, outcome):
+                    recorder.ended(outcome)
+                    progress.ended(worker, outcome)
+                    statuses[outcome.status] = statuses.get(outcome.status, 0) + 1
+                    if options.fail_fast and outcome.status in FAILED:
+                        executor.stop()
+    recorder.records.compact()
+    return Summary(statuses, bool(asked), time.monotonic() - start)
+
+
+def make_executor(options: Options, trials: Sequence[Trial]) -> Executor:
+    """The executor that the options ask for, once devices and data sets are known to be there."""
+    data = {json.dumps(dumped): dumped for dumped in (trial.settings.data.model_dump() for trial in trials)}
+    needs = (options.device, list(data.values()), options.data_dir)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if options.executor == "inline":
+        from lab.trial import prepare
+
+        return InlineExecutor(prepare(*needs)[0], threads=cores)
+    slots: list[str] = call_in_child("lab.trial", "prepare", *needs)
+    num_workers = options.jobs or (cores if slots == ["cpu"] else len(slots))
+    devices = [slots[index % len(slots)] for index in range(num_workers)]
+    return LocalExecutor(devices, threads=max(1, cores // num_workers), timeout=options.timeout)
+
+
+class _Recorder:
+    """Turns outcomes into rows of the record."""
+
+    def __init__(self, records: Records, plan: Plan, num_workers: int) -> None:
+        self.records = records
+        self._trials = {trial.trial_id: trial for trial in plan.trials}
+        self._columns = setting_columns([trial.settings for trial in plan.trials])
+        self._always = {"grid": plan.name, "concurrent_trials": num_workers, "hostname": socket.gethostname(), **git()}
+        self._started_at: dict[str, str] = {}
+
+    def started(self, trial_id: str) -> None:
+        self._started_at[trial_id] = datetime.now(UTC).isoformat(timespec="seconds")
+
+    def ended(self, outcome: Outcome) -> None:
+        trial, result = self._trials[outcome.trial_id], outcome.result
+        row: dict[str, Any] = self._always | {
+            "trial_id": trial.trial_id,
+            "cell": trial.cell.label,
+            "status": outcome.status,
+            "error": outcome.error,
+            "seed": trial.seed,
+            "precision": trial.settings.train.precision,
+            "started_at": self._started_at[outcome.trial_id],
+            **trial.settings.flat(),
+        }
+        if result is None:
+            self.records.append(row, self._columns)
+            return
+        measured = {name: value for name, value in vars(result).items() if name not in NOT_IN_ROW}
+        row |= measured | asdict(result.environment)
+        self.records.append(row, self._columns, result.curve, result.correct, result.num_test_images)
+
+
+NOT_IN_ROW = {"environment", "curve", "correct", "num_test_images"}
+
+
+def setting_columns(settings: Sequence[Settings]) -> list[str]:
+    """Every setting that some trial has, by section, in the order of declaration."""
+    found: dict[str, None] = {}
+    for one in settings:
+        found |= dict.fromkeys(one.flat())
+    sections = list(Settings.model_fields)
+    return sorted(found, key=lambda path: sections.index(path.split(".")[0]))
+
+
+def git() -> dict[str, Any]:
+    """Commit of the working folder and whether it has uncommitted changes; empty outside a repository."""
+    try:
+        commit, changes = (
+            subprocess.run(["git", *words], capture_output=True, text=True, check=True).stdout.strip()
+            for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return {"git_commit": None, "git_dirty": None}
+    return {"git_commit": commit, "git_dirty": bool(changes)}
+
+
+@contextmanager
+def stopping(executor: Executor) -> Iterator[list[int]]:
+    """SIGINT or SIGTERM stops the executor gently; the second ends this process at once, files whole."""
+    asked: list[int] = []
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+        executor.stop()
+
+    old = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)

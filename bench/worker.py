@@ -1,0 +1,109 @@
+"""Where a trial becomes a record: whatever it does, an outcome comes back."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lab.result import Evaluation, Result
+
+
+@dataclass(frozen=True)
+class Job:
+    """One trial to run, as plain data, and what cannot change its result."""
+
+    trial_id: str
+    settings: dict[str, Any]
+    folder: Path  # the results folder of the grid
+    data_dir: Path | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a trial ended: with a result, or with a status and an error in words."""
+
+    trial_id: str
+    status: str
+    error: str | None = None
+    result: Result | None = None
+
+
+def attempt(
+    job: Job,
+    device: str,
+    on_evaluation: Callable[[Evaluation], None] = lambda point: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Outcome:
+    """Runs the trial; its output and, where it failed, the traceback are left in its log."""
+    log = job.folder / "logs" / f"{job.trial_id}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a", encoding="utf-8") as file, output_to(file.fileno()):
+        try:
+            return _run(job, device, on_evaluation, should_stop)
+        except Exception as error:  # noqa: BLE001  # the one place where any failure of a trial becomes its record
+            traceback.print_exc()
+            status = "out_of_memory" if is_out_of_memory(error) else "error"
+            return Outcome(job.trial_id, status, f"{type(error).__name__}: {error}")
+        finally:
+            release_memory()
+
+
+def _run(
+    job: Job, device: str, on_evaluation: Callable[[Evaluation], None], should_stop: Callable[[], bool]
+) -> Outcome:
+    from lab.settings import Settings
+    from lab.trial import run_trial
+
+    result = run_trial(
+        Settings.parse(job.settings),
+        device=device,
+        data_dir=job.data_dir,
+        checkpoint_dir=job.folder / "checkpoints" / job.trial_id,
+        on_evaluation=on_evaluation,
+        should_stop=should_stop,
+    )
+    return Outcome(job.trial_id, result.status, result.error, result)
+
+
+@contextlib.contextmanager
+def output_to(descriptor: int) -> Iterator[None]:
+    """Standard output and error go to an open file meanwhile, those of C code and child processes included."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = os.dup(1), os.dup(2)
+    try:
+        os.dup2(descriptor, 1)
+        os.dup2(descriptor, 2)
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for old, new in zip(kept, (1, 2), strict=True):
+            os.dup2(old, new)
+            os.close(old)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether host or device had no room: torch has no one type for it."""
+    import torch
+
+    words = ("out of memory", "not enough memory", "can't allocate memory")
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
+        isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+    )
+
+
+def release_memory() -> None:
+    """What the ended trial held is free before the next one starts."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -1,0 +1,407 @@
+"""Data sets as uint8 tensors on the device; batches are selected, resized and normalised there."""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import importlib.util
+import inspect
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from filelock import FileLock
+from platformdirs import user_cache_path
+from torch import Tensor
+
+from lab import parts
+from lab.settings import DataSettings
+from lab.streams import generator
+
+DATA_DIR_VARIABLE = "LAB_DATA_DIR"
+DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")  # Debian's package dataset-fashion-mnist
+IDX_FILES = {"train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
+             "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")}
+
+
+class DataError(ValueError):
+    """A data set cannot be had; the message says where it was looked for and how to get it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """Images ``(N, C, H, W)`` uint8 (or float, already scaled as wished) with labels ``(N,)`` int64."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: Tensor) -> Images:
+        return Images(self.images[index], self.labels[index])
+
+    def to(self, device: torch.device) -> Images:
+        return Images(self.images.to(device), self.labels.to(device))
+
+
+@dataclass(frozen=True, eq=False)
+class DataSet:
+    """A data set as published: its own training and test images."""
+
+    train: Images
+    test: Images
+    num_classes: int
+
+
+@dataclass(frozen=True, eq=False)
+class Splits:
+    """The images of a trial on its device, and the mean and deviation ``(C, 1, 1)`` of the training split's pixels."""
+
+    train: Images
+    dev: Images
+    test: Images
+    num_classes: int
+    mean: Tensor
+    deviation: Tensor
+
+    @property
+    def in_channels(self) -> int:
+        return self.mean.shape[0]
+
+
+# --- splits ---------------------------------------------------------------------------------------------------------
+
+
+def stratified(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Sorted indices of ``count`` images, each class by its share to within one (largest remainder).
+
+    Drawn with numpy's legacy generator, whose stream is frozen, so that a split is the same under every version.
+    """
+    random = np.random.RandomState(seed)
+    classes, sizes = np.unique(labels, return_counts=True)
+    shares = sizes * (count / len(labels))
+    counts = np.floor(shares).astype(int)
+    short = count - counts.sum()
+    counts[np.argsort(counts - shares, kind="stable")[:short]] += 1
+    chosen = [random.permutation(np.flatnonzero(labels == c))[:k] for c, k in zip(classes, counts, strict=True)]
+    return np.sort(np.concatenate(chosen))
+
+
+def split(labels: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the rest and of ``count`` stratified images, both sorted, without overlap."""
+    chosen = stratified(labels, count, seed)
+    return np.setdiff1d(np.arange(len(labels)), chosen), chosen
+
+
+def load_data(settings: DataSettings, device: torch.device, data_dir: Path | None = None) -> Splits:
+    """The splits of a trial on ``device``: dev is taken from train by ``split_seed``, test is the data set's own."""
+    own = {name: value for name, value in settings if name not in DataSettings.model_fields}
+    data = read(settings.name, data_dir or default_data_dir(), tuple(sorted(own.items())))
+    return _splits(data, settings.dev_fraction, settings.split_seed, settings.limit, settings.channels, device)
+
+
+@functools.lru_cache(maxsize=2)
+def _splits(
+    data: DataSet, dev_fraction: float, split_seed: int, limit: int | None, channels: int | None, device: torch.device
+) -> Splits:
+    labels = data.train.labels.numpy()
+    pool = np.arange(len(labels))
+    if limit is not None and limit < len(labels):
+        pool = stratified(labels, limit, split_seed)
+    num_dev = max(1, round(dev_fraction * len(pool)))
+    rest, dev = split(labels[pool], num_dev, split_seed)
+    if not len(rest):
+        raise DataError(f"data: {len(pool)} training images leave none to train on beside {num_dev} for dev")
+    train = data.train[torch.from_numpy(pool[rest])]
+    mean, deviation = _moments(train.images)
+    if channels is not None and channels != len(mean):
+        if len(mean) != 1:
+            raise DataError(f"data.channels: only grey images can be repeated; these have {len(mean)} channels")
+        mean, deviation = mean.expand(channels, 1, 1), deviation.expand(channels, 1, 1)
+    return Splits(
+        train=train.to(device),
+        dev=data.train[torch.from_numpy(pool[dev])].to(device),
+        test=data.test.to(device),
+        num_classes=data.num_classes,
+        mean=mean.to(device),
+        deviation=deviation.to(device),
+    )
+
+
+def _moments(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and deviation over all pixels of a channel, each ``(C, 1, 1)``, in float64 sums."""
+    sums = [(c.sum(dtype=torch.float64), c.double().square().sum()) for c in images.unbind(1)]
+    count = images[:, 0].numel()
+    mean = torch.stack([total / count for total, _ in sums])
+    variance = torch.stack([squares / count for _, squares in sums]) - mean.square()
+    deviation = variance.clamp_min(0).sqrt()
+    deviation[deviation == 0] = 1  # a channel without variation is only centred
+    return mean.float().view(-1, 1, 1), deviation.float().view(-1, 1, 1)
+
+
+# --- batches --------------------------------------------------------------------------------------------------------
+
+
+class Batches:
+    """Iterates over ``(X, y)``: X ``(N, C, size, size)`` float, normalised, on the images' device.
+
+    With an ``order`` seed, each epoch has its own order and augmentation, drawn from streams that depend on nothing
+    else; without, the images come as they stand. All images are used; a last batch of a single image is left out in
+    training, since BatchNorm cannot normalise it.
+    """
+
+    def __init__(
+        self,
+        images: Images,
+        splits: Splits,
+        *,
+        batch_size: int,
+        size: int,
+        order: int | None = None,
+        augment: str = "none",
+    ) -> None:
+        self.images, self.batch_size = images, batch_size
+        self.device = images.images.device
+        self._order, self._augment = order, augment
+        self._mean, self._inverse = splits.mean, 1 / splits.deviation
+        native = images.images.shape[-2:]
+        self._resize = None if native == (size, size) else [resize_matrix(n, size).to(self.device) for n in native]
+        self.set_epoch(0)
+
+    def __len__(self) -> int:
+        full, last = divmod(len(self.images), self.batch_size)
+        smallest = 1 if self._order is None or not full else 2
+        return full + (last >= smallest)
+
+    def set_epoch(self, epoch: int, start: int = 0) -> None:
+        """The next iteration is that epoch, from batch ``start`` on."""
+        self._epoch, self._start = epoch, start
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        epoch, start, num_images = self._epoch, self._start, len(self.images)
+        self._start = 0
+        if self._order is None:
+            for low in range(start * self.batch_size, num_images, self.batch_size):
+                batch = slice(low, low + self.batch_size)
+                yield self.prepare(self.images.images[batch]), self.images.labels[batch]
+            return
+        order = torch.randperm(num_images, generator=generator(self._order, "order", epoch)).to(self.device)
+        moves = self._moves(epoch)
+        for index in list(order.split(self.batch_size))[start : len(self)]:
+            images = self.images.images[index]
+            if moves is not None:
+                images = move(images, *moves[index].unbind(1))
+            yield self.prepare(images), self.images.labels[index]
+
+    def _moves(self, epoch: int) -> Tensor | None:
+        """``(num_images, 3)``: rows down, columns right, mirrored or not; for each image of the epoch."""
+        if self._augment == "none":
+            return None
+        assert self._order is not None
+        stream = generator(self._order, "augment", epoch)
+        reach = max(1, self.images.images.shape[-1] // 8)
+        shifts = torch.randint(-reach, reach + 1, (len(self.images), 2), generator=stream)
+        flips = torch.randint(0, 2, (len(self.images), 1), generator=stream)
+        return torch.cat([shifts, flips * (self._augment == "flip_shift")], dim=1).to(self.device)
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """Native images to what the network takes: float, resized (antialiased bilinear), normalised."""
+        X = images.float()
+        if self._resize is not None:
+            X = self._resize[0] @ X @ self._resize[1].T
+        return (X - self._mean).mul_(self._inverse)
+
+
+def resize_matrix(native: int, size: int) -> Tensor:
+    """``(size, native)``: antialiased bilinear resizing of one axis, which is linear, as a matrix.
+
+    The weights are those of ``torch.nn.functional.interpolate``, read off by resizing the identity; two small matrix
+    products then do what it does, several times faster on a CPU.
+    """
+    identity = torch.eye(native)[None, None]
+    return F.interpolate(identity, size=(size, native), mode="bilinear", antialias=True, align_corners=False)[0, 0]
+
+
+def move(images: Tensor, down: Tensor, right: Tensor, flip: Tensor) -> Tensor:
+    """Each image ``(N, C, H, W)`` shifted by whole pixels, with zeros moving in, then mirrored where ``flip`` is 1."""
+    num_images, _, height, width = images.shape
+    rows = torch.arange(height, device=images.device) - down[:, None]
+    columns = torch.arange(width, device=images.device).expand(num_images, width)
+    columns = torch.where(flip[:, None] == 1, width - 1 - columns, columns) - right[:, None]
+    inside = ((rows >= 0) & (rows < height))[:, None, :, None] & ((columns >= 0) & (columns < width))[:, None, None, :]
+    image = torch.arange(num_images, device=images.device)[:, None, None]
+    rows, columns = rows.clamp(0, height - 1)[:, :, None], columns.clamp(0, width - 1)[:, None, :]
+    return images[image, :, rows, columns].movedim(-1, 1) * inside
+
+
+# --- data sets ------------------------------------------------------------------------------------------------------
+
+
+def default_data_dir() -> Path:
+    """The folder named by the environment, else a cache folder of the user."""
+    named = os.environ.get(DATA_DIR_VARIABLE)
+    return Path(named) if named else user_cache_path("ablation-bench") / "data"
+
+
+@functools.lru_cache(maxsize=2)
+def read(name: str, root: Path, own: tuple[tuple[str, Any], ...] = ()) -> DataSet:
+    """The data set called ``name``; ``own`` are its own settings. Raises :class:`DataError` where it is missing."""
+    if name in READERS:
+        return READERS[name](root, **dict(own))
+    part = parts.load(name)
+    given: dict[str, Any] = {"root": root} if "root" in inspect.signature(part).parameters else {}
+    return _from_arrays(name, part(**dict(own), **given))
+
+
+def _digits(root: Path) -> DataSet:
+    """Read from scikit-learn's own file, since importing scikit-learn would take 2 s; a fixed fifth is the test."""
+    package = importlib.util.find_spec("sklearn")
+    assert package is not None and package.origin is not None
+    file = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
+    table = torch.from_numpy(np.loadtxt(file, delimiter=",", dtype=np.uint8))
+    images = Images(table[:, :-1].reshape(-1, 1, 8, 8).contiguous(), table[:, -1].long())
+    rest, test = split(images.labels.numpy(), round(0.2 * len(images)), seed=0)
+    return DataSet(images[torch.from_numpy(rest)], images[torch.from_numpy(test)], num_classes=10)
+
+
+def _idx(path: Path) -> Tensor:
+    """One file of the MNIST family (http://yann.lecun.com/exdb/mnist), packed or not."""
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "rb") as file:
+        raw = file.read()
+    shape = [int.from_bytes(raw[4 * i : 4 * i + 4], "big") for i in range(1, raw[3] + 1)]
+    if int(np.prod(shape)) != len(raw) - 4 - 4 * len(shape):
+        raise DataError(f"{path}: must hold {'x'.join(map(str, shape))} bytes, holds {len(raw) - 4 - 4 * len(shape)}")
+    return torch.from_numpy(np.frombuffer(raw, np.uint8, offset=4 + 4 * len(shape)).copy().reshape(shape))
+
+
+def _idx_set(folder: Path, num_classes: int, *, prefix: str = "", suffix: str = "", first_label: int = 0) -> DataSet:
+    def images(part: str) -> Images:
+        pixels, labels = (_idx(folder / f"{prefix}{name}{suffix}") for name in IDX_FILES[part])
+        return Images(pixels[:, None], labels.long() - first_label)
+
+    return DataSet(images("train"), images("test"), num_classes)
+
+
+def _mnist_like(root: Path, folder: str, num_classes: int = 10) -> DataSet:
+    """A set that torchvision keeps as ``<root>/<folder>/raw/*-ubyte``; downloaded by torchvision where it is not."""
+    raw = root / folder / "raw"
+    if folder == "FashionMNIST" and not raw.exists() and DEBIAN_FASHION_MNIST.exists():
+        return _idx_set(DEBIAN_FASHION_MNIST, num_classes, suffix=".gz")
+    if not all((raw / name).exists() for names in IDX_FILES.values() for name in names):
+        _torchvision(root, folder, train=True)
+    return _idx_set(raw, num_classes)
+
+
+def _emnist(root: Path, split: str) -> DataSet:
+    """EMNIST (Cohen et al. 2017); its images are stored with rows and columns exchanged, as torchvision reads them."""
+    train, test = (_torchvision(root, "EMNIST", train=train, split=split) for train in (True, False))
+    first = 1 if split == "letters" else 0
+    sets = [Images(part.data[:, None], part.targets.long() - first) for part in (train, test)]
+    return DataSet(*sets, num_classes=int(max(s.labels.max() for s in sets)) + 1)
+
+
+def _cifar(root: Path, name: str, num_classes: int) -> DataSet:
+    sets = [_torchvision(root, name, train=train) for train in (True, False)]
+    channels_first = [torch.from_numpy(s.data).permute(0, 3, 1, 2).contiguous() for s in sets]
+    images = [Images(x, torch.tensor(s.targets)) for x, s in zip(channels_first, sets, strict=True)]
+    return DataSet(*images, num_classes)
+
+
+def _svhn(root: Path) -> DataSet:
+    sets = [_torchvision(root, "SVHN", split=part) for part in ("train", "test")]
+    return DataSet(*(Images(torch.from_numpy(s.data), torch.from_numpy(s.labels).long()) for s in sets), 10)
+
+
+def _torchvision(root: Path, name: str, **which: Any) -> Any:
+    """The torchvision data set from ``root``, downloaded there once under a lock where it is missing."""
+    from lab.vision import import_torchvision
+
+    kind = getattr(import_torchvision().datasets, name)
+    try:
+        return kind(root, download=False, **which)
+    except RuntimeError:
+        pass  # torchvision's word for: not there
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with FileLock(root / f".{name}.lock"):
+            return kind(root, download=True, **which)
+    except (OSError, RuntimeError) as error:
+        ways = ["--data-dir or the environment variable " + DATA_DIR_VARIABLE + " naming a torchvision root that has it",
+                f"torchvision.datasets.{name}(root, download=True) where there is a network, and the folder copied here"]
+        if name == "FashionMNIST":
+            ways.append(f"Debian's package dataset-fashion-mnist, which is looked for in {DEBIAN_FASHION_MNIST}")
+        raise DataError(f"{name} is not in {root} and cannot be downloaded ({error}). Ways to get it: {'; '.join(ways)}") from None
+
+
+def _npz(root: Path, path: str) -> DataSet:
+    """Arrays ``train_images, train_labels, test_images, test_labels`` of a file that numpy wrote."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return _from_arrays(path, dict(arrays))
+    except (OSError, ValueError) as error:
+        raise DataError(f"data.path: {path}: cannot be read as .npz: {error}") from error
+
+
+def _image_folder(root: Path, path: str) -> DataSet:
+    """Folders ``train/<class>/`` and ``test/<class>/`` of image files of one size, read by torchvision."""
+    from lab.vision import import_torchvision
+
+    vision = import_torchvision()
+    try:
+        sets = {part: vision.datasets.ImageFolder(Path(path) / part) for part in ("train", "test")}
+    except (OSError, RuntimeError) as error:
+        raise DataError(f"data.path: {path}: must hold train/<class>/ and test/<class>/: {error}") from error
+    if sets["train"].classes != sets["test"].classes:
+        raise DataError(f"data.path: {path}: classes of train {sets['train'].classes} and test {sets['test'].classes}")
+    sizes = {image.size for part in sets.values() for image, _ in part}
+    if len(sizes) != 1:
+        raise DataError(f"data.path: {path}: images must be of one size, got {sorted(sizes)[:5]}")
+    made = [
+        Images(torch.stack([vision.transforms.functional.pil_to_tensor(x) for x, _ in part]), torch.tensor(part.targets))
+        for part in sets.values()
+    ]
+    return DataSet(*made, num_classes=len(sets["train"].classes))
+
+
+def _from_arrays(name: str, found: Any) -> DataSet:
+    """What a user's callable or file gave: a DataSet, or a mapping of four arrays with ``num_classes`` if it likes."""
+    if isinstance(found, DataSet):
+        return found
+    wanted = ("train_images", "train_labels", "test_images", "test_labels")
+    if not isinstance(found, dict) or (missing := [key for key in wanted if key not in found]):
+        got = sorted(found) if isinstance(found, dict) else type(found).__name__
+        raise DataError(f"data {name}: must give a mapping with {', '.join(wanted)}, got {got}") from None
+    sets = []
+    for part in ("train", "test"):
+        images, labels = (torch.as_tensor(found[f"{part}_{what}"]) for what in ("images", "labels"))
+        images = images[:, None] if images.ndim == 3 else images
+        if images.ndim != 4 or len(images) != len(labels) or labels.ndim != 1:
+            shapes = f"{tuple(images.shape)} and {tuple(labels.shape)}"
+            raise DataError(f"data {name}: {part} must be images (N, H, W) or (N, C, H, W) with labels (N,), got {shapes}")
+        sets.append(Images(images, labels.long()))
+    highest = int(max(s.labels.max() for s in sets)) + 1
+    num_classes = int(found.get("num_classes", highest))
+    if num_classes < highest or min(int(s.labels.min()) for s in sets) < 0:
+        raise DataError(f"data {name}: labels must be in 0..{num_classes - 1}")
+    return DataSet(*sets, num_classes=num_classes)
+
+
+READERS: dict[str, Callable[..., DataSet]] = {
+    "digits": _digits,
+    "mnist": functools.partial(_mnist_like, folder="MNIST"),
+    "fashion_mnist": functools.partial(_mnist_like, folder="FashionMNIST"),
+    "kmnist": functools.partial(_mnist_like, folder="KMNIST"),
+    "emnist": _emnist,
+    "cifar10": functools.partial(_cifar, name="CIFAR10", num_classes=10),
+    "cifar100": functools.partial(_cifar, name="CIFAR100", num_classes=100),
+    "svhn": _svhn,
+    "npz": _npz,
+    "image_folder": _image_folder,
+}

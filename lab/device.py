@@ -1,0 +1,132 @@
+"""The one module that knows devices, clocks and memory."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import platform
+import resource
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from lab.result import Environment
+
+
+def resolve(name: str | torch.device = "auto") -> torch.device:
+    """``auto`` takes CUDA, then MPS, then the CPU; raises ValueError for a device that is not there."""
+    if name == "auto":
+        mps = torch.backends.mps.is_available()
+        name = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"device must be auto, cpu, cuda, cuda:N or mps, got {name!r}") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"device {name}: this machine has {torch.cuda.device_count()} CUDA devices")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise ValueError("device mps: not available on this machine")
+    return device
+
+
+def slots(name: str = "auto") -> list[str]:
+    """The devices that trials can be spread over: each CUDA device, else the one there is; a named one is that one."""
+    device = resolve(name)
+    if device.type == "cuda" and device.index is None:
+        return [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    return [str(device)]
+
+
+def configure(device: torch.device) -> None:
+    """Settles how the device computes: TF32 products and autotuned convolutions on CUDA."""
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+        torch.backends.cudnn.allow_tf32 = True
+        torch.backends.cudnn.benchmark = True
+        torch.cuda.set_device(device)
+
+
+def synchronize(device: torch.device) -> None:
+    """Waits until the device has done all that was asked of it."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    """The context of a forward pass in ``float32`` or ``bfloat16``; weights stay float32."""
+    if precision == "float32":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def memory_format(device: torch.device) -> torch.memory_format:
+    """Channels last on CUDA, where convolutions run on tensor cores; as it comes elsewhere."""
+    return torch.channels_last if device.type == "cuda" else torch.contiguous_format
+
+
+@dataclass
+class Clock:
+    """Seconds spent inside ``running()``, with the device idle at both ends."""
+
+    device: torch.device
+    now: Callable[[], float] = time.perf_counter
+    seconds: float = field(default=0.0)
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        synchronize(self.device)
+        start = self.now()
+        try:
+            yield
+        finally:
+            synchronize(self.device)
+            self.seconds += self.now() - start
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Starts the high-water mark of :func:`peak_memory_bytes` anew."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    elif sys.platform == "linux":
+        with contextlib.suppress(PermissionError):  # some containers forbid it; the mark is then the process's own
+            Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """Most memory held since the reset: allocated on a CUDA device, resident in this process elsewhere."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    if sys.platform == "linux":
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
+
+
+@functools.cache
+def device_name(device: torch.device) -> str:
+    """The name that the maker gave the device."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()
+
+
+def environment(device: torch.device) -> Environment:
+    return Environment(
+        device=str(device),
+        device_name=device_name(device),
+        threads=torch.get_num_threads(),
+        torch_version=torch.__version__,
+        python_version=platform.python_version(),
+        hostname=socket.gethostname(),
+    )

@@ -1,0 +1,127 @@
+"""A user's own parts: an import path, ``package.module:attribute``, is as good as a built-in name.
+
+Importing a part runs the code of its module. The working folder is importable.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import json
+import sys
+import types
+import typing
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ConfigDict, Field, create_model
+
+from lab.settings import NOUNS, SECTIONS, Problem, Section, SettingsError, Value, did_you_mean
+
+# What the harness passes where a signature asks for it: no setting.
+GIVEN = {
+    "data": {"root"},
+    "model": {"in_channels", "num_classes", "size"},
+    "optimizer": {"params"},
+    "schedule": {"num_steps"},
+}
+PLAIN = (bool, int, float, str, type(None), list, tuple, dict)
+
+
+class PartError(ValueError):
+    """An import path leads nowhere, or to something that cannot be called."""
+
+
+def load(path: str) -> Callable[..., Any]:
+    """The callable at ``package.module:attribute``; raises :class:`PartError` with the step that failed."""
+    module_name, _, attribute = path.partition(":")
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    if module_name.split(".")[0] == "torchvision":
+        from lab.vision import import_torchvision
+
+        import_torchvision()
+    try:
+        found: Any = importlib.import_module(module_name)
+    except ImportError as error:
+        raise PartError(f"{path!r}: cannot import {module_name}: {error}") from error
+    for name in attribute.split("."):
+        if not hasattr(found, name):
+            public = [known for known in vars(found) if not known.startswith("_")]
+            raise PartError(f"{path!r}: {module_name} has no {name!r}{did_you_mean(name, public)}")
+        found = getattr(found, name)
+    if not callable(found):
+        raise PartError(f"{path!r}: must be callable, is {type(found).__name__}")
+    return found
+
+
+def accepts(part: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of ``given`` that the signature of ``part`` names; ``num_classes`` also where it takes any keyword."""
+    parameters = inspect.signature(part).parameters.values()
+    named = {parameter.name for parameter in parameters}
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        named.add("num_classes")
+    return {name: value for name, value in given.items() if name in named}
+
+
+@functools.cache
+def settings_type(section: str, path: str) -> type[Section]:
+    """Settings read off the signature of the part at ``path``; raises :class:`SettingsError` at ``section.name``."""
+    try:
+        part = load(path)
+        signature = inspect.signature(part)
+    except (PartError, ValueError) as error:
+        raise SettingsError([Problem(f"{section}.name", f"no such {NOUNS[section]}: {error}")]) from error
+    base = SECTIONS[section]
+    hints = _hints(part)
+    fields: dict[str, Any] = {}
+    open_ended = False
+    for name, parameter in signature.parameters.items():
+        open_ended |= parameter.kind is parameter.VAR_KEYWORD
+        variadic = parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
+        if variadic or name in GIVEN[section] or name in base.model_fields or name == "self":
+            continue
+        required = parameter.default is parameter.empty
+        if required or _is_plain(parameter.default):
+            annotation = _plain_annotation(hints.get(name, Any))
+            fields[name] = (annotation, Field(... if required else _listed(parameter.default)))
+    made = create_model(path, __base__=base, __doc__=inspect.getdoc(part), **fields)
+    if open_ended:
+        made.model_config = ConfigDict(**{**base.model_config, "extra": "allow"})
+        made.model_rebuild(force=True)
+    return made
+
+
+def _hints(part: Callable[..., Any]) -> dict[str, Any]:
+    target = part.__init__ if inspect.isclass(part) else part
+    try:
+        return typing.get_type_hints(target, include_extras=True)
+    except (NameError, TypeError):  # annotations that only a type checker can resolve: then any plain value is allowed
+        return {}
+
+
+def _is_plain(value: object) -> bool:
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _listed(value: Any) -> Value:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _plain_annotation(annotation: Any) -> Any:
+    """The annotation where YAML can hold such a value (a tuple as a list), else ``Any``."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is tuple:
+        kinds = [a for a in arguments if a is not ...]
+        return list[_plain_annotation(kinds[0])] if len(set(kinds)) == 1 else list[Any]  # type: ignore[misc]  # computed
+    if origin in (typing.Union, types.UnionType):
+        return typing.Union[tuple(_plain_annotation(a) for a in arguments)]  # noqa: UP007  # computed, not written
+    if origin in (typing.Literal, typing.Annotated, list, dict):
+        return annotation
+    return annotation if annotation in PLAIN else Any

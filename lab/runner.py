@@ -1,0 +1,272 @@
+"""Runner: trains a network on any iterable of ``(X, y)`` batches, and keeps its best weights by dev score."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Sized
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lab.device import Clock, autocast, memory_format, resolve
+from lab.metrics import Metric
+from lab.result import Evaluation
+
+Loader = Iterable[tuple[Tensor, Tensor]]
+
+
+class Diverged(ArithmeticError):
+    """The training loss is no longer a finite number."""
+
+
+class Interrupted(Exception):  # noqa: N818  # a request, not an error
+    """Training was asked to stop; the Runner's state says where it stands."""
+
+
+@dataclass
+class Progress:
+    """Where training stands: everything, beside weights and optimizer, that going on from here needs."""
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    images: int = 0
+    train_seconds: float = 0.0
+    curve: list[Evaluation] = field(default_factory=list)
+
+    @property
+    def best(self) -> Evaluation:
+        """The evaluation with the highest dev score, the earliest of equals; never one after the loss diverged."""
+        sound = [point for point in self.curve if point.step == 0 or math.isfinite(point.train_loss)]
+        return max(sound, key=lambda point: (point.dev_accuracy, -point.step))
+
+
+def _always_go_on() -> bool:
+    return False
+
+
+class Runner:
+    """Trains and evaluates one network on one device.
+
+    ``loss_fn(logits, y)`` returns the mean loss of a batch; ``metric`` has reset, update and accumulate. ``factor(step)``
+    is the schedule: what the optimizer's learning rates are multiplied by. The loop never waits for the device: losses
+    are summed there and read at each evaluation, which is also where a loss that is not finite is found.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        loss_fn: Callable[[Tensor, Tensor], Tensor],
+        metric: Metric,
+        device: str | torch.device = "auto",
+        *,
+        precision: str = "float32",
+        clip_norm: float | None = None,
+        factor: Callable[[int], float] | None = None,
+    ) -> None:
+        self.device = resolve(device)
+        self.model = model.to(self.device, memory_format=memory_format(self.device))
+        self.optimizer, self.loss_fn, self.metric = optimizer, loss_fn, metric
+        self.precision, self.clip_norm, self.factor = precision, clip_norm, factor
+        self.progress = Progress()
+        self.best_weights: dict[str, Tensor] = {}
+        self._rates = [group["lr"] for group in optimizer.param_groups]
+        self._clock = Clock(self.device)
+        self._loss_sum = torch.zeros((), device=self.device)
+        self._loss_steps = 0
+
+    # --- training ---------------------------------------------------------------------------------------------------
+
+    def train(
+        self,
+        train_loader: Loader,
+        dev_loader: Loader,
+        num_epochs: int,
+        log_steps: int | None = None,
+        eval_steps: int | None = None,
+        save_path: str | Path | None = None,
+        *,
+        on_evaluation: Callable[[Evaluation], None] = lambda point: None,
+        on_log: Callable[[int, float], None] = lambda step, loss: print(f"step {step}: loss {loss:.4f}"),
+        should_stop: Callable[[], bool] = _always_go_on,
+    ) -> list[Evaluation]:
+        """Trains up to ``num_epochs`` and returns the curve; after ``load_state`` it goes on from there.
+
+        Dev is evaluated before the first step, every ``eval_steps`` (default: after each epoch) and after the last
+        step. The best weights by dev score are kept, and written to ``save_path`` if given. ``log_steps`` reads the
+        loss that often, which waits for the device. Raises :class:`Diverged` and :class:`Interrupted`.
+        """
+        at = self.progress
+        if not at.curve:
+            self._evaluate_dev(dev_loader, 0.0, on_evaluation)
+        while at.epoch < num_epochs:
+            batches = self._epoch(train_loader)
+            epoch_done = False
+            while not epoch_done:
+                with self._clock.running():
+                    epoch_done = self._train_until_due(batches, log_steps, eval_steps, on_log, should_stop)
+                if epoch_done:
+                    self._end_epoch()
+                due = at.epoch == num_epochs or (epoch_done if eval_steps is None else at.step % eval_steps == 0)
+                if due and at.step > at.curve[-1].step:
+                    self._evaluate_dev(dev_loader, self._position(train_loader), on_evaluation)
+        if save_path is not None:
+            save_weights(self.best_weights, Path(save_path))
+        return at.curve
+
+    def _epoch(self, loader: Loader) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches of the current epoch that are still to come."""
+        at = self.progress
+        if hasattr(loader, "set_epoch"):
+            loader.set_epoch(at.epoch)
+        return itertools.islice(loader, at.batch, None)
+
+    def _end_epoch(self) -> None:
+        at = self.progress
+        if not at.batch:
+            raise ValueError(f"train_loader gave no batches in epoch {at.epoch + 1}: it must be iterable anew each epoch")
+        at.epoch, at.batch = at.epoch + 1, 0
+
+    def _train_until_due(
+        self,
+        batches: Iterator[tuple[Tensor, Tensor]],
+        log_steps: int | None,
+        eval_steps: int | None,
+        on_log: Callable[[int, float], None],
+        should_stop: Callable[[], bool],
+    ) -> bool:
+        """Steps until an evaluation is due (False) or the epoch is exhausted (True)."""
+        at = self.progress
+        self.model.train()
+        for X, y in batches:
+            self._step(X, y)
+            at.batch, at.step, at.images = at.batch + 1, at.step + 1, at.images + len(y)
+            if log_steps is not None and at.step % log_steps == 0:
+                on_log(at.step, float(self._loss_sum) / self._loss_steps)
+            if should_stop():
+                raise Interrupted
+            if eval_steps is not None and at.step % eval_steps == 0:
+                return False
+        return True
+
+    def _step(self, X: Tensor, y: Tensor) -> None:
+        X, y = self._to_device(X), y.to(self.device, non_blocking=True)
+        if self.factor is not None:
+            factor = self.factor(self.progress.step)
+            for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
+                group["lr"] = rate * factor
+        with autocast(self.device, self.precision):
+            loss = self.loss_fn(self.model(X), y)
+        loss.backward()
+        if self.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self._loss_sum += loss.detach()
+        self._loss_steps += 1
+
+    def _to_device(self, X: Tensor) -> Tensor:
+        return X.to(self.device, non_blocking=True, memory_format=memory_format(self.device))
+
+    def _position(self, loader: Loader) -> float:
+        """Epochs done, in fractions where the loader knows its length."""
+        at = self.progress
+        return at.epoch + (at.batch / len(loader) if at.batch and isinstance(loader, Sized) else 0)
+
+    def _evaluate_dev(self, loader: Loader, epoch: float, on_evaluation: Callable[[Evaluation], None]) -> None:
+        at = self.progress
+        at.train_seconds = self._clock.seconds
+        train_loss = float(self._loss_sum) / self._loss_steps if self._loss_steps else math.nan
+        score, dev_loss = self._score(loader)
+        at.curve.append(Evaluation(at.step, epoch, score, dev_loss, train_loss, at.train_seconds))
+        if at.best is at.curve[-1]:
+            self.best_weights = {name: value.clone() for name, value in self.model.state_dict().items()}
+        self._loss_sum.zero_()
+        self._loss_steps = 0
+        on_evaluation(at.curve[-1])
+        if at.step and not math.isfinite(train_loss):
+            raise Diverged(f"the mean training loss up to step {at.step} is {train_loss}")
+
+    # --- evaluation -------------------------------------------------------------------------------------------------
+
+    def evaluate(self, loader: Loader) -> float:
+        """The metric over all batches, in evaluation mode."""
+        return self._score(loader)[0]
+
+    @torch.no_grad()
+    def _score(self, loader: Loader) -> tuple[float, float]:
+        """Metric and mean loss an image."""
+        self.model.eval()
+        self.metric.reset()
+        total, num_images = torch.zeros((), device=self.device), 0
+        for X, y in loader:
+            y = y.to(self.device, non_blocking=True)
+            with autocast(self.device, self.precision):
+                logits = self.model(self._to_device(X))
+                total += self.loss_fn(logits, y) * len(y)
+            self.metric.update(logits, y)
+            num_images += len(y)
+        return self.metric.accumulate(), float(total) / num_images
+
+    @torch.no_grad()
+    def predict(self, X: Tensor) -> Tensor:
+        """Logits ``(N, num_classes)`` of a batch, in evaluation mode."""
+        self.model.eval()
+        with autocast(self.device, self.precision):
+            return self.model(self._to_device(X))
+
+    # --- files ------------------------------------------------------------------------------------------------------
+
+    def save_model(self, path: str | Path) -> None:
+        """Writes the weights as they stand."""
+        save_weights(self.model.state_dict(), Path(path))
+
+    def load_model(self, path: str | Path) -> None:
+        """Reads weights; only tensors are loaded, never code."""
+        self.model.load_state_dict(torch.load(path, map_location=self.device, weights_only=True))
+
+    def state(self) -> dict[str, Any]:
+        """All that ``load_state`` needs for training to go on as if it had not stopped."""
+        at = self.progress
+        at.train_seconds = self._clock.seconds
+        cuda = [torch.cuda.get_rng_state(self.device)] if self.device.type == "cuda" else []
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "best_weights": self.best_weights,
+            "progress": asdict(at),
+            "loss_sum": self._loss_sum,
+            "loss_steps": self._loss_steps,
+            "random": torch.get_rng_state(),
+            "random_cuda": cuda,
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.best_weights = state["best_weights"]
+        curve = [Evaluation(**point) for point in state["progress"]["curve"]]
+        self.progress = Progress(**{**state["progress"], "curve": curve})
+        self._clock.seconds = self.progress.train_seconds
+        self._loss_sum.copy_(state["loss_sum"])
+        self._loss_steps = state["loss_steps"]
+        torch.set_rng_state(state["random"].cpu())
+        for random in state["random_cuda"]:
+            torch.cuda.set_rng_state(random.cpu(), self.device)
+
+
+def save_weights(weights: dict[str, Any], path: Path) -> None:
+    """Writes aside, then renames, so that a reader sees the old file or the new one, whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        torch.save(weights, aside)
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)

@@ -1,0 +1,425 @@
+"""The settings of a trial: typed, frozen, checked once, free of torch.
+
+A trial is described by five sections and a seed. What a section takes depends on its ``name``: the built-in names and
+their settings stand here; an import path (``package.module:attribute``) takes its settings from the signature of what
+it names (see :mod:`lab.parts`).
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError
+from pydantic.fields import FieldInfo
+
+Value = bool | int | float | str | None | list[Any] | dict[str, Any]
+
+PositiveInt = Annotated[int, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One broken rule: the dotted path of the setting, and the rule in words."""
+
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}"
+
+
+class SettingsError(ValueError):
+    """The settings break rules; ``problems`` holds every one of them."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = list(problems)
+        super().__init__("\n".join(map(str, self.problems)))
+
+
+class Section(BaseModel):
+    """Settings that belong together; unknown names and wrong types are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())
+
+
+# --- data -----------------------------------------------------------------------------------------------------------
+
+
+class DataSettings(Section):
+    name: str = Field(description="built-in data set or import path")
+    size: PositiveInt | None = Field(None, description="side of the square images in pixels; default: the model's own")
+    batch_size: PositiveInt = Field(64, description="images a training step")
+    dev_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.1, description="share of the training images set aside for selection, stratified by class"
+    )
+    split_seed: int = Field(0, ge=0, description="seed of the train/dev split")
+    limit: PositiveInt | None = Field(None, description="use only so many training images, stratified; default: all")
+    channels: PositiveInt | None = Field(None, description="repeat grey images to so many channels; default: as they are")
+    augment: Literal["none", "shift", "flip_shift"] = Field(
+        "none", description="random change of each training image: a shift by up to 1/8 of its side, a mirror image"
+    )
+
+    native_size: ClassVar[int | None] = None
+
+
+class Digits(DataSettings):
+    """1,797 real handwritten digits, 8 x 8, that come with scikit-learn: no download."""
+
+    native_size: ClassVar[int | None] = 8
+
+
+class Images28(DataSettings):
+    """28 x 28 grey images: 60,000 to train, 10,000 to test."""
+
+    native_size: ClassVar[int | None] = 28
+
+
+class Emnist(DataSettings):
+    """28 x 28 handwritten letters and digits."""
+
+    native_size: ClassVar[int | None] = 28
+    split: Literal["balanced", "byclass", "bymerge", "digits", "letters", "mnist"] = Field(
+        "balanced", description="which of EMNIST's six sets"
+    )
+
+
+class Images32(DataSettings):
+    """32 x 32 colour images."""
+
+    native_size: ClassVar[int | None] = 32
+
+
+class Npz(DataSettings):
+    """A file of numpy arrays: train_images, train_labels, test_images, test_labels."""
+
+    path: str = Field(description="the .npz file")
+
+
+class ImageFolder(DataSettings):
+    """Image files of one size in train/<class>/ and test/<class>/."""
+
+    path: str = Field(description="the folder that holds train and test")
+
+
+DATASETS: dict[str, type[DataSettings]] = {
+    "digits": Digits,
+    "mnist": Images28,
+    "fashion_mnist": Images28,
+    "kmnist": Images28,
+    "emnist": Emnist,
+    "cifar10": Images32,
+    "cifar100": Images32,
+    "svhn": Images32,
+    "npz": Npz,
+    "image_folder": ImageFolder,
+}
+
+# --- model ----------------------------------------------------------------------------------------------------------
+
+
+class ModelSettings(Section):
+    name: str = Field(description="built-in network or import path")
+
+    default_size: ClassVar[int | None] = None
+
+
+class Mlp(ModelSettings):
+    """Fully connected network on the flattened image."""
+
+    hidden: list[PositiveInt] = Field([256, 128], description="widths of the hidden layers")
+    residual: bool = Field(False, description="shortcut around each hidden layer as wide as the one before it")
+    batch_norm: bool = Field(False, description="BatchNorm after each hidden linear layer")
+    dropout: Fraction = Field(0.0, description="share of hidden activations dropped in training")
+
+
+class LeNet(ModelSettings):
+    """LeNet-5 (LeCun et al. 1998) with ReLU, for images of 32 x 32."""
+
+    default_size: ClassVar[int | None] = 32
+    batch_norm: bool = Field(False, description="BatchNorm after each convolution; off as published")
+
+
+class ResNet(ModelSettings):
+    """Residual network of basic blocks (He et al. 2016)."""
+
+    default_size: ClassVar[int | None] = 224
+    width: PositiveInt = Field(64, description="channels of the first stage; the later ones have 2, 4 and 8 times as many")
+    residual: bool = Field(True, description="shortcuts; without them it is He et al.'s plain network")
+    batch_norm: bool = Field(True, description="BatchNorm after each convolution; without it they have a bias instead")
+    stem: Literal["imagenet", "cifar"] = Field(
+        "imagenet", description="7x7 stride-2 convolution and pool, or 3x3 stride-1 convolution without pool"
+    )
+
+
+MODELS: dict[str, type[ModelSettings]] = {
+    "mlp": Mlp,
+    "lenet": LeNet,
+    "resnet10": ResNet,
+    "resnet18": ResNet,
+    "resnet34": ResNet,
+}
+
+# --- optimizer ------------------------------------------------------------------------------------------------------
+
+
+class OptimizerSettings(Section):
+    name: str = Field(description="built-in optimizer or import path")
+    lr: PositiveFloat = Field(description="learning rate; with a schedule, its peak")
+
+
+class Sgd(OptimizerSettings):
+    """Gradient descent on mini-batches, without momentum."""
+
+    weight_decay: NonNegativeFloat = Field(0.0, description="L2 penalty added to the gradient")
+
+
+class Momentum(Sgd):
+    """SGD with heavy-ball momentum (Polyak 1964)."""
+
+    momentum: Fraction = Field(0.9, description="share of the last step that is kept (rho)")
+
+
+class RMSprop(Sgd):
+    """RMSprop (Tieleman and Hinton 2012)."""
+
+    alpha: Fraction = Field(0.99, description="decay of the running mean of squared gradients (beta)")
+    eps: PositiveFloat = Field(1e-8, description="added to the denominator")
+    momentum: Fraction = Field(0.0, description="share of the last step that is kept")
+
+
+class Adam(Sgd):
+    """Adam (Kingma and Ba 2015)."""
+
+    betas: Annotated[list[Fraction], Field(min_length=2, max_length=2)] = Field(
+        [0.9, 0.999], description="decay of the running means of gradients and of squared gradients"
+    )
+    eps: PositiveFloat = Field(1e-8, description="added to the denominator")
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019)."""
+
+    weight_decay: NonNegativeFloat = Field(0.01, description="decay of the weights, apart from the gradient")
+
+
+OPTIMIZERS: dict[str, type[OptimizerSettings]] = {
+    "sgd": Sgd,
+    "momentum": Momentum,
+    "nesterov": Momentum,
+    "rmsprop": RMSprop,
+    "adam": Adam,
+    "adamw": AdamW,
+}
+
+# --- schedule -------------------------------------------------------------------------------------------------------
+
+
+class ScheduleSettings(Section):
+    name: str = Field("constant", description="built-in schedule or import path")
+
+
+class Constant(ScheduleSettings):
+    """The learning rate as it is, all along."""
+
+
+class Step(ScheduleSettings):
+    """Multiplied by ``gamma`` after each of ``milestones``."""
+
+    milestones: list[Fraction] = Field([0.5, 0.75], description="shares of the whole training")
+    gamma: PositiveFloat = Field(0.1, description="factor at each milestone")
+
+
+class Cosine(ScheduleSettings):
+    """Half a cosine from the peak to ``final`` (Loshchilov and Hutter 2017, without restarts)."""
+
+    warmup: Fraction = Field(0.0, description="share of the training spent rising linearly to the peak")
+    final: Fraction = Field(0.0, description="last learning rate as a share of the peak")
+
+
+class OneCycle(ScheduleSettings):
+    """Linear rise to the peak, linear fall to ``final`` (Smith 2018)."""
+
+    warmup: Fraction = Field(0.3, description="share of the training spent rising")
+    initial: Fraction = Field(0.04, description="first learning rate as a share of the peak")
+    final: Fraction = Field(0.0, description="last learning rate as a share of the peak")
+
+
+class Warmup(ScheduleSettings):
+    """Linear rise to the peak, then constant (Goyal et al. 2017)."""
+
+    warmup: Fraction = Field(0.1, description="share of the training spent rising")
+
+
+SCHEDULES: dict[str, type[ScheduleSettings]] = {
+    "constant": Constant,
+    "step": Step,
+    "cosine": Cosine,
+    "one_cycle": OneCycle,
+    "warmup": Warmup,
+}
+
+# --- train ----------------------------------------------------------------------------------------------------------
+
+
+class TrainSettings(Section):
+    epochs: PositiveInt = Field(description="passes over the training split")
+    loss: str = Field("cross_entropy", description="cross_entropy, or import path of a loss of (logits, labels)")
+    metric: str = Field("accuracy", description="accuracy, or import path of a metric with reset, update, accumulate")
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="bfloat16: autocast; weights stay in float32"
+    )
+    compile: bool = Field(False, description="compile the network with torch.compile")
+    eval_every: PositiveInt | None = Field(None, description="steps between two evaluations on dev; default: one epoch")
+    label_smoothing: Fraction = Field(0.0, description="share of the target spread over all classes")
+    clip_norm: PositiveFloat | None = Field(None, description="largest norm of the gradient; default: no limit")
+
+
+SECTIONS: dict[str, type[Section]] = {
+    "data": DataSettings,
+    "model": ModelSettings,
+    "optimizer": OptimizerSettings,
+    "schedule": ScheduleSettings,
+    "train": TrainSettings,
+}
+PARTS: dict[str, Mapping[str, type[Section]]] = {
+    "data": DATASETS,
+    "model": MODELS,
+    "optimizer": OPTIMIZERS,
+    "schedule": SCHEDULES,
+}
+NOUNS = {"data": "data set", "model": "model", "optimizer": "optimizer", "schedule": "schedule"}
+
+
+class Settings(BaseModel):
+    """Everything that can change the result of one training run."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    data: SerializeAsAny[DataSettings]
+    model: SerializeAsAny[ModelSettings]
+    optimizer: SerializeAsAny[OptimizerSettings]
+    schedule: SerializeAsAny[ScheduleSettings]
+    train: TrainSettings
+    seed: int = 0
+
+    @classmethod
+    def parse(cls, raw: Mapping[str, Any]) -> Self:
+        """Checks nested plain data, fills in defaults, resolves ``data.size``; raises :class:`SettingsError`."""
+        problems = [
+            Problem(name, f"no such section{did_you_mean(name, SECTIONS)}; there are {', '.join(SECTIONS)} and seed")
+            for name in raw
+            if name not in SECTIONS and name != "seed"
+        ]
+        sections: dict[str, Section] = {}
+        for name in SECTIONS:
+            try:
+                sections[name] = parse_section(name, raw.get(name, {}))
+            except SettingsError as error:
+                problems += error.problems
+        seed = raw.get("seed", 0)
+        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+            problems.append(Problem("seed", f"must be an integer >= 0, got {seed!r}"))
+        if problems:
+            raise SettingsError(problems)
+        data, model = sections["data"], sections["model"]
+        assert isinstance(data, DataSettings) and isinstance(model, ModelSettings)
+        size = data.size or model.default_size or data.native_size
+        sections["data"] = data.model_copy(update={"size": size})
+        return cls.model_construct(seed=seed, **sections)
+
+    def with_seed(self, seed: int) -> Self:
+        """The same experiment, another replicate."""
+        return self.model_copy(update={"seed": seed})
+
+    def flat(self) -> dict[str, Value]:
+        """Every setting but the seed by its dotted path, in the order of the sections."""
+        return {f"{section}.{key}": value for section in SECTIONS for key, value in getattr(self, section)}
+
+    @property
+    def trial_id(self) -> str:
+        """12 hex digits of sha256 over the resolved settings, seed included: the identity of a trial."""
+        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+def parse_section(section: str, raw: object) -> Section:
+    """Checks one section by what its ``name`` takes; raises :class:`SettingsError` with paths from the top."""
+    if not isinstance(raw, Mapping):
+        raise SettingsError([Problem(section, f"must be a mapping of settings, got {raw!r}")])
+    kind = section_type(section, raw)
+    try:
+        return kind.model_validate(dict(raw))
+    except ValidationError as error:
+        owner = str(raw.get("name", section))
+        raise SettingsError(_problem(section, owner, kind, e) for e in error.errors()) from None
+
+
+def section_type(section: str, raw: Mapping[str, Any]) -> type[Section]:
+    """The class that checks ``raw``: the section's own, or that of the part it names."""
+    if section not in PARTS:
+        return SECTIONS[section]
+    known = PARTS[section]
+    name = raw.get("name", SECTIONS[section].model_fields["name"].default)
+    choices = f"there are {', '.join(known)}, or an import path package.module:attribute"
+    if not isinstance(name, str):
+        got = f", got {name!r}" if "name" in raw else ""
+        raise SettingsError([Problem(f"{section}.name", f"is required and must be a string{got}; {choices}")])
+    if name in known:
+        return known[name]
+    if ":" in name:
+        from lab.parts import settings_type
+
+        return settings_type(section, name)
+    problem = f"no such {NOUNS[section]} {name!r}{did_you_mean(name, known)}; {choices}"
+    raise SettingsError([Problem(f"{section}.name", problem)])
+
+
+def did_you_mean(name: object, known: Iterable[str]) -> str:
+    """``; did you mean X?`` where a known name is near, else an empty string."""
+    near = difflib.get_close_matches(str(name), list(known), n=1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def describe_field(field: FieldInfo) -> str:
+    """The values that a setting allows, in words: ``integer > 0``, ``imagenet or cifar``, ``list of integer > 0``."""
+    schema = type("S", (BaseModel,), {"__annotations__": {"x": Annotated[field.annotation, field]}}).model_json_schema()
+    return _describe(schema["properties"]["x"])
+
+
+def _describe(schema: Mapping[str, Any]) -> str:
+    if "anyOf" in schema:
+        return " or ".join(_describe(option) for option in schema["anyOf"])
+    if "enum" in schema or "const" in schema:
+        return " or ".join(str(value) for value in schema.get("enum", [schema.get("const")]))
+    bounds = {"exclusiveMinimum": ">", "minimum": ">=", "exclusiveMaximum": "<", "maximum": "<="}
+    limits = " and ".join(f"{sign} {schema[key]:g}" for key, sign in bounds.items() if key in schema)
+    words = {"integer": "integer", "boolean": "true or false", "null": "none", "array": "list", "object": "mapping"}
+    kind = words.get(schema.get("type", "any value"), schema.get("type", "any value"))
+    if kind == "list":
+        length = schema.get("minItems", "")
+        length = f"{length} " if length and length == schema.get("maxItems") else ""
+        return f"list of {length}{_describe(schema.get('items', {}))}"
+    return f"{kind} {limits}".strip()
+
+
+def _problem(section: str, owner: str, kind: type[Section], error: Any) -> Problem:
+    path = ".".join([section, *map(str, error["loc"])])
+    name = str(error["loc"][0])
+    takes = ", ".join(kind.model_fields)
+    match error["type"]:
+        case "extra_forbidden":
+            hint = did_you_mean(name, kind.model_fields)
+            return Problem(path, f"no such setting of {owner}{hint}; it takes: {takes}")
+        case "missing":
+            return Problem(path, f"is required: {describe_field(kind.model_fields[name])}")
+        case _:
+            allowed = describe_field(kind.model_fields[name])
+            return Problem(f"{section}.{name}", f"must be {allowed}, got {error['input']!r}")

@@ -1,0 +1,185 @@
+"""One trial, from settings to a plain result."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from lab import device as devices
+from lab import parts
+from lab.data import Batches, Splits, load_data
+from lab.measure import count_parameters, forward_macs
+from lab.metrics import Accuracy, Metric
+from lab.models import build_model
+from lab.optim import build_optimizer, schedule_factor
+from lab.result import Evaluation, Result
+from lab.runner import Diverged, Interrupted, Runner, save_weights
+from lab.settings import DataSettings, Settings, TrainSettings, parse_section
+from lab.streams import build, derive
+
+EVAL_BATCH = 512  # images an evaluation step; does not change what is computed
+
+
+def run_trial(
+    settings: Settings,
+    *,
+    device: str = "auto",
+    data_dir: Path | None = None,
+    checkpoint_dir: Path | None = None,
+    on_evaluation: Callable[[Evaluation], None] = lambda point: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Result:
+    """Trains on train, selects the epoch on dev, reads test once for that epoch.
+
+    The status of the result is ``ok``, ``diverged`` (then there is no test accuracy) or ``interrupted``. With a
+    ``checkpoint_dir`` the best weights are left in ``best.pt``. Raises what the network or the data set raises.
+    """
+    where = devices.resolve(device)
+    devices.configure(where)
+    devices.reset_peak_memory(where)
+    total = devices.Clock(where)
+    evaluation = devices.Clock(where)
+    status, error, test_accuracy, correct = "ok", None, None, None
+    with total.running():
+        splits = load_data(settings.data, where, data_dir)
+        runner = make_runner(settings, splits, where)
+        counts = count_parameters(runner.model), forward_macs(runner.model, splits.in_channels, _size(settings, splits))
+        torch.manual_seed(derive(settings.seed, "dropout"))
+        try:
+            runner.train(
+                batches(settings, splits, "train"),
+                batches(settings, splits, "dev"),
+                settings.train.epochs,
+                eval_steps=settings.train.eval_every,
+                on_evaluation=on_evaluation,
+                should_stop=should_stop,
+            )
+            runner.model.load_state_dict(runner.best_weights)
+            with evaluation.running():
+                test_accuracy = runner.evaluate(batches(settings, splits, "test"))
+            if isinstance(runner.metric, Accuracy):
+                correct = np.packbits(runner.metric.correct().cpu().numpy()).tobytes()
+        except Diverged as caught:
+            status, error = "diverged", str(caught)
+        except Interrupted:
+            status, error = "interrupted", "asked to stop"
+        if checkpoint_dir is not None:
+            save_weights(runner.best_weights, checkpoint_dir / "best.pt")
+    at, best = runner.progress, runner.progress.best
+    trained = at.curve[1:]
+    return Result(
+        trial_id=settings.trial_id,
+        status=status,
+        error=error,
+        test_accuracy=test_accuracy,
+        dev_accuracy=best.dev_accuracy,
+        selected_epoch=best.epoch,
+        first_epoch_dev_accuracy=next((point.dev_accuracy for point in trained if point.epoch >= 1), None),
+        final_dev_accuracy=trained[-1].dev_accuracy if trained else None,
+        final_train_loss=trained[-1].train_loss if trained else None,
+        epochs=trained[-1].epoch if trained else 0,
+        steps=at.step,
+        parameters=counts[0],
+        forward_macs=counts[1],
+        train_images_per_second=at.images / at.train_seconds if at.train_seconds else None,
+        eval_images_per_second=len(splits.test) / evaluation.seconds if evaluation.seconds else None,
+        train_seconds=at.train_seconds,
+        total_seconds=total.seconds,
+        peak_memory_bytes=devices.peak_memory_bytes(where),
+        environment=devices.environment(where),
+        source_fingerprint=source_fingerprint(settings),
+        curve=at.curve,
+        correct=correct,
+        num_test_images=len(splits.test),
+    )
+
+
+def prepare(device: str, data: Sequence[Mapping[str, Any]], data_dir: Path | None = None) -> list[str]:
+    """Before any trial: the devices to use, with every data set downloaded and readable.
+
+    Raises ValueError for a device that is not there and :class:`lab.data.DataError` for a data set that cannot be had.
+    """
+    found = devices.slots(device)
+    for raw in data:
+        settings = parse_section("data", raw)
+        assert isinstance(settings, DataSettings)
+        load_data(settings, torch.device("cpu"), data_dir)
+    return found
+
+
+def make_runner(settings: Settings, splits: Splits, device: torch.device) -> Runner:
+    """The network, optimizer, schedule, loss and metric of a trial, ready to train."""
+    size = _size(settings, splits)
+    make = functools.partial(
+        build_model, settings.model, in_channels=splits.in_channels, num_classes=splits.num_classes, size=size
+    )
+    model = build(make, settings.seed).to(device)
+    if settings.train.compile:
+        model.compile()
+    num_steps = settings.train.epochs * len(batches(settings, splits, "train"))
+    return Runner(
+        model,
+        build_optimizer(settings.optimizer, model.parameters()),
+        make_loss(settings.train),
+        make_metric(settings.train),
+        device,
+        precision=settings.train.precision,
+        clip_norm=settings.train.clip_norm,
+        factor=None if settings.schedule.name == "constant" else schedule_factor(settings.schedule, num_steps),
+    )
+
+
+def batches(settings: Settings, splits: Splits, part: str) -> Batches:
+    """The batches of ``train`` (shuffled, augmented), ``dev`` or ``test`` (as they stand)."""
+    size = _size(settings, splits)
+    if part == "train":
+        data = settings.data
+        order = {"order": settings.seed, "augment": data.augment}
+        return Batches(splits.train, splits, batch_size=data.batch_size, size=size, **order)  # type: ignore[arg-type]
+    images = {"dev": splits.dev, "test": splits.test}[part]
+    return Batches(images, splits, batch_size=EVAL_BATCH, size=size)
+
+
+def make_loss(train: TrainSettings) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    if train.loss == "cross_entropy":
+        return functools.partial(F.cross_entropy, label_smoothing=train.label_smoothing)
+    loss = parts.load(train.loss)
+    return loss() if inspect.isclass(loss) else loss
+
+
+def make_metric(train: TrainSettings) -> Metric:
+    return Accuracy() if train.metric == "accuracy" else parts.load(train.metric)()
+
+
+def _size(settings: Settings, splits: Splits) -> int:
+    return settings.data.size or splits.train.images.shape[-1]
+
+
+def source_fingerprint(settings: Settings) -> str:
+    """12 hex digits over the source of ``lab`` and of the modules that the settings name."""
+    named = [settings.data.name, settings.model.name, settings.optimizer.name, settings.schedule.name]
+    paths = [name for name in [*named, settings.train.loss, settings.train.metric] if ":" in name]
+    modules = sorted({parts.load(path).__module__ for path in paths})
+    return _fingerprint(tuple(modules))
+
+
+@functools.cache
+def _fingerprint(modules: tuple[str, ...]) -> str:
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    for module in modules:
+        with suppress(TypeError):  # a part written in C has no source
+            files.append(Path(inspect.getfile(sys.modules[module])))
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.name.encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()[:12]
