@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any, Protocol
 
 from bench.worker import Job, Outcome, attempt
@@ -55,7 +56,7 @@ def context() -> Any:
     if sys.platform != "linux":
         return multiprocessing.get_context("spawn")
     found = multiprocessing.get_context("forkserver")
-    found.set_forkserver_preload(["lab.trial", "bench.worker"])
+    found.set_forkserver_preload(["torch._dynamo", "lab.trial", "bench.worker"])  # the first optimizer imports it
     return found
 
 
@@ -206,7 +207,7 @@ def _death(exitcode: int | None) -> str:
 def call_in_child(module: str, function: str, *args: Any) -> Any:
     """Calls a function in a process that may import torch; its ValueError or OSError is raised here."""
     receiver, sender = context().Pipe(duplex=False)
-    process = context().Process(target=_call, args=(sender, module, function, args))
+    process = context().Process(target=_call, args=(sender, Path.cwd(), module, function, args))
     process.start()
     sender.close()
     try:
@@ -220,8 +221,9 @@ def call_in_child(module: str, function: str, *args: Any) -> Any:
     return value
 
 
-def _call(sender: Connection, module: str, function: str, args: tuple[Any, ...]) -> None:
+def _call(sender: Connection, working_dir: Path, module: str, function: str, args: tuple[Any, ...]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.chdir(working_dir)
     try:
         sender.send(getattr(importlib.import_module(module), function)(*args))
     except (ValueError, OSError) as error:
@@ -243,7 +245,8 @@ def _serve(connection: Connection, device: str, threads: int) -> None:
     torch.set_num_threads(threads)
     while True:
         try:
-            job = connection.recv()
+            job: Job = connection.recv()
         except EOFError:
             return
+        os.chdir(job.working_dir)
         connection.send(attempt(job, device, connection.send, lambda: asked_to_stop))

@@ -233,7 +233,7 @@ def _frame(table: Table) -> pd.DataFrame:
     frame = pd.DataFrame(table.rows(), columns=table.header() or None, dtype=str)
     for column in frame.columns.intersection(list(NUMERIC)):
         try:
-            frame[column] = pd.to_numeric(frame[column].replace("", "nan"))
+            frame[column] = pd.to_numeric(frame[column].where(~frame[column].isin(["", "nan"])))
         except ValueError as error:
             raise RecordError(f"{table.path}: column {column} must hold numbers: {error}") from error
     return frame

@@ -80,7 +80,8 @@ def run(plan: Plan, options: Options, progress: Progress) -> Summary:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "grid.yaml").write_text(yaml.safe_dump(plan.document, sort_keys=False, allow_unicode=True), "utf-8")
     recorder = _Recorder(Records(folder), plan, executor.num_workers)
-    jobs = [Job(trial.trial_id, trial.settings.model_dump(), folder, options.data_dir) for trial in trials]
+    where = (folder.resolve(), options.data_dir and options.data_dir.resolve(), Path.cwd())
+    jobs = [Job(trial.trial_id, trial.settings.model_dump(), *where) for trial in trials]
     statuses: dict[str, int] = {}
     with stopping(executor) as asked, progress:
         progress.begin(plan, trials, executor.num_workers)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
-import sys
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from lab.result import Evaluation, Result
 
@@ -23,6 +22,7 @@ class Job:
     settings: dict[str, Any]
     folder: Path  # the results folder of the grid
     data_dir: Path | None = None
+    working_dir: Path = Path()  # where relative paths start and import paths are looked for
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def attempt(
     """Runs the trial; its output and, where it failed, the traceback are left in its log."""
     log = job.folder / "logs" / f"{job.trial_id}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a", encoding="utf-8") as file, output_to(file.fileno()):
+    with log.open("a", buffering=1, encoding="utf-8") as file, output_to(file):
         try:
             return _run(job, device, on_evaluation, should_stop)
         except Exception as error:  # noqa: BLE001  # the one place where any failure of a trial becomes its record
@@ -73,18 +73,15 @@ def _run(
 
 
 @contextlib.contextmanager
-def output_to(descriptor: int) -> Iterator[None]:
+def output_to(file: TextIO) -> Iterator[None]:
     """Standard output and error go to an open file meanwhile, those of C code and child processes included."""
-    sys.stdout.flush()
-    sys.stderr.flush()
     kept = os.dup(1), os.dup(2)
     try:
-        os.dup2(descriptor, 1)
-        os.dup2(descriptor, 2)
-        yield
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+        with contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
+            yield
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
         for old, new in zip(kept, (1, 2), strict=True):
             os.dup2(old, new)
             os.close(old)

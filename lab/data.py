@@ -6,6 +6,7 @@ import functools
 import gzip
 import importlib.util
 import inspect
+import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -266,7 +267,7 @@ def _digits(root: Path) -> DataSet:
     file = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
     table = torch.from_numpy(np.loadtxt(file, delimiter=",", dtype=np.uint8))
     images = Images(table[:, :-1].reshape(-1, 1, 8, 8).contiguous(), table[:, -1].long())
-    rest, test = split(images.labels.numpy(), round(0.2 * len(images)), seed=0)
+    rest, test = split(images.labels.numpy(), math.ceil(0.2 * len(images)), seed=0)
     return DataSet(images[torch.from_numpy(rest)], images[torch.from_numpy(test)], num_classes=10)
 
 

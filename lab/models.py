@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import pairwise
 from typing import Literal
 
 from torch import Tensor, nn
-from torch.nn.functional import max_pool2d, relu
+from torch.nn.functional import relu
 
 from lab.parts import accepts, load
 from lab.settings import ModelSettings
@@ -22,17 +23,15 @@ def initialize(network: nn.Module) -> None:
     """Fills the parameters in place, by one rule whatever switches are on.
 
     Convolutions: normal with variance 2 / fan_out; linear layers: normal with variance 2 / fan_in (He et al. 2015,
-    equations 14 and 10, and torchvision's choice for convolutions). Biases: zero. BatchNorm: scale one, shift zero.
+    equations 14 and 10; torchvision's choice for convolutions too). Biases: zero. BatchNorm: scale one and shift zero,
+    as torch makes it.
     """
     for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        elif isinstance(module, nn.Linear):
-            nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
-        elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-            nn.init.ones_(module.weight)
-        if isinstance(module, nn.Conv2d | nn.Linear | nn.BatchNorm1d | nn.BatchNorm2d) and module.bias is not None:
-            nn.init.zeros_(module.bias)
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            mode: Literal["fan_out", "fan_in"] = "fan_out" if isinstance(module, nn.Conv2d) else "fan_in"
+            nn.init.kaiming_normal_(module.weight, mode=mode, nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
 
 
 def convolution(
@@ -47,7 +46,7 @@ def convolution(
 
 
 class Hidden(nn.Module):
-    """Linear layer, BatchNorm, ReLU, dropout; ``(N, in_width)`` to ``(N, width)``, added to its input with a shortcut."""
+    """Linear layer, BatchNorm, ReLU, dropout: ``(N, in_width)`` to ``(N, width)``; its input is added by a shortcut."""
 
     def __init__(self, in_width: int, width: int, *, shortcut: bool, batch_norm: bool, dropout: float) -> None:
         super().__init__()
@@ -82,8 +81,8 @@ class Mlp(nn.Module):
         super().__init__()
         widths = [in_channels * size * size, *hidden]
         self.hidden = nn.Sequential()
-        for i, (before, width) in enumerate(zip(widths, hidden, strict=False)):
-            shortcut = residual and i > 0 and before == width
+        for i, (before, width) in enumerate(pairwise(widths)):
+            shortcut = residual and i > 0 and before == width  # the image is no hidden layer
             self.hidden.append(Hidden(before, width, shortcut=shortcut, batch_norm=batch_norm, dropout=dropout))
         self.fc = nn.Linear(widths[-1], num_classes)
         initialize(self)
@@ -96,7 +95,7 @@ class Mlp(nn.Module):
 
 
 class LeNet(nn.Module):
-    """LeNet-5 (LeCun et al. 1998, section II.B) with ReLU, one max and one average pool; raises ValueError off 32 x 32."""
+    """LeNet-5 (LeCun et al. 1998, section II.B) with ReLU, a max and an average pool; ValueError where not 32 x 32."""
 
     def __init__(self, in_channels: int, num_classes: int, size: int = 32, *, batch_norm: bool = False) -> None:
         super().__init__()
@@ -142,8 +141,8 @@ class BasicBlock(nn.Module):
 class ResNet(nn.Module):
     """Residual network of ``blocks`` basic blocks a stage (He et al. 2016, table 1), for images of any size.
 
-    Without ``residual`` it is the paper's plain network: neither shortcuts nor their projections. The convolution of the
-    stem has a bias in every arm; another has one where no BatchNorm follows.
+    Without ``residual`` it is the paper's plain network: neither shortcuts nor their projections. The stem's
+    convolution has a bias in every arm; the others have one where no BatchNorm follows.
     """
 
     def __init__(

@@ -1,0 +1,204 @@
+"""Executors: every trial comes back, however it ended; one suite for all of them."""
+
+from __future__ import annotations
+
+import os
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.executors import Ended, Evaluated, Event, Executor, InlineExecutor, LocalExecutor, Started, call_in_child
+from bench.worker import Job, Outcome
+from lab.settings import Settings
+
+NETS = """
+    import os, signal, time
+    import torch
+    from torch import nn
+
+    class Linear(nn.Module):
+        def __init__(self, num_classes: int, size: int):
+            super().__init__()
+            self.fc = nn.Linear(size * size, num_classes)
+        def forward(self, X):
+            return self.fc(X.flatten(1))
+
+    class Raises(Linear):
+        def forward(self, X):
+            print("about to fail")
+            raise RuntimeError("no such luck")
+
+    class Nan(Linear):
+        def forward(self, X):
+            return super().forward(X) * float("nan")
+
+    class OutOfMemory(Linear):
+        def forward(self, X):
+            return torch.empty(10**15)
+
+    class Hangs(Linear):
+        def forward(self, X):
+            if self.training:
+                time.sleep(600)
+            return super().forward(X)
+
+    class Slow(Linear):
+        def forward(self, X):
+            time.sleep(0.02)
+            return super().forward(X)
+
+    class Exits(Linear):
+        def forward(self, X):
+            os._exit(3)
+
+    class Killed(Linear):
+        def forward(self, X):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    class Forks(Linear):
+        def forward(self, X):
+            if os.fork() == 0:
+                os._exit(0)
+            os.wait()
+            return super().forward(X)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "nets.py").write_text(textwrap.dedent(NETS))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def job(folder: Path) -> Callable[..., Job]:
+    def make(net: str = "nets:Linear", seed: int = 0, epochs: int = 1) -> Job:
+        raw: dict[str, Any] = {
+            "data": {"name": "digits"},
+            "model": {"name": net},
+            "optimizer": {"name": "sgd", "lr": 0.1},
+            "train": {"epochs": epochs},
+            "seed": seed,
+        }
+        if ":" not in net:
+            raw["model"]["hidden"] = [16]
+        trial_id = f"{net.split(':')[-1]}-{seed}"
+        Settings.parse(raw)
+        return Job(trial_id, raw, folder, None, folder)
+
+    return make
+
+
+def outcomes(events: Iterator[Event]) -> dict[str, Outcome]:
+    return {event.outcome.trial_id: event.outcome for event in events if isinstance(event, Ended)}
+
+
+@pytest.fixture(params=["inline", "local"])
+def executor(request: pytest.FixtureRequest) -> Executor:
+    return InlineExecutor("cpu", 1) if request.param == "inline" else LocalExecutor(["cpu", "cpu"], threads=1)
+
+
+def test_each_job_starts_is_evaluated_and_ends(executor: Executor, job: Callable[..., Job]) -> None:
+    events = list(executor.run([job("mlp", seed) for seed in range(3)]))
+    for seed in range(3):
+        own = [e for e in events if (e.outcome.trial_id if isinstance(e, Ended) else e.trial_id) == f"mlp-{seed}"]
+        assert [type(e) for e in own] == [Started, Evaluated, Evaluated, Ended]
+        assert own[-1].outcome.status == "ok"  # type: ignore[union-attr]  # the last one is Ended
+
+
+def test_a_failure_is_an_outcome_and_the_others_go_on(executor: Executor, job: Callable[..., Job], folder: Path) -> None:
+    nets = ["nets:Raises", "nets:Nan", "nets:OutOfMemory", "nets:Forks", "nets:Linear"]
+    found = outcomes(executor.run([job(net) for net in nets]))
+    assert {name: outcome.status for name, outcome in found.items()} == {
+        "Raises-0": "error",
+        "Nan-0": "diverged",
+        "OutOfMemory-0": "out_of_memory",
+        "Forks-0": "ok",
+        "Linear-0": "ok",
+    }
+    assert found["Raises-0"].error == "RuntimeError: no such luck"
+    log = (folder / "logs" / "Raises-0.log").read_text()
+    assert "about to fail" in log
+    assert "Traceback" in log
+
+
+def test_an_executor_does_not_change_the_numbers(job: Callable[..., Job]) -> None:
+    jobs = [job("mlp", seed) for seed in range(2)]
+    results = []
+    for executor in (InlineExecutor("cpu", 1), LocalExecutor(["cpu", "cpu"], 1), LocalExecutor(["cpu"], 1)):
+        found = outcomes(executor.run(jobs))
+        results.append([[p.dev_loss for p in found[j.trial_id].result.curve] for j in jobs])  # type: ignore[union-attr]
+    assert results[0] == results[1] == results[2]
+
+
+def test_the_event_of_an_ended_trial_is_taken_before_its_worker_goes_on(executor: Executor, job: Callable[..., Job]) -> None:
+    busy: set[int] = set()
+    for event in executor.run([job("mlp", seed) for seed in range(4)]):
+        if isinstance(event, Started):
+            assert event.worker not in busy
+            busy.add(event.worker)
+        elif isinstance(event, Ended):
+            busy.remove(event.worker)
+
+
+@pytest.mark.parametrize(
+    ("net", "error"),
+    [
+        ("nets:Exits", "the worker process ended by itself with exit code 3"),
+        ("nets:Killed", "the worker process was ended by SIGKILL, as the system does when memory runs out"),
+    ],
+)
+def test_a_worker_that_dies_is_an_outcome_and_another_takes_over(job: Callable[..., Job], net: str, error: str) -> None:
+    found = outcomes(LocalExecutor(["cpu"], threads=1).run([job(net), job("mlp")]))
+    assert (found[job(net).trial_id].status, found[job(net).trial_id].error) == ("error", error)
+    assert found["mlp-0"].status == "ok"
+
+
+def test_a_trial_that_hangs_is_timed_out(job: Callable[..., Job]) -> None:
+    executor = LocalExecutor(["cpu"], threads=1, timeout=3)
+    found = outcomes(executor.run([job("nets:Hangs"), job("mlp")]))
+    assert (found["Hangs-0"].status, found["Hangs-0"].error) == ("timed_out", "ran longer than 3 seconds")
+    assert found["mlp-0"].status == "ok"
+
+
+def test_stop_interrupts_what_is_under_way_and_starts_nothing_more(executor: Executor, job: Callable[..., Job]) -> None:
+    jobs = [job("nets:Slow", seed, epochs=1000) for seed in range(4)]
+    timer = threading.Timer(5, executor.stop)
+    timer.start()
+    start = time.monotonic()
+    found = outcomes(executor.run(jobs))
+    timer.join()
+    assert time.monotonic() - start < 30
+    assert {outcome.status for outcome in found.values()} == {"interrupted"}
+    assert len(found) == executor.num_workers
+
+
+def test_no_worker_outlives_the_run(job: Callable[..., Job]) -> None:
+    executor = LocalExecutor(["cpu", "cpu"], threads=1)
+    run = executor.run([job("nets:Slow", seed, epochs=1000) for seed in range(2)])
+    next(run)
+    next(run)
+    processes = [worker.process for worker in executor._workers]
+    run.close()  # type: ignore[attr-defined]  # a generator
+    assert [process.is_alive() for process in processes] == [False, False]
+
+
+def test_what_a_check_in_a_child_process_refuses_is_raised_here() -> None:
+    assert call_in_child("lab.trial", "prepare", "cpu", [{"name": "digits"}], None) == ["cpu"]
+    with pytest.raises(ValueError, match="device must be auto, cpu"):
+        call_in_child("lab.trial", "prepare", "tpu", [], None)
+
+
+def test_a_check_that_kills_its_process_is_an_error() -> None:
+    with pytest.raises(OSError, match="exit code 7"):
+        call_in_child("os", "_exit", 7)
+
+
+def test_this_process_is_not_a_worker() -> None:
+    assert os.getpid() != call_in_child("os", "getpid")

@@ -1,0 +1,177 @@
+"""The record: append-only CSV files that survive torn writes, new columns and hostile text."""
+
+from __future__ import annotations
+
+import csv
+import multiprocessing
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bench.records import (
+    CURVE,
+    RecordError,
+    Records,
+    Table,
+    decode_text,
+    encode,
+    merged,
+    read_correct,
+    read_curves,
+    read_trials,
+)
+from lab.result import Evaluation
+
+COLUMNS = ["trial_id", "status", "seed", "test_accuracy"]
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Table:
+    return Table(tmp_path / "trials.csv")
+
+
+def row(trial_id: str, status: str = "ok", **more: object) -> dict[str, object]:
+    return {"trial_id": trial_id, "status": status, **more}
+
+
+def point(step: int, accuracy: float = 0.5) -> Evaluation:
+    return Evaluation(step, step / 10, accuracy, 2.3, float("nan") if step == 0 else 2.0, step * 0.1)
+
+
+def test_a_row_is_one_line_below_the_header(table: Table) -> None:
+    table.append(COLUMNS, [row("a1", seed=0, test_accuracy=0.5)])
+    table.append(COLUMNS, [row("b2", "error", seed=1)])
+    assert table.path.read_text() == "trial_id,status,seed,test_accuracy\na1,ok,0,0.5\nb2,error,1,\n"
+
+
+def test_values_are_written_as_yaml_writes_them_and_numbers_round_trip() -> None:
+    assert [encode(v) for v in (None, True, False, 3, [1, 2], "a, b")] == ["", "true", "false", "3", "[1, 2]", "a, b"]
+    for number in (0.1 + 0.2, 1e-300, 123456789.123456789):
+        assert float(encode(number)) == number
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "'=1", "''@x"])
+def test_text_cannot_become_a_formula_and_reads_back_as_it_was(text: str) -> None:
+    assert encode(text)[0] == "'"
+    assert decode_text(encode(text)) == text
+
+
+def test_a_negative_number_is_not_taken_for_a_formula() -> None:
+    assert encode(-0.5) == "-0.5"
+
+
+def test_a_column_that_the_file_lacks_is_added_and_no_row_is_lost(table: Table) -> None:
+    table.append(COLUMNS, [row("a1", seed=-1, test_accuracy=0.5)])
+    table.append(["trial_id", "status", "seed", "model.heads", "test_accuracy"], [row("b2", **{"model.heads": 4})])
+    assert table.rows() == [
+        {"trial_id": "a1", "status": "ok", "seed": "-1", "model.heads": "", "test_accuracy": "0.5"},
+        {"trial_id": "b2", "status": "ok", "seed": "", "model.heads": "4", "test_accuracy": ""},
+    ]
+
+
+def test_a_column_that_only_the_file_has_is_kept(table: Table) -> None:
+    table.append([*COLUMNS, "note"], [row("a1", note="by hand")])
+    table.append(["extra", *COLUMNS], [row("b2", extra="1")])
+    assert [r["note"] for r in table.rows()] == ["by hand", ""]
+
+
+def test_new_columns_stand_where_their_writer_puts_them() -> None:
+    assert merged(["id", "a", "old", "end"], ["id", "a", "b", "end"]) == ["id", "a", "old", "b", "end"]
+
+
+def test_a_torn_last_line_is_set_aside(table: Table) -> None:
+    table.append(COLUMNS, [row("a1")])
+    with table.path.open("a") as file:
+        file.write("b2,o")
+    assert [r["trial_id"] for r in table.rows()] == ["a1"]
+    table.append(COLUMNS, [row("c3")])
+    assert [r["trial_id"] for r in table.rows()] == ["a1", "c3"]
+    assert table.path.with_name("trials.csv.torn").read_text() == "b2,o\n"
+
+
+def test_a_foreign_row_is_an_error_at_its_line(table: Table) -> None:
+    table.append(COLUMNS, [row("a1")])
+    with table.path.open("a") as file:
+        file.write("b2,ok\n")
+    with pytest.raises(RecordError, match=r"trials\.csv:3: a row must have the header's 4 columns, has 2"):
+        table.rows()
+
+
+def test_text_where_a_number_belongs_is_an_error(tmp_path: Path) -> None:
+    Table(tmp_path / "trials.csv").append(COLUMNS, [row("a1", test_accuracy="many")])
+    with pytest.raises(RecordError, match="column test_accuracy must hold numbers"):
+        read_trials(tmp_path)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    texts=st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0\r")), min_size=1, max_size=4),
+    cut=st.integers(0, 400),
+)
+def test_whatever_the_text_and_wherever_it_is_torn_what_was_whole_stays_whole(
+    tmp_path_factory: pytest.TempPathFactory, texts: list[str], cut: int
+) -> None:
+    table = Table(tmp_path_factory.mktemp("records") / "trials.csv")
+    ends = []
+    for index, text in enumerate(texts):
+        table.append(["trial_id", "error"], [{"trial_id": str(index), "error": text}])
+        ends.append(table.path.stat().st_size)
+    assert [r["error"] for r in table.rows()] == texts
+    header = len("trial_id,error\n")
+    size = max(header, min(cut, ends[-1]))
+    with table.path.open("rb+") as file:
+        file.truncate(size)
+    table.append(["trial_id", "error"], [{"trial_id": "last", "error": "x"}])
+    whole = sum(end <= size for end in ends)
+    with table.path.open(newline="", encoding="utf-8") as file:
+        found = [cells[0] for cells in csv.reader(file)][1:]
+    assert found[:whole] == [str(i) for i in range(whole)]
+    assert found[-1] == "last"
+
+
+def append_many(folder: Path, name: str) -> None:
+    table = Table(folder / "trials.csv")
+    for index in range(25):
+        table.append(COLUMNS, [row(f"{name}{index}", seed=index)])
+
+
+def test_writers_in_several_processes_never_mix_their_lines(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    writers = [context.Process(target=append_many, args=(tmp_path, name)) for name in "ab"]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    rows = Table(tmp_path / "trials.csv").rows()
+    assert sorted(r["trial_id"] for r in rows) == sorted(f"{name}{i}" for name in "ab" for i in range(25))
+
+
+def test_a_trial_has_its_row_its_curve_and_a_bit_a_test_image(tmp_path: Path) -> None:
+    correct = np.array([True, False, True, True, False, True, True, True, False, True])
+    record = row("a1", seed=0, test_accuracy=0.7, **{"model.name": "lenet"})
+    Records(tmp_path).append(record, ["model.name"], [point(0), point(10)], np.packbits(correct).tobytes(), 10)
+    trials = read_trials(tmp_path)
+    assert trials.loc[0, "test_accuracy"] == 0.7
+    assert list(trials.columns[:7]) == ["trial_id", "grid", "cell", "status", "error", "seed", "model.name"]
+    curves = read_curves(tmp_path)
+    assert list(curves.columns) == CURVE
+    assert curves["step"].tolist() == [0, 10]
+    assert np.array_equal(read_correct(tmp_path)["a1"], correct)
+
+
+def test_of_a_trial_that_was_tried_again_the_last_attempt_counts(tmp_path: Path) -> None:
+    records = Records(tmp_path)
+    records.append(row("a1", "error"), [], [point(0), point(10), point(20)])
+    records.append(row("b2"), [], [point(0)])
+    records.append(row("a1", "ok"), [], [point(0, 0.9), point(10, 0.9)])
+    for _ in range(2):
+        assert records.statuses() == {"a1": "ok", "b2": "ok"}
+        assert len(read_trials(tmp_path)) == 2
+        curves = read_curves(tmp_path)
+        assert curves[curves["trial_id"] == "a1"]["dev_accuracy"].tolist() == [0.9, 0.9]
+        records.compact()
+    assert len(records.trials.rows()) == 2
+    assert len(records.curves.rows()) == 3
