@@ -118,12 +118,12 @@ def _run_one(plan: Plan, grid: Path, options: Any, dry_run: bool, console: Conso
         raise Refused(str(error)) from error
     folder = options.results / plan.name
     if not summary.statuses and not summary.interrupted:
-        console.print(f"{plan.name}: nothing to train, all {len(plan.trials)} trials are recorded in {folder}")
+        console.print(f"{plan.name}: nothing to train, all {len(plan.trials)} trials are recorded in {folder}", soft_wrap=True)
         return 0
     counts = ", ".join(f"{count} {status}" for status, count in sorted(summary.statuses.items()))
-    console.print(f"{plan.name}: {counts} in {duration(summary.seconds)}; recorded in {folder / 'trials.csv'}")
+    console.print(f"{plan.name}: {counts} in {duration(summary.seconds)}; recorded in {folder / 'trials.csv'}", soft_wrap=True)
     if not summary.interrupted:
-        console.print(f"The answer: python -m bench report {grid}")
+        console.print(f"The answer: python -m bench report {grid}", soft_wrap=True)
     return summary.exit_code
 
 

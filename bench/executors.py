@@ -60,6 +60,11 @@ def context() -> Any:
     return found
 
 
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class Executor(Protocol):
     """Runs jobs and tells what happens. After ``stop`` no job starts, and those under way end as interrupted."""
 

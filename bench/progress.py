@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from bench.grid import Plan, Trial
+from bench.plan import Plan, Trial
 from bench.worker import Outcome
 from lab.result import Evaluation
 

@@ -183,9 +183,12 @@ class Records:
             self.correct.append(CORRECT, [{"trial_id": trial_id, "num_images": num_images, "correct": bits}])
         self.trials.append([*IDENTITY, *setting_columns, *MEASURES, *ENVIRONMENT], [row])
 
-    def statuses(self) -> dict[str, str]:
-        """The status of each recorded trial, by its last row."""
-        return {row["trial_id"]: row["status"] for row in self.trials.rows()}
+    def outcomes(self) -> dict[str, tuple[str, float | None]]:
+        """Status and dev accuracy of each recorded trial, by its last row; the accuracy of a failed one is None."""
+        return {
+            row["trial_id"]: (row["status"], float(row["dev_accuracy"]) if row["status"] == "ok" else None)
+            for row in self.trials.rows()
+        }
 
     def compact(self) -> None:
         """Removes the rows of earlier attempts, where a trial was tried again."""

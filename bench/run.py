@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import socket
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -16,10 +16,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import yaml
-
-from bench.executors import Ended, Evaluated, Executor, InlineExecutor, LocalExecutor, Started, call_in_child
-from bench.grid import Plan, Trial
+from bench.executors import Ended, Evaluated, Executor, InlineExecutor, LocalExecutor, Started, call_in_child, cores
+from bench.plan import Plan, Trial
 from bench.progress import Progress
 from bench.records import Records
 from bench.worker import Job, Outcome
@@ -61,68 +59,87 @@ class Summary:
 
 
 def missing(plan: Plan, options: Options) -> list[Trial]:
-    """The trials of the plan that are still to be run, in the plan's order."""
-    trials = [trial for trial in plan.trials if options.trial in (None, trial.trial_id)]
+    """The trials that can run now and are not recorded, in the plan's order."""
+    records = Records(options.results / plan.name)
+    recorded = records.outcomes()
+    trials = [*plan.trials, *plan.final_trials({key: dev for key, (_, dev) in recorded.items()})]
+    trials = [trial for trial in trials if options.trial in (None, trial.trial_id)]
     if options.force:
         return trials
-    statuses = Records(options.results / plan.name).statuses()
-    return [trial for trial in trials if statuses.get(trial.trial_id) not in FINISHED]
+    return [trial for trial in trials if recorded.get(trial.trial_id, ("", None))[0] not in FINISHED]
 
 
 def run(plan: Plan, options: Options, progress: Progress) -> Summary:
-    """Trains the missing trials and records each as it ends; raises ValueError where device or data are missing."""
-    folder = options.results / plan.name
+    """Trains the missing trials and records each as it ends; raises ValueError where device or data are missing.
+
+    With ``tune_seeds`` the winners' other seeds are known once their candidates have run: they follow in a second batch.
+    """
     start = time.monotonic()
-    trials = missing(plan, options)
-    if not trials:
+    batch = missing(plan, options)
+    if not batch:
         return Summary({}, interrupted=False)
-    executor = make_executor(options, trials)
+    folder = options.results / plan.name
+    executor = make_executor(options, batch)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "grid.yaml").write_text(yaml.safe_dump(plan.document, sort_keys=False, allow_unicode=True), "utf-8")
-    recorder = _Recorder(Records(folder), plan, executor.num_workers)
-    where = (folder.resolve(), options.data_dir and options.data_dir.resolve(), Path.cwd())
-    jobs = [Job(trial.trial_id, trial.settings.model_dump(), *where) for trial in trials]
-    statuses: dict[str, int] = {}
+    (folder / "grid.yaml").write_text(plan.text, encoding="utf-8")
+    statuses: Counter[str] = Counter()
+    done: set[str] = set()
     with stopping(executor) as asked, progress:
-        progress.begin(plan, trials, executor.num_workers)
-        for event in executor.run(jobs):
-            match event:
-                case Started(trial_id, worker):
-                    recorder.started(trial_id)
-                    progress.started(worker, trial_id)
-                case Evaluated(_, worker, point):
-                    progress.evaluated(worker, point)
-                case Ended(worker, outcome):
-                    recorder.ended(outcome)
-                    progress.ended(worker, outcome)
-                    statuses[outcome.status] = statuses.get(outcome.status, 0) + 1
-                    if options.fail_fast and outcome.status in FAILED:
-                        executor.stop()
-    recorder.records.compact()
-    return Summary(statuses, bool(asked), time.monotonic() - start)
+        while batch and not asked:
+            statuses += _run_batch(plan, batch, options, executor, progress)
+            done |= {trial.trial_id for trial in batch}
+            batch = [trial for trial in missing(plan, options) if trial.trial_id not in done]
+            if options.fail_fast and FAILED & statuses.keys():
+                break
+    Records(folder).compact()
+    return Summary(dict(statuses), bool(asked), time.monotonic() - start)
+
+
+def _run_batch(
+    plan: Plan, batch: Sequence[Trial], options: Options, executor: Executor, progress: Progress
+) -> Counter[str]:
+    folder = (options.results / plan.name).resolve()
+    recorder = _Recorder(Records(folder), plan, batch, executor.num_workers)
+    data_dir = options.data_dir and options.data_dir.resolve()
+    jobs = [Job(trial.trial_id, trial.settings.model_dump(), folder, data_dir, Path.cwd()) for trial in batch]
+    statuses: Counter[str] = Counter()
+    progress.begin(plan, batch, executor.num_workers)
+    for event in executor.run(jobs):
+        match event:
+            case Started(trial_id, worker):
+                recorder.started(trial_id)
+                progress.started(worker, trial_id)
+            case Evaluated(_, worker, point):
+                progress.evaluated(worker, point)
+            case Ended(worker, outcome):
+                recorder.ended(outcome)
+                progress.ended(worker, outcome)
+                statuses[outcome.status] += 1
+                if options.fail_fast and outcome.status in FAILED:
+                    executor.stop()
+    return statuses
 
 
 def make_executor(options: Options, trials: Sequence[Trial]) -> Executor:
     """The executor that the options ask for, once devices and data sets are known to be there."""
     data = {json.dumps(dumped): dumped for dumped in (trial.settings.data.model_dump() for trial in trials)}
     needs = (options.device, list(data.values()), options.data_dir)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if options.executor == "inline":
         from lab.trial import prepare
 
-        return InlineExecutor(prepare(*needs)[0], threads=cores)
+        return InlineExecutor(prepare(*needs)[0], threads=cores())
     slots: list[str] = call_in_child("lab.trial", "prepare", *needs)
-    num_workers = options.jobs or (cores if slots == ["cpu"] else len(slots))
+    num_workers = options.jobs or (cores() if slots == ["cpu"] else len(slots))
     devices = [slots[index % len(slots)] for index in range(num_workers)]
-    return LocalExecutor(devices, threads=max(1, cores // num_workers), timeout=options.timeout)
+    return LocalExecutor(devices, threads=max(1, cores() // num_workers), timeout=options.timeout)
 
 
 class _Recorder:
     """Turns outcomes into rows of the record."""
 
-    def __init__(self, records: Records, plan: Plan, num_workers: int) -> None:
+    def __init__(self, records: Records, plan: Plan, batch: Sequence[Trial], num_workers: int) -> None:
         self.records = records
-        self._trials = {trial.trial_id: trial for trial in plan.trials}
+        self._trials = {trial.trial_id: trial for trial in batch}
         self._columns = setting_columns([trial.settings for trial in plan.trials])
         self._always = {"grid": plan.name, "concurrent_trials": num_workers, "hostname": socket.gethostname(), **git()}
         self._started_at: dict[str, str] = {}

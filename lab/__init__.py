@@ -18,7 +18,7 @@ _HOMES = {
     "load_data": "lab.data",
     "run_trial": "lab.trial",
 }
-__all__ = sorted(_HOMES)  # noqa: PLE0605  # one list of names
+__all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:

@@ -6,8 +6,10 @@ import functools
 import gzip
 import importlib.util
 import inspect
+import json
 import math
 import os
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,8 +28,11 @@ from lab.streams import generator
 
 DATA_DIR_VARIABLE = "LAB_DATA_DIR"
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")  # Debian's package dataset-fashion-mnist
-IDX_FILES = {"train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
-             "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")}
+ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
+IDX_FILES = {
+    "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
+    "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
+}
 
 
 class DataError(ValueError):
@@ -45,7 +50,7 @@ class Images:
         return len(self.labels)
 
     def __getitem__(self, index: Tensor) -> Images:
-        return Images(self.images[index], self.labels[index])
+        return Images(self.images.index_select(0, index), self.labels.index_select(0, index))
 
     def to(self, device: torch.device) -> Images:
         return Images(self.images.to(device), self.labels.to(device))
@@ -103,7 +108,7 @@ def split(labels: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, np.nda
 def load_data(settings: DataSettings, device: torch.device, data_dir: Path | None = None) -> Splits:
     """The splits of a trial on ``device``: dev is taken from train by ``split_seed``, test is the data set's own."""
     own = {name: value for name, value in settings if name not in DataSettings.model_fields}
-    data = read(settings.name, data_dir or default_data_dir(), tuple(sorted(own.items())))
+    data = read(settings.name, data_dir or default_data_dir(), json.dumps(own, sort_keys=True))
     return _splits(data, settings.dev_fraction, settings.split_seed, settings.limit, settings.channels, device)
 
 
@@ -136,14 +141,21 @@ def _splits(
 
 
 def _moments(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and deviation over all pixels of a channel, each ``(C, 1, 1)``, in float64 sums."""
-    sums = [(c.sum(dtype=torch.float64), c.double().square().sum()) for c in images.unbind(1)]
-    count = images[:, 0].numel()
-    mean = torch.stack([total / count for total, _ in sums])
-    variance = torch.stack([squares / count for _, squares in sums]) - mean.square()
-    deviation = variance.clamp_min(0).sqrt()
+    """Mean and deviation over all pixels of a channel, each ``(C, 1, 1)``, computed in float64."""
+    channels = [_moments_of_channel(channel) for channel in images.unbind(1)]
+    mean, deviation = torch.tensor(channels).T[:, :, None, None]
     deviation[deviation == 0] = 1  # a channel without variation is only centred
-    return mean.float().view(-1, 1, 1), deviation.float().view(-1, 1, 1)
+    return mean, deviation
+
+
+def _moments_of_channel(pixels: Tensor) -> tuple[float, float]:
+    if pixels.dtype == torch.uint8:  # by counts of the 256 values: exact, and in no more memory than the pixels take
+        counts = torch.bincount(pixels.flatten(), minlength=256).double()
+        values = torch.arange(256, dtype=torch.float64)
+        mean = float(counts @ values / counts.sum())
+        return mean, math.sqrt(counts @ (values - mean).square() / counts.sum())
+    variance, average = torch.var_mean(pixels.double(), correction=0)
+    return float(average), math.sqrt(variance)
 
 
 # --- batches --------------------------------------------------------------------------------------------------------
@@ -180,43 +192,45 @@ class Batches:
         smallest = 1 if self._order is None or not full else 2
         return full + (last >= smallest)
 
-    def set_epoch(self, epoch: int, start: int = 0) -> None:
-        """The next iteration is that epoch, from batch ``start`` on."""
-        self._epoch, self._start = epoch, start
+    def set_epoch(self, epoch: int) -> None:
+        """The next iteration is that epoch."""
+        self._epoch = epoch
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        epoch, start, num_images = self._epoch, self._start, len(self.images)
-        self._start = 0
         if self._order is None:
-            for low in range(start * self.batch_size, num_images, self.batch_size):
-                batch = slice(low, low + self.batch_size)
-                yield self.prepare(self.images.images[batch]), self.images.labels[batch]
+            pieces = [tensor.split(self.batch_size) for tensor in (self.images.images, self.images.labels)]
+            for images, labels in zip(*pieces, strict=True):
+                yield self.prepare(images), labels
             return
-        order = torch.randperm(num_images, generator=generator(self._order, "order", epoch)).to(self.device)
-        moves = self._moves(epoch)
-        for index in list(order.split(self.batch_size))[start : len(self)]:
-            images = self.images.images[index]
-            if moves is not None:
-                images = move(images, *moves[index].unbind(1))
-            yield self.prepare(images), self.images.labels[index]
+        order = torch.randperm(len(self.images), generator=generator(self._order, "order", self._epoch))
+        moves = self._moves()
+        for index in order.to(self.device).split(self.batch_size)[: len(self)]:
+            batch = self.images[index]
+            moved = batch.images if moves is None else move(batch.images, moves.index_select(0, index), self._reach)
+            yield self.prepare(moved), batch.labels
 
-    def _moves(self, epoch: int) -> Tensor | None:
+    @property
+    def _reach(self) -> int:
+        """The largest shift in native pixels."""
+        return max(1, self.images.images.shape[-1] // 8)
+
+    def _moves(self) -> Tensor | None:
         """``(num_images, 3)``: rows down, columns right, mirrored or not; for each image of the epoch."""
         if self._augment == "none":
             return None
         assert self._order is not None
-        stream = generator(self._order, "augment", epoch)
-        reach = max(1, self.images.images.shape[-1] // 8)
-        shifts = torch.randint(-reach, reach + 1, (len(self.images), 2), generator=stream)
+        stream = generator(self._order, "augment", self._epoch)
+        shifts = torch.randint(-self._reach, self._reach + 1, (len(self.images), 2), generator=stream)
         flips = torch.randint(0, 2, (len(self.images), 1), generator=stream)
         return torch.cat([shifts, flips * (self._augment == "flip_shift")], dim=1).to(self.device)
 
     def prepare(self, images: Tensor) -> Tensor:
         """Native images to what the network takes: float, resized (antialiased bilinear), normalised."""
-        X = images.float()
-        if self._resize is not None:
-            X = self._resize[0] @ X @ self._resize[1].T
-        return (X - self._mean).mul_(self._inverse)
+        X = (images.float() - self._mean).mul_(self._inverse)
+        if self._resize is None:
+            return X
+        rows, columns = self._resize
+        return rows @ (X @ columns.T)  # columns first: that product takes all images at once
 
 
 def resize_matrix(native: int, size: int) -> Tensor:
@@ -229,16 +243,19 @@ def resize_matrix(native: int, size: int) -> Tensor:
     return F.interpolate(identity, size=(size, native), mode="bilinear", antialias=True, align_corners=False)[0, 0]
 
 
-def move(images: Tensor, down: Tensor, right: Tensor, flip: Tensor) -> Tensor:
-    """Each image ``(N, C, H, W)`` shifted by whole pixels, with zeros moving in, then mirrored where ``flip`` is 1."""
-    num_images, _, height, width = images.shape
-    rows = torch.arange(height, device=images.device) - down[:, None]
-    columns = torch.arange(width, device=images.device).expand(num_images, width)
-    columns = torch.where(flip[:, None] == 1, width - 1 - columns, columns) - right[:, None]
-    inside = ((rows >= 0) & (rows < height))[:, None, :, None] & ((columns >= 0) & (columns < width))[:, None, None, :]
-    image = torch.arange(num_images, device=images.device)[:, None, None]
-    rows, columns = rows.clamp(0, height - 1)[:, :, None], columns.clamp(0, width - 1)[:, None, :]
-    return images[image, :, rows, columns].movedim(-1, 1) * inside
+def move(images: Tensor, moves: Tensor, reach: int) -> Tensor:
+    """Each image ``(N, C, H, W)`` shifted by whole pixels, with zeros moving in, then mirrored.
+
+    ``moves`` is ``(N, 3)``: rows down and columns right, each from ``-reach`` to ``reach``, and 1 to mirror, else 0.
+    """
+    num_images, channels, height, width = images.shape
+    down, right, mirror = moves.unsqueeze(-1).unbind(1)
+    columns = torch.arange(width, device=images.device)
+    columns = torch.where(mirror == 1, columns.flip(0), columns) + reach - right
+    rows = torch.arange(height, device=images.device) + reach - down
+    pixel = rows.unsqueeze(-1) * (width + 2 * reach) + columns.unsqueeze(-2)
+    padded = F.pad(images, [reach] * 4).flatten(2)
+    return padded.gather(2, pixel.view(num_images, 1, -1).expand(-1, channels, -1)).view_as(images)
 
 
 # --- data sets ------------------------------------------------------------------------------------------------------
@@ -251,19 +268,21 @@ def default_data_dir() -> Path:
 
 
 @functools.lru_cache(maxsize=2)
-def read(name: str, root: Path, own: tuple[tuple[str, Any], ...] = ()) -> DataSet:
-    """The data set called ``name``; ``own`` are its own settings. Raises :class:`DataError` where it is missing."""
+def read(name: str, root: Path, own: str = "{}") -> DataSet:
+    """The data set ``name``; ``own`` is its own settings as JSON. Raises :class:`DataError` where it is missing."""
+    settings = json.loads(own)
     if name in READERS:
-        return READERS[name](root, **dict(own))
+        return READERS[name](root, **settings)
     part = parts.load(name)
     given: dict[str, Any] = {"root": root} if "root" in inspect.signature(part).parameters else {}
-    return _from_arrays(name, part(**dict(own), **given))
+    return _from_arrays(name, part(**settings, **given))
 
 
 def _digits(root: Path) -> DataSet:
     """Read from scikit-learn's own file, since importing scikit-learn would take 2 s; a fixed fifth is the test."""
     package = importlib.util.find_spec("sklearn")
-    assert package is not None and package.origin is not None
+    assert package is not None
+    assert package.origin is not None
     file = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
     table = torch.from_numpy(np.loadtxt(file, delimiter=",", dtype=np.uint8))
     images = Images(table[:, :-1].reshape(-1, 1, 8, 8).contiguous(), table[:, -1].long())
@@ -305,19 +324,20 @@ def _emnist(root: Path, split: str) -> DataSet:
     train, test = (_torchvision(root, "EMNIST", train=train, split=split) for train in (True, False))
     first = 1 if split == "letters" else 0
     sets = [Images(part.data[:, None], part.targets.long() - first) for part in (train, test)]
-    return DataSet(*sets, num_classes=int(max(s.labels.max() for s in sets)) + 1)
+    return DataSet(sets[0], sets[1], num_classes=int(max(s.labels.max() for s in sets)) + 1)
 
 
 def _cifar(root: Path, name: str, num_classes: int) -> DataSet:
     sets = [_torchvision(root, name, train=train) for train in (True, False)]
     channels_first = [torch.from_numpy(s.data).permute(0, 3, 1, 2).contiguous() for s in sets]
-    images = [Images(x, torch.tensor(s.targets)) for x, s in zip(channels_first, sets, strict=True)]
-    return DataSet(*images, num_classes)
+    train, test = (Images(x, torch.tensor(s.targets)) for x, s in zip(channels_first, sets, strict=True))
+    return DataSet(train, test, num_classes)
 
 
 def _svhn(root: Path) -> DataSet:
     sets = [_torchvision(root, "SVHN", split=part) for part in ("train", "test")]
-    return DataSet(*(Images(torch.from_numpy(s.data), torch.from_numpy(s.labels).long()) for s in sets), 10)
+    train, test = (Images(torch.from_numpy(s.data), torch.from_numpy(s.labels).long()) for s in sets)
+    return DataSet(train, test, num_classes=10)
 
 
 def _torchvision(root: Path, name: str, **which: Any) -> Any:
@@ -334,20 +354,24 @@ def _torchvision(root: Path, name: str, **which: Any) -> Any:
         with FileLock(root / f".{name}.lock"):
             return kind(root, download=True, **which)
     except (OSError, RuntimeError) as error:
-        ways = ["--data-dir or the environment variable " + DATA_DIR_VARIABLE + " naming a torchvision root that has it",
-                f"torchvision.datasets.{name}(root, download=True) where there is a network, and the folder copied here"]
+        ways = [
+            f"--data-dir or the environment variable {DATA_DIR_VARIABLE} naming a torchvision root that has it",
+            f"torchvision.datasets.{name}(root, download=True) where there is a network, and the folder copied here",
+        ]
         if name == "FashionMNIST":
             ways.append(f"Debian's package dataset-fashion-mnist, which is looked for in {DEBIAN_FASHION_MNIST}")
-        raise DataError(f"{name} is not in {root} and cannot be downloaded ({error}). Ways to get it: {'; '.join(ways)}") from None
+        missing = f"{name} is not in {root} and cannot be downloaded ({error})"
+        raise DataError(f"{missing}. Ways to get it: {'; '.join(ways)}") from error
 
 
 def _npz(root: Path, path: str) -> DataSet:
     """Arrays ``train_images, train_labels, test_images, test_labels`` of a file that numpy wrote."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            return _from_arrays(path, dict(arrays))
-    except (OSError, ValueError) as error:
+            found = dict(arrays)
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"data.path: {path}: cannot be read as .npz: {error}") from error
+    return _from_arrays(path, found)
 
 
 def _image_folder(root: Path, path: str) -> DataSet:
@@ -364,34 +388,45 @@ def _image_folder(root: Path, path: str) -> DataSet:
     sizes = {image.size for part in sets.values() for image, _ in part}
     if len(sizes) != 1:
         raise DataError(f"data.path: {path}: images must be of one size, got {sorted(sizes)[:5]}")
-    made = [
-        Images(torch.stack([vision.transforms.functional.pil_to_tensor(x) for x, _ in part]), torch.tensor(part.targets))
+    to_tensor = vision.transforms.functional.pil_to_tensor
+    train, test = (
+        Images(torch.stack([to_tensor(image) for image, _ in part]), torch.tensor(part.targets))
         for part in sets.values()
-    ]
-    return DataSet(*made, num_classes=len(sets["train"].classes))
+    )
+    return DataSet(train, test, num_classes=len(sets["train"].classes))
 
 
 def _from_arrays(name: str, found: Any) -> DataSet:
     """What a user's callable or file gave: a DataSet, or a mapping of four arrays with ``num_classes`` if it likes."""
     if isinstance(found, DataSet):
         return found
-    wanted = ("train_images", "train_labels", "test_images", "test_labels")
-    if not isinstance(found, dict) or (missing := [key for key in wanted if key not in found]):
-        got = sorted(found) if isinstance(found, dict) else type(found).__name__
-        raise DataError(f"data {name}: must give a mapping with {', '.join(wanted)}, got {got}") from None
-    sets = []
-    for part in ("train", "test"):
-        images, labels = (torch.as_tensor(found[f"{part}_{what}"]) for what in ("images", "labels"))
-        images = images[:, None] if images.ndim == 3 else images
-        if images.ndim != 4 or len(images) != len(labels) or labels.ndim != 1:
-            shapes = f"{tuple(images.shape)} and {tuple(labels.shape)}"
-            raise DataError(f"data {name}: {part} must be images (N, H, W) or (N, C, H, W) with labels (N,), got {shapes}")
-        sets.append(Images(images, labels.long()))
-    highest = int(max(s.labels.max() for s in sets)) + 1
-    num_classes = int(found.get("num_classes", highest))
-    if num_classes < highest or min(int(s.labels.min()) for s in sets) < 0:
-        raise DataError(f"data {name}: labels must be in 0..{num_classes - 1}")
-    return DataSet(*sets, num_classes=num_classes)
+    if not isinstance(found, dict) or any(key not in found for key in ARRAYS):
+        got = ", ".join(map(str, found)) if isinstance(found, dict) else type(found).__name__
+        raise DataError(f"data {name}: must give a mapping with {', '.join(ARRAYS)}, got {got or 'an empty one'}")
+    train, test = (_images(name, part, found[f"{part}_images"], found[f"{part}_labels"]) for part in ("train", "test"))
+    if train.images.shape[1:] != test.images.shape[1:]:
+        shapes = f"{tuple(train.images.shape)} and {tuple(test.images.shape)}"
+        raise DataError(f"data {name}: train and test images must be of one shape (C, H, W), got {shapes}")
+    labels = torch.cat([train.labels, test.labels])
+    lowest, highest = int(labels.min()), int(labels.max())
+    num_classes = int(found.get("num_classes", highest + 1))
+    if lowest < 0 or highest >= num_classes:
+        raise DataError(f"data {name}: labels must be in 0..{num_classes - 1}, got {lowest}..{highest}")
+    return DataSet(train, test, num_classes)
+
+
+def _images(name: str, part: str, images: Any, labels: Any) -> Images:
+    try:
+        images, labels = torch.as_tensor(images), torch.as_tensor(labels)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DataError(f"data {name}: {part} must be arrays of numbers: {error}") from error
+    images = images[:, None] if images.ndim == 3 else images
+    if images.ndim != 4 or labels.ndim != 1 or len(images) != len(labels) or not len(labels):
+        shapes = f"{tuple(images.shape)} and {tuple(labels.shape)}"
+        raise DataError(f"data {name}: {part} must be images (N, H, W) or (N, C, H, W) with labels (N,), got {shapes}")
+    if labels.is_floating_point():
+        raise DataError(f"data {name}: {part}_labels must be integers, got {labels.dtype}")
+    return Images(images if images.dtype == torch.uint8 else images.float(), labels.long())
 
 
 READERS: dict[str, Callable[..., DataSet]] = {

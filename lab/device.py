@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from lab.result import Environment
 
@@ -28,6 +29,8 @@ def resolve(name: str | torch.device = "auto") -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         raise ValueError(f"device must be auto, cpu, cuda, cuda:N or mps, got {name!r}") from None
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise ValueError(f"device must be auto, cpu, cuda, cuda:N or mps, got {name!r}")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ValueError(f"device {name}: this machine has {torch.cuda.device_count()} CUDA devices")
     if device.type == "mps" and not torch.backends.mps.is_available():
@@ -49,7 +52,8 @@ def configure(device: torch.device) -> None:
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.allow_tf32 = True
         torch.backends.cudnn.benchmark = True
-        torch.cuda.set_device(device)
+        if device.index is not None:
+            torch.cuda.set_device(device)
 
 
 def synchronize(device: torch.device) -> None:
@@ -70,6 +74,14 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[obj
 def memory_format(device: torch.device) -> torch.memory_format:
     """Channels last on CUDA, where convolutions run on tensor cores; as it comes elsewhere."""
     return torch.channels_last if device.type == "cuda" else torch.contiguous_format
+
+
+def transfer(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor on the device, without waiting for it; images ``(N, C, H, W)`` in the device's memory format."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        tensor = tensor.pin_memory()  # the copy of pageable memory would wait for the device
+    layout = memory_format(device) if tensor.ndim == 4 else torch.preserve_format
+    return tensor.to(device, non_blocking=True, memory_format=layout)
 
 
 @dataclass
@@ -96,7 +108,7 @@ def reset_peak_memory(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     elif sys.platform == "linux":
-        with contextlib.suppress(PermissionError):  # some containers forbid it; the mark is then the process's own
+        with contextlib.suppress(OSError):  # some containers forbid it; the mark is then the process's own
             Path("/proc/self/clear_refs").write_text("5")
 
 
@@ -104,10 +116,12 @@ def peak_memory_bytes(device: torch.device) -> int:
     """Most memory held since the reset: allocated on a CUDA device, resident in this process elsewhere."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    if sys.platform == "linux":
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
+    status = Path("/proc/self/status")
+    for line in status.read_text().splitlines() if status.exists() else []:
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # bytes on macOS, KiB elsewhere
 
 
 @functools.cache

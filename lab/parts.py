@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import ConfigDict, Field, create_model
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, create_model
 
 from lab.settings import NOUNS, SECTIONS, Problem, Section, SettingsError, Value, did_you_mean
 
@@ -86,7 +86,9 @@ def settings_type(section: str, path: str) -> type[Section]:
         required = parameter.default is parameter.empty
         if required or _is_plain(parameter.default):
             annotation = _plain_annotation(hints.get(name, Any))
-            fields[name] = (annotation, Field(... if required else _listed(parameter.default)))
+            if parameter.default is None:
+                annotation = typing.Optional[annotation]  # noqa: UP045  # computed, not written
+            fields[name] = (annotation, Field(... if required else _default(annotation, parameter.default)))
     made = create_model(path, __base__=base, __doc__=inspect.getdoc(part), **fields)
     if open_ended:
         made.model_config = ConfigDict(**{**base.model_config, "extra": "allow"})
@@ -110,8 +112,13 @@ def _is_plain(value: object) -> bool:
     return True
 
 
-def _listed(value: Any) -> Value:
-    return list(value) if isinstance(value, tuple) else value
+def _default(annotation: Any, value: Any) -> Value:
+    """The default as it would be read if it were given, so that leaving it out and spelling it out are one trial."""
+    value = list(value) if isinstance(value, tuple) else value
+    try:
+        return TypeAdapter(annotation, config=ConfigDict(strict=True)).validate_python(value)
+    except ValidationError:  # a default need not be what the annotation says
+        return value
 
 
 def _plain_annotation(annotation: Any) -> Any:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One point of the learning curve; ``train_seconds`` count training alone, ``train_loss`` is since the last point."""
+    """A point of the learning curve; ``train_seconds`` count training alone, ``train_loss`` is since the last point."""
 
     step: int
     epoch: float
@@ -56,3 +56,26 @@ class Result:
     curve: list[Evaluation] = field(default_factory=list)
     correct: bytes | None = None  # one bit a test image, packed: predicted right or not
     num_test_images: int = 0
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One model, batch size and precision, timed alone on the device; seconds and rates are medians over rounds."""
+
+    timing_id: str
+    batch_size: int
+    parameters: int
+    forward_macs: int
+    forward_seconds: float  # one batch, in evaluation mode
+    forward_seconds_p95: float  # over all calls of all rounds
+    forward_images_per_second: float
+    train_images_per_second: float
+    train_images_per_second_low: float  # slowest round
+    train_images_per_second_high: float  # fastest round
+    rounds: int
+    train_flops: float  # a second: 6 x forward_macs an image (forward, and twice that backward)
+    matmul_flops: float  # a second: the device's own rate in a square matrix product of that precision
+    matmul_share: float  # train_flops / matmul_flops
+    canary_drift: float  # largest over smallest canary time, minus one
+    reliable: bool  # the canary drifted by no more than a tenth
+    environment: Environment

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 import os
@@ -13,15 +14,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lab.device import Clock, autocast, memory_format, resolve
+from lab.device import Clock, autocast, memory_format, resolve, transfer
 from lab.metrics import Metric
 from lab.result import Evaluation
 
 Loader = Iterable[tuple[Tensor, Tensor]]
 
 
-class Diverged(ArithmeticError):
-    """The training loss is no longer a finite number."""
+class Diverged(ArithmeticError):  # noqa: N818  # an outcome, not an error
+    """The training loss, or the loss on dev after it, is no longer a finite number."""
 
 
 class Interrupted(Exception):  # noqa: N818  # a request, not an error
@@ -42,8 +43,12 @@ class Progress:
     @property
     def best(self) -> Evaluation:
         """The evaluation with the highest dev score, the earliest of equals; never one after the loss diverged."""
-        sound = [point for point in self.curve if point.step == 0 or math.isfinite(point.train_loss)]
+        sound = [point for point in self.curve if point.step == 0 or _is_finite(point)]
         return max(sound, key=lambda point: (point.dev_accuracy, -point.step))
+
+
+def _is_finite(point: Evaluation) -> bool:
+    return math.isfinite(point.train_loss) and math.isfinite(point.dev_loss)
 
 
 def _always_go_on() -> bool:
@@ -53,9 +58,9 @@ def _always_go_on() -> bool:
 class Runner:
     """Trains and evaluates one network on one device.
 
-    ``loss_fn(logits, y)`` returns the mean loss of a batch; ``metric`` has reset, update and accumulate. ``factor(step)``
-    is the schedule: what the optimizer's learning rates are multiplied by. The loop never waits for the device: losses
-    are summed there and read at each evaluation, which is also where a loss that is not finite is found.
+    ``loss_fn(logits, y)`` returns the mean loss of a batch; ``metric`` has reset, update and accumulate.
+    ``factor(step)`` is the schedule: what the optimizer's learning rates are multiplied by. The loop never waits for
+    the device: losses are summed there and read at each evaluation, where one that is not finite is found, too.
     """
 
     def __init__(
@@ -71,7 +76,7 @@ class Runner:
         factor: Callable[[int], float] | None = None,
     ) -> None:
         self.device = resolve(device)
-        self.model = model.to(self.device, memory_format=memory_format(self.device))
+        self.model = model.to(self.device, memory_format=memory_format(self.device))  # type: ignore[call-overload]  # torch's types lack it
         self.optimizer, self.loss_fn, self.metric = optimizer, loss_fn, metric
         self.precision, self.clip_norm, self.factor = precision, clip_norm, factor
         self.progress = Progress()
@@ -130,7 +135,7 @@ class Runner:
     def _end_epoch(self) -> None:
         at = self.progress
         if not at.batch:
-            raise ValueError(f"train_loader gave no batches in epoch {at.epoch + 1}: it must be iterable anew each epoch")
+            raise ValueError(f"the train loader gave no batches in epoch {at.epoch + 1}: it must be iterable anew")
         at.epoch, at.batch = at.epoch + 1, 0
 
     def _train_until_due(
@@ -145,18 +150,19 @@ class Runner:
         at = self.progress
         self.model.train()
         for X, y in batches:
-            self._step(X, y)
+            if should_stop():  # before a step, so that no evaluation that is due is left out
+                raise Interrupted
+            self.step(X, y)
             at.batch, at.step, at.images = at.batch + 1, at.step + 1, at.images + len(y)
             if log_steps is not None and at.step % log_steps == 0:
                 on_log(at.step, float(self._loss_sum) / self._loss_steps)
-            if should_stop():
-                raise Interrupted
             if eval_steps is not None and at.step % eval_steps == 0:
                 return False
         return True
 
-    def _step(self, X: Tensor, y: Tensor) -> None:
-        X, y = self._to_device(X), y.to(self.device, non_blocking=True)
+    def step(self, X: Tensor, y: Tensor) -> None:
+        """One training step on a batch, in whatever mode the network is; waits for nothing."""
+        X, y = transfer(X, self.device), transfer(y, self.device)
         if self.factor is not None:
             factor = self.factor(self.progress.step)
             for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
@@ -170,9 +176,6 @@ class Runner:
         self.optimizer.zero_grad(set_to_none=True)
         self._loss_sum += loss.detach()
         self._loss_steps += 1
-
-    def _to_device(self, X: Tensor) -> Tensor:
-        return X.to(self.device, non_blocking=True, memory_format=memory_format(self.device))
 
     def _position(self, loader: Loader) -> float:
         """Epochs done, in fractions where the loader knows its length."""
@@ -190,8 +193,8 @@ class Runner:
         self._loss_sum.zero_()
         self._loss_steps = 0
         on_evaluation(at.curve[-1])
-        if at.step and not math.isfinite(train_loss):
-            raise Diverged(f"the mean training loss up to step {at.step} is {train_loss}")
+        if at.step and not _is_finite(at.curve[-1]):
+            raise Diverged(f"up to step {at.step} the mean training loss is {train_loss}, the dev loss {dev_loss}")
 
     # --- evaluation -------------------------------------------------------------------------------------------------
 
@@ -206,12 +209,14 @@ class Runner:
         self.metric.reset()
         total, num_images = torch.zeros((), device=self.device), 0
         for X, y in loader:
-            y = y.to(self.device, non_blocking=True)
+            X, y = transfer(X, self.device), transfer(y, self.device)
             with autocast(self.device, self.precision):
-                logits = self.model(self._to_device(X))
+                logits = self.model(X)
                 total += self.loss_fn(logits, y) * len(y)
             self.metric.update(logits, y)
             num_images += len(y)
+        if not num_images:
+            raise ValueError("the loader gave no batches: it must be iterable anew in each evaluation")
         return self.metric.accumulate(), float(total) / num_images
 
     @torch.no_grad()
@@ -219,7 +224,7 @@ class Runner:
         """Logits ``(N, num_classes)`` of a batch, in evaluation mode."""
         self.model.eval()
         with autocast(self.device, self.precision):
-            return self.model(self._to_device(X))
+            return self.model(transfer(X, self.device))
 
     # --- files ------------------------------------------------------------------------------------------------------
 
@@ -232,11 +237,15 @@ class Runner:
         self.model.load_state_dict(torch.load(path, map_location=self.device, weights_only=True))
 
     def state(self) -> dict[str, Any]:
-        """All that ``load_state`` needs for training to go on as if it had not stopped."""
+        """A copy of all that ``load_state`` needs for training to go on as if it had not stopped.
+
+        The batches are the loader's: where its order depends on the epoch alone, as that of ``lab.data.Batches`` does,
+        the numbers are the same to the last bit.
+        """
         at = self.progress
         at.train_seconds = self._clock.seconds
         cuda = [torch.cuda.get_rng_state(self.device)] if self.device.type == "cuda" else []
-        return {
+        state = {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "best_weights": self.best_weights,
@@ -246,8 +255,11 @@ class Runner:
             "random": torch.get_rng_state(),
             "random_cuda": cuda,
         }
+        return copy.deepcopy(state)  # these are the tensors that training goes on to change
 
     def load_state(self, state: dict[str, Any]) -> None:
+        """Takes up what ``state`` returned, in a Runner made as that one was."""
+        state = copy.deepcopy(state)  # the optimizer would go on to change the tensors it is given
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.best_weights = state["best_weights"]

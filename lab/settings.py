@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, create_model
 from pydantic.fields import FieldInfo
 
 Value = bool | int | float | str | None | list[Any] | dict[str, Any]
@@ -62,7 +62,9 @@ class DataSettings(Section):
     )
     split_seed: int = Field(0, ge=0, description="seed of the train/dev split")
     limit: PositiveInt | None = Field(None, description="use only so many training images, stratified; default: all")
-    channels: PositiveInt | None = Field(None, description="repeat grey images to so many channels; default: as they are")
+    channels: PositiveInt | None = Field(
+        None, description="repeat grey images to so many channels; default: as they are"
+    )
     augment: Literal["none", "shift", "flip_shift"] = Field(
         "none", description="random change of each training image: a shift by up to 1/8 of its side, a mirror image"
     )
@@ -129,6 +131,7 @@ class ModelSettings(Section):
     name: str = Field(description="built-in network or import path")
 
     default_size: ClassVar[int | None] = None
+    only_size: ClassVar[int | None] = None
 
 
 class Mlp(ModelSettings):
@@ -144,6 +147,7 @@ class LeNet(ModelSettings):
     """LeNet-5 (LeCun et al. 1998) with ReLU, for images of 32 x 32."""
 
     default_size: ClassVar[int | None] = 32
+    only_size: ClassVar[int | None] = 32
     batch_norm: bool = Field(False, description="BatchNorm after each convolution; off as published")
 
 
@@ -151,7 +155,9 @@ class ResNet(ModelSettings):
     """Residual network of basic blocks (He et al. 2016)."""
 
     default_size: ClassVar[int | None] = 224
-    width: PositiveInt = Field(64, description="channels of the first stage; the later ones have 2, 4 and 8 times as many")
+    width: PositiveInt = Field(
+        64, description="channels of the first stage; the later ones have 2, 4 and 8 times as many"
+    )
     residual: bool = Field(True, description="shortcuts; without them it is He et al.'s plain network")
     batch_norm: bool = Field(True, description="BatchNorm after each convolution; without it they have a bias instead")
     stem: Literal["imagenet", "cifar"] = Field(
@@ -187,6 +193,12 @@ class Momentum(Sgd):
     momentum: Fraction = Field(0.9, description="share of the last step that is kept (rho)")
 
 
+class Nesterov(Momentum):
+    """SGD with Nesterov's momentum (Sutskever et al. 2013)."""
+
+    momentum: Annotated[float, Field(gt=0, lt=1)] = Field(0.9, description="share of the last step that is kept (rho)")
+
+
 class RMSprop(Sgd):
     """RMSprop (Tieleman and Hinton 2012)."""
 
@@ -213,7 +225,7 @@ class AdamW(Adam):
 OPTIMIZERS: dict[str, type[OptimizerSettings]] = {
     "sgd": Sgd,
     "momentum": Momentum,
-    "nesterov": Momentum,
+    "nesterov": Nesterov,
     "rmsprop": RMSprop,
     "adam": Adam,
     "adamw": AdamW,
@@ -324,16 +336,22 @@ class Settings(BaseModel):
                 sections[name] = parse_section(name, raw.get(name, {}))
             except SettingsError as error:
                 problems += error.problems
+        if isinstance(train := sections.get("train"), TrainSettings):
+            problems += _loss_and_metric_problems(train)
         seed = raw.get("seed", 0)
         if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
             problems.append(Problem("seed", f"must be an integer >= 0, got {seed!r}"))
         if problems:
             raise SettingsError(problems)
         data, model = sections["data"], sections["model"]
-        assert isinstance(data, DataSettings) and isinstance(model, ModelSettings)
+        assert isinstance(data, DataSettings)
+        assert isinstance(model, ModelSettings)
+        if data.size is not None and model.only_size not in (None, data.size):
+            rule = f"must be {model.only_size} with {model.name}, got {data.size}"
+            raise SettingsError([Problem("data.size", rule)])
         size = data.size or model.default_size or data.native_size
         sections["data"] = data.model_copy(update={"size": size})
-        return cls.model_construct(seed=seed, **sections)
+        return cls.model_construct(None, seed=seed, **sections)
 
     def with_seed(self, seed: int) -> Self:
         """The same experiment, another replicate."""
@@ -348,6 +366,18 @@ class Settings(BaseModel):
         """12 hex digits of sha256 over the resolved settings, seed included: the identity of a trial."""
         canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+def timing_id(settings: Settings) -> str:
+    """12 hex digits over what can change the speed of a step: trials that share it share their timing."""
+    data, train = settings.data, settings.train
+    speed = {
+        "data": {"name": data.name, "size": data.size, "batch_size": data.batch_size, "channels": data.channels},
+        "model": settings.model.model_dump(mode="json"),
+        "optimizer": settings.optimizer.name,
+        "train": [train.precision, train.compile, train.loss, train.clip_norm is not None],
+    }
+    return hashlib.sha256(json.dumps(speed, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def parse_section(section: str, raw: object) -> Section:
@@ -382,6 +412,26 @@ def section_type(section: str, raw: Mapping[str, Any]) -> type[Section]:
     raise SettingsError([Problem(f"{section}.name", problem)])
 
 
+def _loss_and_metric_problems(train: TrainSettings) -> list[Problem]:
+    problems = []
+    for what, name, known in (("loss", train.loss, "cross_entropy"), ("metric", train.metric, "accuracy")):
+        if name == known:
+            continue
+        from lab.parts import PartError, load
+
+        try:
+            if ":" not in name:
+                raise PartError(f"{name!r}{did_you_mean(name, [known])}")
+            load(name)
+        except PartError as error:
+            choices = f"there is {known}, or an import path package.module:attribute"
+            problems.append(Problem(f"train.{what}", f"no such {what}: {error}; {choices}"))
+    if train.loss != "cross_entropy" and train.label_smoothing:
+        rule = f"must be 0 with a loss other than cross_entropy, got {train.label_smoothing}"
+        problems.append(Problem("train.label_smoothing", rule))
+    return problems
+
+
 def did_you_mean(name: object, known: Iterable[str]) -> str:
     """``; did you mean X?`` where a known name is near, else an empty string."""
     near = difflib.get_close_matches(str(name), list(known), n=1)
@@ -390,8 +440,9 @@ def did_you_mean(name: object, known: Iterable[str]) -> str:
 
 def describe_field(field: FieldInfo) -> str:
     """The values that a setting allows, in words: ``integer > 0``, ``imagenet or cifar``, ``list of integer > 0``."""
-    schema = type("S", (BaseModel,), {"__annotations__": {"x": Annotated[field.annotation, field]}}).model_json_schema()
-    return _describe(schema["properties"]["x"])
+    kind: Any = field.annotation
+    schema = create_model("Described", value=(kind, field)).model_json_schema()
+    return _describe(schema["properties"]["value"])
 
 
 def _describe(schema: Mapping[str, Any]) -> str:

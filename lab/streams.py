@@ -39,7 +39,7 @@ class _Fills(TorchDispatchMode):
         out = func(*args, **(kwargs or {}))
         if func in IN_PLACE:
             self._record(out, IN_PLACE[func], (), {})
-        elif func._schema.is_mutable and args and isinstance(args[0], Tensor):
+        elif func._schema.is_mutable and args and isinstance(args[0], Tensor) and _is_written(func):
             self._record(args[0], func, args[1:], kwargs or {})
         return out
 
@@ -47,6 +47,12 @@ class _Fills(TorchDispatchMode):
         self._alive.append(target)
         where = (target.size(), target.stride(), target.storage_offset())
         self.calls[target.untyped_storage().data_ptr()].append((func, where, args, kwargs))
+
+
+def _is_written(func: Any) -> bool:
+    """Whether the first argument is what the call writes to; with ``out=`` it is another."""
+    alias = func._schema.arguments[0].alias_info
+    return alias is not None and alias.is_write
 
 
 def build(make: Callable[[], nn.Module], seed: int) -> nn.Module:

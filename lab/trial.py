@@ -27,7 +27,8 @@ from lab.runner import Diverged, Interrupted, Runner, save_weights
 from lab.settings import DataSettings, Settings, TrainSettings, parse_section
 from lab.streams import build, derive
 
-EVAL_BATCH = 512  # images an evaluation step; does not change what is computed
+EVAL_BATCH = 512  # images an evaluation step at most; does not change what is computed
+EVAL_PIXELS = 2**22  # and pixels: at 224 x 224 it must not take more memory than training does
 
 
 def run_trial(
@@ -46,12 +47,12 @@ def run_trial(
     """
     where = devices.resolve(device)
     devices.configure(where)
-    devices.reset_peak_memory(where)
     total = devices.Clock(where)
     evaluation = devices.Clock(where)
     status, error, test_accuracy, correct = "ok", None, None, None
     with total.running():
         splits = load_data(settings.data, where, data_dir)
+        devices.reset_peak_memory(where)  # only the first trial of a process reads the data set
         runner = make_runner(settings, splits, where)
         counts = count_parameters(runner.model), forward_macs(runner.model, splits.in_channels, _size(settings, splits))
         torch.manual_seed(derive(settings.seed, "dropout"))
@@ -147,14 +148,15 @@ def batches(settings: Settings, splits: Splits, part: str) -> Batches:
         order = {"order": settings.seed, "augment": data.augment}
         return Batches(splits.train, splits, batch_size=data.batch_size, size=size, **order)  # type: ignore[arg-type]
     images = {"dev": splits.dev, "test": splits.test}[part]
-    return Batches(images, splits, batch_size=EVAL_BATCH, size=size)
+    batch_size = max(1, min(EVAL_BATCH, EVAL_PIXELS // size**2))
+    return Batches(images, splits, batch_size=batch_size, size=size)
 
 
 def make_loss(train: TrainSettings) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
     if train.loss == "cross_entropy":
         return functools.partial(F.cross_entropy, label_smoothing=train.label_smoothing)
-    loss = parts.load(train.loss)
-    return loss() if inspect.isclass(loss) else loss
+    loss: Any = parts.load(train.loss)
+    return loss() if isinstance(loss, type) else loss
 
 
 def make_metric(train: TrainSettings) -> Metric:

@@ -165,10 +165,10 @@ def test_a_trial_has_its_row_its_curve_and_a_bit_a_test_image(tmp_path: Path) ->
 def test_of_a_trial_that_was_tried_again_the_last_attempt_counts(tmp_path: Path) -> None:
     records = Records(tmp_path)
     records.append(row("a1", "error"), [], [point(0), point(10), point(20)])
-    records.append(row("b2"), [], [point(0)])
-    records.append(row("a1", "ok"), [], [point(0, 0.9), point(10, 0.9)])
+    records.append(row("b2", dev_accuracy=0.5), [], [point(0)])
+    records.append(row("a1", "ok", dev_accuracy=0.9), [], [point(0, 0.9), point(10, 0.9)])
     for _ in range(2):
-        assert records.statuses() == {"a1": "ok", "b2": "ok"}
+        assert records.outcomes() == {"a1": ("ok", 0.9), "b2": ("ok", 0.5)}
         assert len(read_trials(tmp_path)) == 2
         curves = read_curves(tmp_path)
         assert curves[curves["trial_id"] == "a1"]["dev_accuracy"].tolist() == [0.9, 0.9]

@@ -1,0 +1,200 @@
+"""From declarations to cells with checked settings, and from a broken setting back to the line that caused it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from bench.factors import Change, Errors, combinations
+from bench.plan import Cell, Excluded
+from bench.sheet import Draft, Sheet, cell_label
+from bench.strict_yaml import Node, Position, plain_mapping
+from lab.settings import SECTIONS, Problem, Settings, SettingsError, Value, parse_section, section_type
+
+MAX_EXPLAINED = 300  # failing experiments that are looked into: each takes milliseconds, and they repeat one another
+
+Raw = dict[str, dict[str, Value]]
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A cell and its settings under each candidate, for seed 0."""
+
+    cell: Cell
+    experiments: tuple[tuple[dict[str, Value], Settings], ...]
+
+
+def expand(sheet: Sheet, errors: Errors, *, lenient: bool) -> tuple[list[Draft], list[Excluded]]:
+    """The cells of the plan and beside it, and those left out; an exclusion without effect is an error."""
+    factors = {factor.name: factor for factor in sheet.factors}
+    kept: list[Draft] = []
+    excluded: list[Excluded] = []
+    used: set[int] = set()
+    for levels in combinations(sheet.kind, sheet.factors, sheet.baseline):
+        cell = Cell(cell_label(levels, [*factors]), levels)
+        matching = [index for index, exclusion in enumerate(sheet.exclude) if exclusion.matches(levels)]
+        used.update(matching)
+        if matching:
+            excluded.append(Excluded(cell, sheet.exclude[matching[0]].because))
+        else:
+            changes = (change for name, level in levels.items() for change in factors[name].changes_of(level))
+            kept.append(Draft(cell, tuple(changes)))
+    for index, exclusion in enumerate(sheet.exclude):
+        if index not in used and not lenient:
+            errors.append((exclusion.at, f"exclude.{index}: matches no cell of the plan"))
+    if not kept and not sheet.include:
+        errors.append((sheet.exclude[-1].at, "every cell is excluded: nothing is left to run"))
+    return [*kept, *sheet.include], excluded
+
+
+def apply(base: Mapping[str, Mapping[str, Value]], changes: Sequence[Change]) -> Raw:
+    """``base`` with the changes: whole sections first, then single settings."""
+    raw = {section: dict(settings) for section, settings in base.items()}
+    for change in changes:
+        if not change.setting:
+            assert isinstance(change.value, dict)
+            kept = {} if "name" in change.value else raw.get(change.section, {})
+            raw[change.section] = kept | change.value
+    for change in changes:
+        if change.setting:
+            raw.setdefault(change.section, {})[change.setting] = change.value
+    return raw
+
+
+def takes(section: str, raw: Raw, setting: str) -> bool:
+    """Whether the part that the section names has this setting; True where the part itself is unknown."""
+    try:
+        kind = section_type(section, raw.get(section, {}))
+    except SettingsError:
+        return True
+    return setting in kind.model_fields or kind.model_config.get("extra") == "allow"
+
+
+class Resolver:
+    """Checks the settings of drafts, and traces what is wrong to where it stands."""
+
+    def __init__(self, sheet: Sheet, errors: Errors, warnings: list[str]) -> None:
+        self.sheet, self.errors, self.warnings = sheet, errors, warnings
+        self.base = {section: plain_mapping(node) for section, node in sheet.base.items()}
+
+    def resolve(self, drafts: Sequence[Draft]) -> list[Resolved]:
+        """Every draft with its settings; empty, with every cause in ``errors``, where some break rules."""
+        candidates = self.sheet.candidates
+        taken: set[str] = set()
+        dropped: dict[str, tuple[Change, Cell]] = {}
+        resolved = []
+        try:
+            for draft in drafts:
+                experiments = []
+                for candidate in candidates:
+                    raw, absent = self._raw(draft, candidate)
+                    settings = Settings.parse(raw)
+                    experiments.append(({change.path: change.value for change in candidate}, settings))
+                    taken.update(change.path for change in draft.changes if change not in absent)
+                    for change in absent:
+                        dropped.setdefault(change.path, (change, draft.cell))
+                resolved.append(Resolved(draft.cell, tuple(experiments)))
+        except SettingsError:
+            self._explain(drafts)
+            return []
+        for path, (change, cell) in dropped.items():
+            if path not in taken:
+                self.errors.append((change.key_at, f"{path}: no such setting in any cell"))
+            word = "false" if change.value is False else "null"
+            self.warnings.append(f"{path}={word} means absent where there is no such setting, as in {cell.label}")
+        return resolved
+
+    def _raw(self, draft: Draft, candidate: Sequence[Change]) -> tuple[Raw, list[Change]]:
+        """The raw settings, and the levels ``false`` or ``null`` dropped from them as the part has no such setting."""
+        raw = apply(self.base, [*draft.changes, *candidate])
+        off = [change for change in draft.changes if change.setting and (change.value is False or change.value is None)]
+        absent = [change for change in off if not draft.beside and not takes(change.section, raw, change.setting)]
+        for change in absent:
+            raw[change.section].pop(change.setting, None)
+        return raw, absent
+
+    def _explain(self, drafts: Sequence[Draft]) -> None:
+        """Adds every cause to ``errors``, nearest to the first cell first: there each level's own faults show."""
+        first, found = drafts[0].cell.levels, dict[tuple[Position, str], str]()
+        far = {
+            id(draft): sum(first.get(name) != level for name, level in draft.cell.levels.items()) for draft in drafts
+        }
+        num_failed = 0
+        for draft in sorted(drafts, key=lambda draft: far[id(draft)]):
+            for candidate in self.sheet.candidates:
+                raw, _ = self._raw(draft, candidate)
+                try:
+                    Settings.parse(raw)
+                except SettingsError as error:
+                    num_failed += 1
+                    for problem in error.problems:
+                        at, message = self._cause(problem, raw, [*draft.changes, *candidate], drafts)
+                        found.setdefault((at, problem.path), message)
+                if num_failed > MAX_EXPLAINED:
+                    break
+        self.errors += [(at, message) for (at, _), message in found.items()]
+
+    def _is_taken(self, section: str, setting: str, drafts: Sequence[Draft]) -> bool:
+        """Whether the part of some cell has this setting."""
+        return any(takes(section, apply(self.base, draft.changes), setting) for draft in drafts)
+
+    def _cause(
+        self, problem: Problem, raw: Raw, changes: Sequence[Change], drafts: Sequence[Draft]
+    ) -> tuple[Position, str]:
+        """Where the setting, or else the part that lacks it, was named last, and the message."""
+        section, setting = [*problem.path.split("."), ""][:2]
+        unknown = not takes(section, raw, setting)
+        namer = _last(changes, section, "name")
+        setter = _last(changes, section, setting)
+        message = str(problem)
+        if setter is not None:
+            if unknown and namer not in (None, setter) and self._is_taken(section, setting, drafts):
+                message += f"; leave those cells out (`exclude`), or set it in labelled levels of `{section}`"
+            return _position(setter, setting, at_key=unknown), message
+        base = self.sheet.base.get(section)
+        if base is not None and setting in base.mapping and setting in raw.get(section, {}):
+            node = base.mapping[setting]
+            if unknown and namer is not None and self._is_taken(section, setting, drafts):
+                message += f"; it stands in base.{section}, which a labelled level of `{section}` would replace whole"
+                return _position(namer, "name", at_key=False), message
+            return (node.key_at or node.at) if unknown else node.at, message
+        toucher = next((change for change in reversed(changes) if change.section == section), None)
+        if toucher is not None:
+            return _position(namer or toucher, "name", at_key=False), message
+        return (base.key_at or base.at) if base is not None else self.sheet.at("base"), message
+
+
+def _last(changes: Sequence[Change], section: str, setting: str) -> Change | None:
+    """The change that had the last word on a setting: single settings come after whole sections."""
+    for change in reversed(changes):
+        if change.path == f"{section}.{setting}":
+            return change
+    for change in reversed(changes):
+        if change.path == section and setting in change.node.mapping:
+            return change
+    return None
+
+
+def _position(change: Change, setting: str, *, at_key: bool) -> Position:
+    node: Node = change.node if change.setting else change.node.mapping.get(setting, change.node)
+    own_key = change.key_at if change.setting else node.key_at
+    return own_key if at_key and own_key else node.at
+
+
+def check_untouched(sheet: Sheet, errors: Errors) -> None:
+    """Checks those sections of ``base`` that nothing else mentions, where an error keeps cells from being made."""
+    mentioned = str([sheet.root.mapping.get(key) for key in ("factors", "tune", "include")])
+    for section in SECTIONS:
+        node = sheet.base.get(section)
+        if section in mentioned or (node is None and "base" in sheet.broken):
+            continue
+        try:
+            parse_section(section, plain_mapping(node) if node else {})
+        except SettingsError as error:
+            for problem in error.problems:
+                entry = node and node.mapping.get(problem.path.split(".")[1])
+                unknown = entry and not takes(
+                    section, {section: plain_mapping(node or Node({}))}, problem.path.split(".")[1]
+                )
+                at = (entry.key_at if unknown else entry.at) if entry else node.key_at if node else sheet.at("base")
+                errors.append((at or Position(), str(problem)))

@@ -1,0 +1,295 @@
+"""What a report shows, as tables of numbers: a plan and its records in, data frames out. Accuracies are fractions.
+
+``n`` counts the trials that ended well. A cell's replicates are its seeds; where a level spans several cells they count
+equally, and the seeds are still the replicates: the interval tells of another set of seeds, not of other cells.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from bench.factors import Factor
+from bench.plan import Cell, Plan, Trial
+from bench.records import ENVIRONMENT, MEASURES
+
+OK, DIVERGED, MISSING = "ok", "diverged", "missing"
+NOT_ENDED = {MISSING, "skipped", "interrupted"}
+MACHINE = ["device", "device_name", "threads", "concurrent_trials", "precision", "torch_version"]
+ESTIMATED = ["test_accuracy", "first_epoch_dev_accuracy", "train_images_per_second"]
+MAX_ARMS = 6  # lines in one panel of a figure, before another factor is given panels of its own
+
+
+# --- trials ---------------------------------------------------------------------------------------------------------
+
+
+def outcomes(plan: Plan, trials: pd.DataFrame) -> pd.DataFrame:
+    """A row for each trial that the plan asks for, with status ``missing`` where ``trials`` has none, and its measures.
+
+    ``compared`` is true for the trials that answer the question: all, or the winning candidate's where a grid tunes.
+    """
+    ended = trials[~trials["status"].isin(NOT_ENDED)]
+    accuracy = ended["dev_accuracy"].where(ended["status"] == OK).astype(object)
+    dev = dict(zip(ended["trial_id"], accuracy.where(accuracy.notna(), None), strict=True))
+    winners = plan.winners(dev)
+
+    def compared(trial: Trial) -> bool:
+        winner = winners.get(trial.cell.label)
+        return trial.stage == "final" or (winner is not None and trial.tuned == winner.tuned)
+
+    planned = pd.DataFrame(
+        [(t.trial_id, t.cell.label, t.seed, compared(t)) for t in [*plan.trials, *plan.final_trials(dev)]],
+        columns=["trial_id", "cell", "seed", "compared"],
+    )
+    recorded = trials.reindex(columns=["trial_id", "status", "error", *MEASURES, *ENVIRONMENT])
+    joined = planned.merge(recorded, on="trial_id", how="left")
+    return joined.assign(status=joined["status"].fillna(MISSING))
+
+
+def coverage(found: pd.DataFrame) -> pd.DataFrame:
+    """How many trials of each cell (rows, in the plan's order) ended with each status (columns)."""
+    return pd.crosstab(found["cell"], found["status"]).reindex(found["cell"].unique()).rename_axis(columns=None)
+
+
+def coverage_line(found: pd.DataFrame) -> str:
+    """``38 of 40 trials; 2 diverged: residual=false (seeds 1, 3)``: every trial without a result is counted."""
+    parts = [f"{(found['status'] == OK).sum()} of {len(found)} trials"]
+    for status, rows in found[found["status"] != OK].groupby("status", sort=False):
+        seeds = rows.groupby("cell", sort=False)["seed"].agg(list)
+        where = [f"{cell} (seed{'s' * (len(s) > 1)} {', '.join(map(str, sorted(set(s))))})" for cell, s in seeds.items()]
+        detail = "; ".join(where) if len(where) <= 3 else f"in {len(where)} cells"
+        parts.append(f"{len(rows)} {str(status).replace('_', ' ')}: {detail}")
+    return "; ".join(parts)
+
+
+def cautions(plan: Plan, found: pd.DataFrame, trials: pd.DataFrame) -> list[str]:
+    """What a reader must know before comparing: rows left out, unlike machines, unlike sources, too few seeds."""
+    result = list(plan.warnings)
+    foreign = len(trials) - found["trial_id"].isin(trials["trial_id"]).sum()
+    if foreign:
+        result.append(f"{foreign} recorded trials are none of this grid's and are left out")
+    ended = found[found["status"] == OK]
+    if len(ended) and len(timed(found)) < len(ended):
+        machine = ", ".join(f"{name} {timed(found)[name].iloc[0]}" for name in _differing(ended))
+        result.append(f"speeds are those of {len(timed(found))} of {len(ended)} trials: the others ran on other {machine}")
+    if ended["source_fingerprint"].nunique() > 1:
+        result.append("the trials ran with different versions of the source code")
+    if len(ended) and (ended[ended["compared"]].groupby("cell").size() == 1).any():
+        result.append("± ? marks a single seed: there is no interval, and a difference may be luck")
+    return result
+
+
+def timed(found: pd.DataFrame) -> pd.DataFrame:
+    """The trials that ended well on the most frequent machine, at one precision: only their speeds compare."""
+    ended = found[found["status"] == OK]
+    machines = ended.groupby(MACHINE, dropna=False, sort=False)
+    return ended[machines.ngroup() == machines.size().argmax()] if len(ended) else ended
+
+
+def _differing(ended: pd.DataFrame) -> list[str]:
+    return [name for name in MACHINE if ended[name].nunique(dropna=False) > 1]
+
+
+# --- estimates ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean with its 95 % interval; NaN where it cannot be said."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def estimate(values: pd.DataFrame) -> Estimate:
+    """Mean over the cells (columns) with a Student t-interval over the seeds (rows); NaN is a trial without result.
+
+    A seed's deviation is its mean distance from the means of the cells that it has, so that a trial that failed in a hard
+    cell does not shift the level; with nothing missing this is the t-interval of the seeds' means.
+    """
+    values = values.dropna(axis=1, how="all")
+    deviations = (values - values.mean()).mean(axis=1).dropna().to_numpy()
+    mean = float(values.mean().mean())
+    if len(deviations) < 2:
+        return Estimate(mean, np.nan, np.nan)
+    half = stats.t.ppf(0.975, len(deviations) - 1) * deviations.std(ddof=1) / np.sqrt(len(deviations))
+    return Estimate(mean, mean - half, mean + half)
+
+
+class Comparison:
+    """The results of a grid by seed and cell, to be summed up over any of its cells."""
+
+    def __init__(self, plan: Plan, found: pd.DataFrame) -> None:
+        self.plan = plan
+        self._found = found
+        ended = found[found["compared"] & (found["status"] == OK)]
+        self._by_seed = {name: self._matrix(ended, name) for name in ESTIMATED[:2]}
+        self._by_seed[ESTIMATED[2]] = self._matrix(timed(ended), ESTIMATED[2])
+        self._parameters = self._matrix(ended, "parameters")
+        self._labels = {frozenset(cell.levels.items()): cell.label for cell in plan.cells}
+
+    def _matrix(self, ended: pd.DataFrame, measure: str) -> pd.DataFrame:
+        matrix = ended.pivot(index="seed", columns="cell", values=measure)
+        return matrix.reindex(columns=[cell.label for cell in self.plan.cells])
+
+    def summary(self, cells: Sequence[Cell], against: Mapping[str, str]) -> dict[str, float]:
+        """Counts, means, intervals, and the difference to ``against`` (factor levels), paired by seed and cell."""
+        labels = [cell.label for cell in cells]
+        found = self._found[self._found["cell"].isin(labels)]
+        statuses = Counter(found["status"][found["compared"]])
+        parameters = self._parameters[labels]
+        row: dict[str, float] = {
+            "n": statuses[OK],
+            "planned": len(labels) * len(self.plan.seeds),
+            "diverged": statuses[DIVERGED],
+            "failed": sum(count for status, count in statuses.items() if status not in {OK, DIVERGED} | NOT_ENDED),
+        }
+        for name, matrix in self._by_seed.items():
+            row |= _columns(name, estimate(matrix[labels]))
+        differences = self._differences(cells, against)
+        row |= {"pairs": int(differences.notna().sum().sum())} | _columns("difference", estimate(differences))
+        return row | {"parameters_low": parameters.min().min(), "parameters_high": parameters.max().max()}
+
+    def _differences(self, cells: Sequence[Cell], against: Mapping[str, str]) -> pd.DataFrame:
+        test = self._by_seed["test_accuracy"]
+        partners = {cell.label: self._labels.get(frozenset((cell.levels | dict(against)).items())) for cell in cells}
+        pairs = {one: test[one] - test[other] for one, other in partners.items() if other is not None and other != one}
+        return pd.DataFrame(pairs, index=test.index, dtype=float)
+
+
+def _columns(name: str, value: Estimate) -> dict[str, float]:
+    return {name: value.mean, f"{name}_low": value.low, f"{name}_high": value.high}
+
+
+def level_table(comparison: Comparison, factor: Factor) -> pd.DataFrame:
+    """A row for each level of the factor: :meth:`Comparison.summary` against its baseline level, where all else is equal.
+
+    A factor that the baseline omits is compared with its first level. ``is_baseline`` marks the row of that level.
+    """
+    plan = comparison.plan
+    baseline = plan.baseline.get(factor.name, factor.levels[0])
+    rows = []
+    for level, cells in comparable_cells(plan, factor).items():
+        row = {"factor": factor.name, "level": level, "is_baseline": level == baseline}
+        rows.append(row | comparison.summary(cells, {factor.name: baseline}))
+    return pd.DataFrame(rows)
+
+
+def comparable_cells(plan: Plan, factor: Factor) -> dict[str, list[Cell]]:
+    """The cells of each level, where the plan has all levels under the same levels of the other factors.
+
+    Where it nowhere has, as when an exclusion takes one level out of everything, each level has all of its cells.
+    """
+    by_others: dict[frozenset[tuple[str, str]], dict[str, Cell]] = {}
+    for cell in plan.cells:
+        if cell.levels.get(factor.name) in factor.levels:
+            others = frozenset((name, level) for name, level in cell.levels.items() if name != factor.name)
+            by_others.setdefault(others, {})[cell.levels[factor.name]] = cell
+    matched = [cells for cells in by_others.values() if len(cells) == len(factor.levels)]
+    return {
+        level: [cells[level] for cells in matched or by_others.values() if level in cells] for level in factor.levels
+    }
+
+
+def cell_table(comparison: Comparison) -> pd.DataFrame:
+    """A row for each cell: :meth:`Comparison.summary` against the cell with the baseline's levels, all else equal."""
+    plan = comparison.plan
+    rows = []
+    for cell in plan.cells:
+        row = {"cell": cell.label, "is_baseline": plan.baseline.items() <= cell.levels.items()}
+        rows.append(row | comparison.summary([cell], plan.baseline))
+    return pd.DataFrame(rows)
+
+
+def curve_table(found: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
+    """Dev accuracy of each cell at each evaluation: mean, lowest and highest seed, over the trials that ended well."""
+    ended = found[found["compared"] & (found["status"] == OK)]
+    points = ended[["trial_id", "cell"]].merge(curves, on="trial_id")
+    by_step = points.groupby(["cell", "step"], sort=False)
+    table = by_step["dev_accuracy"].agg(n="count", dev_accuracy="mean", lowest="min", highest="max")
+    table.insert(0, "epoch", by_step["epoch"].first())
+    return table.reset_index().sort_values(["cell", "step"], key=_order(found["cell"]), ignore_index=True)
+
+
+def seed_table(found: pd.DataFrame) -> pd.DataFrame:
+    """Test accuracy of each trial that is compared and ended well, by cell and seed."""
+    ended = found[found["compared"] & (found["status"] == OK)]
+    return ended[["cell", "seed", "test_accuracy"]].reset_index(drop=True)
+
+
+def _order(cells: pd.Series) -> Callable[[pd.Series], pd.Series]:
+    ranks = {cell: rank for rank, cell in enumerate(cells.unique())}
+    return lambda column: column.map(ranks) if column.name == "cell" else column
+
+
+# --- labels ---------------------------------------------------------------------------------------------------------
+
+
+def short_names(names: Sequence[str]) -> dict[str, str]:
+    """The last part of each factor's path where that is unambiguous: ``batch_norm`` for ``model.batch_norm``."""
+    short = {name: ",".join(path.rpartition(".")[2] for path in name.split(", ")) for name in names}
+    counts = Counter(short.values())
+    return {name: word if counts[word] == 1 else name for name, word in short.items()}
+
+
+def words(plan: Plan, levels: Mapping[str, str]) -> str:
+    """Levels as a reader says them: ``resnet34, no residual, lr 0.1``."""
+    short = short_names([factor.name for factor in plan.factors])
+    occurrences = Counter(level for factor in plan.factors for level in factor.levels)
+
+    def word(factor: Factor) -> str:
+        level = levels[factor.name]
+        if set(factor.levels) <= {"true", "false"}:
+            return short[factor.name] if level == "true" else f"no {short[factor.name]}"
+        plain = occurrences[level] == 1 and not (is_number(level) or level in ("true", "false", "null"))
+        return level if plain else f"{short[factor.name]} {level}"
+
+    return ", ".join(word(factor) for factor in plan.factors if factor.name in levels)
+
+
+def is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def layout(plan: Plan) -> pd.DataFrame:
+    """Where figures show each cell: ``column`` and ``row`` of its panel, ``arm``, its label there, ``ordered`` for numbers.
+
+    The first factors get panels of their own until few enough arms share one. In a plan around a baseline all cells
+    share one panel, and an arm is what it changes.
+    """
+    if plan.kind != "full":
+        return pd.DataFrame([_around_baseline(plan, cell) for cell in plan.cells]).assign(ordered=False)
+    num_facets = 0
+    while num_facets < min(2, len(plan.factors) - 1) and _arms(plan, num_facets) > MAX_ARMS:
+        num_facets += 1
+    others = plan.factors[num_facets:]
+    ordered = len(others) == 1 and all(is_number(level) for level in others[0].levels)
+    return pd.DataFrame([_in_panel(plan, cell, num_facets) for cell in plan.cells]).assign(ordered=ordered)
+
+
+def _arms(plan: Plan, num_facets: int) -> int:
+    return int(np.prod([len(factor.levels) for factor in plan.factors[num_facets:]]))
+
+
+def _in_panel(plan: Plan, cell: Cell, num_facets: int) -> dict[str, str]:
+    whole = len(cell.levels) == len(plan.factors)  # a cell beside the plan has a label of its own
+    names = [factor.name for factor in plan.factors[:num_facets]]
+    facets = [words(plan, {name: cell.levels[name]}) if name in cell.levels else "" for name in names] + ["", ""]
+    arm = words(plan, {name: level for name, level in cell.levels.items() if name not in names})
+    return {"cell": cell.label, "column": facets[0], "row": facets[1], "arm": arm if whole and arm else cell.label}
+
+
+def _around_baseline(plan: Plan, cell: Cell) -> dict[str, str]:
+    changed = {name: level for name, level in cell.levels.items() if plan.baseline.get(name) != level}
+    arm = (words(plan, changed) or "baseline") if len(cell.levels) == len(plan.factors) else cell.label
+    return {"cell": cell.label, "column": "", "row": "", "arm": arm}

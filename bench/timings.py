@@ -1,0 +1,53 @@
+"""``timings.csv``: each distinct model, batch size and precision of a grid, timed alone on the device."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bench.executors import call_in_child, cores
+from bench.plan import Plan
+from bench.records import Table
+from lab.result import Environment, Timing
+from lab.settings import Settings, timing_id
+
+MEASURED = [name for name in Timing.__dataclass_fields__ if name not in ("timing_id", "environment")]
+ENVIRONMENT = list(Environment.__dataclass_fields__)
+COLUMNS = ["timing_id", "model", "precision", "optimizer", *MEASURED, *ENVIRONMENT, "measured_at"]
+SAME = ("timing_id", "device", "device_name", "threads", "torch_version", "hostname")
+
+
+def time_plan(
+    plan: Plan, folder: Path, *, device: str = "auto", data_dir: Path | None = None, force: bool = False
+) -> int:
+    """Times what the plan holds and ``timings.csv`` lacks; returns how many were timed.
+
+    Nothing else may run on the machine meanwhile. A row replaces the one of the same model on the same device. Raises
+    OSError or ValueError where the timing process fails.
+    """
+    distinct = {timing_id(trial.settings): trial.settings for trial in plan.trials}
+    table = Table(folder / "timings.csv")
+    known = set() if force else {row["timing_id"] for row in table.rows()}
+    wanted = {key: settings for key, settings in distinct.items() if key not in known}
+    if not wanted:
+        return 0
+    raw = [settings.model_dump() for settings in wanted.values()]
+    timings: list[Timing] = call_in_child("lab.timing", "time_settings", raw, device, cores(), data_dir)
+    rows = [_row(timing, wanted[timing.timing_id]) for timing in timings]
+    table.append(COLUMNS, rows)
+    last = {tuple(row[name] for name in SAME): row for row in table.cells()}
+    table.keep(list(last.values()))
+    return len(rows)
+
+
+def _row(timing: Timing, settings: Settings) -> dict[str, Any]:
+    return {
+        **{name: value for name, value in vars(timing).items() if name != "environment"},
+        **asdict(timing.environment),
+        "model": settings.model.name,
+        "precision": settings.train.precision,
+        "optimizer": settings.optimizer.name,
+        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
