@@ -26,12 +26,14 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
-Grids = Annotated[list[Path], typer.Argument(metavar="GRID...", help="Grid files.", show_default=False)]
+Grids = Annotated[list[Path], typer.Argument(metavar="GRID", help="Grid files.", show_default=False)]
 Results = Annotated[Path, typer.Option("--results", metavar="DIR", help="Folder of all results.")]
 Overrides = Annotated[
     list[str], typer.Option("--set", metavar="K=V", help="Replace a setting; several values make it a factor.")
 ]
 Only = Annotated[list[str], typer.Option("--only", metavar="K=V", help="Keep only the cells with this level.")]
+Device = Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.")]
+DataDir = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the data sets: a torchvision root.")]
 Seeds = Annotated[int | None, typer.Option("--seeds", metavar="N", min=1, help="Seeds 0 to N-1.")]
 
 
@@ -52,10 +54,8 @@ def main() -> None:
         sys.exit(2)
 
 
-def seconds(text: str | None) -> float | None:
+def seconds(text: str) -> float:
     """``90``, ``90s``, ``10m`` or ``2h`` in seconds."""
-    if text is None:
-        return None
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
     if not match or float(match[1]) == 0:
         raise typer.BadParameter(f"must be a positive time such as 90s, 10m or 2h, got {text!r}")
@@ -70,39 +70,38 @@ def run(
     seeds: Seeds = None,
     jobs: Annotated[
         int | None,
-        typer.Option("-j", "--jobs", metavar="N", min=1, help="Trials at once [one a GPU, or one a CPU core]."),
+        typer.Option("-j", "--jobs", metavar="N", min=1, help="Trials at once; default: one a GPU, or one a CPU core."),
     ] = None,
-    device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    device: Device = "auto",
     executor: Annotated[str, typer.Option(metavar="NAME", help="local (worker processes) or inline.")] = "local",
     results: Results = Path("results"),
-    data_dir: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder of the data sets: a torchvision root.")
-    ] = None,
+    data_dir: DataDir = None,
     timeout: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Longest time of a trial: 90s, 10m, 2h.", callback=seconds)
+        float | None, typer.Option(metavar="TIME", help="Longest time of a trial: 90s, 10m, 2h.", parser=seconds)
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Run recorded trials anew.")] = False,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first trial that fails.")] = False,
     trial: Annotated[str | None, typer.Option(metavar="ID", help="Run this trial only.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and train nothing.")] = False,
+    no_time: Annotated[bool, typer.Option("--no-time", help="Skip the timing of each model afterwards.")] = False,
 ) -> None:
     """Train every trial of the grids that is not recorded yet."""
     from bench import run as runs
 
     if executor not in runs.EXECUTORS:
         raise Refused(f"--executor must be one of {', '.join(runs.EXECUTORS)}, got {executor!r}")
-    options = runs.Options(
-        results, data_dir, device, jobs, executor, timeout, force, fail_fast, trial  # type: ignore[arg-type]  # callback
-    )
+    options = runs.Options(results, data_dir, device, jobs, executor, timeout, force, fail_fast, trial)
     plans = [load_plan(grid, overrides=overrides, only=only, seeds=seeds) for grid in grids]
     if trial is not None and not any(trial == known.trial_id for plan in plans for known in plan.trials):
         raise Refused(f"--trial: no trial {trial!r} in {', '.join(str(grid) for grid in grids)}")
     console = Console(highlight=False)
-    codes = [_run_one(plan, grid, options, dry_run, console) for plan, grid in zip(plans, grids, strict=True)]
+    codes = [
+        _run_one(plan, grid, options, dry_run, not no_time, console) for plan, grid in zip(plans, grids, strict=True)
+    ]
     raise typer.Exit(130 if 130 in codes else max(codes))
 
 
-def _run_one(plan: Plan, grid: Path, options: Any, dry_run: bool, console: Console) -> int:
+def _run_one(plan: Plan, grid: Path, options: Any, dry_run: bool, timed: bool, console: Console) -> int:
     from bench import run as runs
     from bench.progress import Progress, duration
 
@@ -118,10 +117,16 @@ def _run_one(plan: Plan, grid: Path, options: Any, dry_run: bool, console: Conso
         raise Refused(str(error)) from error
     folder = options.results / plan.name
     if not summary.statuses and not summary.interrupted:
-        console.print(f"{plan.name}: nothing to train, all {len(plan.trials)} trials are recorded in {folder}", soft_wrap=True)
+        console.print(
+            f"{plan.name}: nothing to train, all {len(plan.trials)} trials are recorded in {folder}", soft_wrap=True
+        )
         return 0
     counts = ", ".join(f"{count} {status}" for status, count in sorted(summary.statuses.items()))
-    console.print(f"{plan.name}: {counts} in {duration(summary.seconds)}; recorded in {folder / 'trials.csv'}", soft_wrap=True)
+    console.print(
+        f"{plan.name}: {counts} in {duration(summary.seconds)}; recorded in {folder / 'trials.csv'}", soft_wrap=True
+    )
+    if timed and options.trial is None and not summary.interrupted and not summary.exit_code:
+        _time_plan(plan, folder, options.device, options.data_dir, False, console)
     if not summary.interrupted:
         console.print(f"The answer: python -m bench report {grid}", soft_wrap=True)
     return summary.exit_code
@@ -156,7 +161,7 @@ def show_plan(plan: Plan, num_missing: int, console: Console) -> None:
 
 @app.command()
 def report(
-    grids: Annotated[list[Path] | None, typer.Argument(metavar="[GRID...]", help="Grids [all in the results].")] = None,
+    grids: Annotated[list[Path] | None, typer.Argument(metavar="GRID", help="Grids; default: all that have results.")] = None,
     results: Results = Path("results"),
 ) -> None:
     """Show the answer: tables here; figures, Markdown and CSV in results/<grid>/report/."""
@@ -174,9 +179,66 @@ def report(
         make_report(folder, console)
 
 
+@app.command()
+def time(
+    grids: Grids,
+    overrides: Overrides = [],  # noqa: B006
+    only: Only = [],  # noqa: B006
+    device: Device = "auto",
+    results: Results = Path("results"),
+    data_dir: DataDir = None,
+    force: Annotated[bool, typer.Option("--force", help="Time anew what is recorded.")] = False,
+) -> None:
+    """Time every distinct model, batch size and precision alone on the device, into timings.csv."""
+    plans = [load_plan(grid, overrides=overrides, only=only) for grid in grids]
+    console = Console(highlight=False)
+    for plan in plans:
+        _time_plan(plan, results / plan.name, device, data_dir, force, console)
+
+
+def _time_plan(plan: Plan, folder: Path, device: str, data_dir: Path | None, force: bool, console: Console) -> None:
+    from bench.timings import time_plan
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        rows = time_plan(plan, folder, device=device, data_dir=data_dir, force=force)
+    except (ValueError, OSError) as error:
+        raise Refused(f"{plan.name}: cannot be timed: {error}") from error
+    unreliable = sum(not row["reliable"] for row in rows)
+    console.print(f"{plan.name}: {len(rows)} models timed alone, in {folder / 'timings.csv'}", soft_wrap=True)
+    if unreliable:
+        console.print(f"[yellow]warning:[/] {unreliable} of them not reliable: the machine's speed drifted meanwhile")
+
+
+@app.command()
+def schema() -> None:
+    """JSON Schema of a grid file, for completion and checking in an editor."""
+    import json
+
+    from bench.schema import grid_schema
+
+    print(json.dumps(grid_schema(), indent=2))
+
+
+@app.command()
+def new(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The grid's name: the file is NAME.yaml.")],
+) -> None:
+    """Write a short commented grid that runs, to start from."""
+    from bench.schema import starter_grid
+
+    path = Path(name).with_suffix(".yaml")
+    if path.exists():
+        raise Refused(f"{path}: is there already; name another")
+    if not path.parent.is_dir():
+        raise Refused(f"{path}: no such folder: {path.parent}")
+    path.write_text(starter_grid(path.stem), encoding="utf-8")
+    print(f"{path}: written; python -m bench run {path} --dry-run shows its plan")
+
+
 @app.command(name="list")
 def list_parts(
-    parts: Annotated[list[str] | None, typer.Argument(metavar="[PART...]", help="Only these, or import paths.")] = None,
+    parts: Annotated[list[str] | None, typer.Argument(metavar="PART", help="Only these, or import paths.")] = None,
 ) -> None:
     """Models, data sets, optimizers and schedules, with their settings and defaults."""
     from lab.settings import NOUNS, PARTS, SECTIONS, TrainSettings, did_you_mean
@@ -265,15 +327,19 @@ def show(
     if row["status"] in ("error", "out_of_memory", "timed_out") and log.exists():
         console.print(Text(f"\n{log}", style="bold"))
         console.print(Text(log.read_text(encoding="utf-8", errors="replace")))
-    console.print(f"\nagain: python -m bench run {folder / 'grid.yaml'} --results {results} --trial {ids[0]} --force", soft_wrap=True)
+    console.print(
+        f"\nagain: python -m bench run {folder / 'grid.yaml'} --results {results} --trial {ids[0]} --force",
+        soft_wrap=True,
+    )
 
 
 def _show_curve(console: Console, points: list[dict[str, str]]) -> None:
+    names = ["epoch", "step", "dev_accuracy", "dev_loss", "train_loss", "train_seconds"]
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for name in ("epoch", "step", "dev_accuracy", "dev_loss", "train_loss", "train_seconds"):
+    for name in names:
         table.add_column(name, justify="right")
     last = max((i for i, point in enumerate(points) if point["step"] == "0"), default=0)
     for point in points[last:]:
-        table.add_row(*(f"{float(point[column.header]):.5g}" for column in table.columns))  # type: ignore[arg-type]
+        table.add_row(*(f"{float(point[name]):.5g}" for name in names))
     if table.row_count:
         console.print(table)

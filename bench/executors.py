@@ -68,7 +68,8 @@ def cores() -> int:
 class Executor(Protocol):
     """Runs jobs and tells what happens. After ``stop`` no job starts, and those under way end as interrupted."""
 
-    num_workers: int
+    @property
+    def num_workers(self) -> int: ...
 
     def run(self, jobs: Sequence[Job]) -> Iterator[Event]: ...
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.factors import Change, Errors, combinations
@@ -24,27 +25,22 @@ class Resolved:
     experiments: tuple[tuple[dict[str, Value], Settings], ...]
 
 
-def expand(sheet: Sheet, errors: Errors, *, lenient: bool) -> tuple[list[Draft], list[Excluded]]:
-    """The cells of the plan and beside it, and those left out; an exclusion without effect is an error."""
+def expand(sheet: Sheet) -> tuple[list[Draft], list[Excluded], list[int]]:
+    """The cells of the plan and beside it, those left out, and the indexes of exclusions that match none."""
     factors = {factor.name: factor for factor in sheet.factors}
     kept: list[Draft] = []
     excluded: list[Excluded] = []
-    used: set[int] = set()
+    idle = set(range(len(sheet.exclude)))
     for levels in combinations(sheet.kind, sheet.factors, sheet.baseline):
         cell = Cell(cell_label(levels, [*factors]), levels)
         matching = [index for index, exclusion in enumerate(sheet.exclude) if exclusion.matches(levels)]
-        used.update(matching)
+        idle -= set(matching)
         if matching:
             excluded.append(Excluded(cell, sheet.exclude[matching[0]].because))
         else:
             changes = (change for name, level in levels.items() for change in factors[name].changes_of(level))
             kept.append(Draft(cell, tuple(changes)))
-    for index, exclusion in enumerate(sheet.exclude):
-        if index not in used and not lenient:
-            errors.append((exclusion.at, f"exclude.{index}: matches no cell of the plan"))
-    if not kept and not sheet.include:
-        errors.append((sheet.exclude[-1].at, "every cell is excluded: nothing is left to run"))
-    return [*kept, *sheet.include], excluded
+    return [*kept, *sheet.include], excluded, sorted(idle)
 
 
 def apply(base: Mapping[str, Mapping[str, Value]], changes: Sequence[Change]) -> Raw:
@@ -73,32 +69,31 @@ def takes(section: str, raw: Raw, setting: str) -> bool:
 class Resolver:
     """Checks the settings of drafts, and traces what is wrong to where it stands."""
 
-    def __init__(self, sheet: Sheet, errors: Errors, warnings: list[str]) -> None:
-        self.sheet, self.errors, self.warnings = sheet, errors, warnings
+    def __init__(self, sheet: Sheet, drafts: Sequence[Draft], errors: Errors, warnings: list[str]) -> None:
+        self.sheet, self.drafts, self.errors, self.warnings = sheet, drafts, errors, warnings
         self.base = {section: plain_mapping(node) for section, node in sheet.base.items()}
+        self.known: dict[str, bool] = {}  # path -> whether the part of some cell has such a setting
 
-    def resolve(self, drafts: Sequence[Draft]) -> list[Resolved]:
+    def resolve(self) -> list[Resolved]:
         """Every draft with its settings; empty, with every cause in ``errors``, where some break rules."""
         candidates = self.sheet.candidates
-        taken: set[str] = set()
         dropped: dict[str, tuple[Change, Cell]] = {}
         resolved = []
         try:
-            for draft in drafts:
+            for draft in self.drafts:
                 experiments = []
                 for candidate in candidates:
                     raw, absent = self._raw(draft, candidate)
                     settings = Settings.parse(raw)
                     experiments.append(({change.path: change.value for change in candidate}, settings))
-                    taken.update(change.path for change in draft.changes if change not in absent)
                     for change in absent:
                         dropped.setdefault(change.path, (change, draft.cell))
                 resolved.append(Resolved(draft.cell, tuple(experiments)))
         except SettingsError:
-            self._explain(drafts)
+            self._explain()
             return []
         for path, (change, cell) in dropped.items():
-            if path not in taken:
+            if not self._is_taken(change.section, change.setting):
                 self.errors.append((change.key_at, f"{path}: no such setting in any cell"))
             word = "false" if change.value is False else "null"
             self.warnings.append(f"{path}={word} means absent where there is no such setting, as in {cell.label}")
@@ -113,34 +108,35 @@ class Resolver:
             raw[change.section].pop(change.setting, None)
         return raw, absent
 
-    def _explain(self, drafts: Sequence[Draft]) -> None:
-        """Adds every cause to ``errors``, nearest to the first cell first: there each level's own faults show."""
-        first, found = drafts[0].cell.levels, dict[tuple[Position, str], str]()
-        far = {
-            id(draft): sum(first.get(name) != level for name, level in draft.cell.levels.items()) for draft in drafts
-        }
-        num_failed = 0
-        for draft in sorted(drafts, key=lambda draft: far[id(draft)]):
+    def _explain(self) -> None:
+        """Adds every cause to ``errors``, once for each place and setting."""
+        found: dict[tuple[Position, str], str] = {}
+        for raw, changes, problems in itertools.islice(self._failures(), MAX_EXPLAINED):
+            for problem in problems:
+                at, message = self._cause(problem, raw, changes)
+                found.setdefault((at, problem.path), message)
+        self.errors += [(at, message) for (at, _), message in found.items()]
+
+    def _failures(self) -> Iterator[tuple[Raw, list[Change], list[Problem]]]:
+        """What is wrong with each cell, nearest to the first one first: there each level's own faults show."""
+        first = self.drafts[0].cell.levels.items()
+        for draft in sorted(self.drafts, key=lambda draft: len(draft.cell.levels.items() - first)):
             for candidate in self.sheet.candidates:
                 raw, _ = self._raw(draft, candidate)
                 try:
                     Settings.parse(raw)
                 except SettingsError as error:
-                    num_failed += 1
-                    for problem in error.problems:
-                        at, message = self._cause(problem, raw, [*draft.changes, *candidate], drafts)
-                        found.setdefault((at, problem.path), message)
-                if num_failed > MAX_EXPLAINED:
-                    break
-        self.errors += [(at, message) for (at, _), message in found.items()]
+                    yield raw, [*draft.changes, *candidate], error.problems
 
-    def _is_taken(self, section: str, setting: str, drafts: Sequence[Draft]) -> bool:
+    def _is_taken(self, section: str, setting: str) -> bool:
         """Whether the part of some cell has this setting."""
-        return any(takes(section, apply(self.base, draft.changes), setting) for draft in drafts)
+        path = f"{section}.{setting}"
+        if path not in self.known:
+            raws = (apply(self.base, draft.changes) for draft in self.drafts)
+            self.known[path] = any(takes(section, raw, setting) for raw in raws)
+        return self.known[path]
 
-    def _cause(
-        self, problem: Problem, raw: Raw, changes: Sequence[Change], drafts: Sequence[Draft]
-    ) -> tuple[Position, str]:
+    def _cause(self, problem: Problem, raw: Raw, changes: Sequence[Change]) -> tuple[Position, str]:
         """Where the setting, or else the part that lacks it, was named last, and the message."""
         section, setting = [*problem.path.split("."), ""][:2]
         unknown = not takes(section, raw, setting)
@@ -148,13 +144,13 @@ class Resolver:
         setter = _last(changes, section, setting)
         message = str(problem)
         if setter is not None:
-            if unknown and namer not in (None, setter) and self._is_taken(section, setting, drafts):
+            if unknown and namer not in (None, setter) and self._is_taken(section, setting):
                 message += f"; leave those cells out (`exclude`), or set it in labelled levels of `{section}`"
             return _position(setter, setting, at_key=unknown), message
         base = self.sheet.base.get(section)
         if base is not None and setting in base.mapping and setting in raw.get(section, {}):
             node = base.mapping[setting]
-            if unknown and namer is not None and self._is_taken(section, setting, drafts):
+            if unknown and namer is not None and self._is_taken(section, setting):
                 message += f"; it stands in base.{section}, which a labelled level of `{section}` would replace whole"
                 return _position(namer, "name", at_key=False), message
             return (node.key_at or node.at) if unknown else node.at, message

@@ -7,6 +7,7 @@ labels say the same again, so that a print in grey loses nothing.
 
 from __future__ import annotations
 
+import itertools
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,8 +21,8 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
 from matplotlib.text import Annotation
+from matplotlib.ticker import FuncFormatter, NullFormatter, PercentFormatter
 from matplotlib.transforms import Bbox
 from scipy.optimize import isotonic_regression
 
@@ -47,10 +48,12 @@ LABEL = 10.5  # points, of direct labels
 DPI = 200
 MAX_COLUMNS = 3  # of panels, before they wrap
 
+Panels = list[tuple[Axes, pd.DataFrame]]
+
 
 @contextmanager
 def style() -> Iterator[None]:
-    """The look of every figure, while it is drawn and saved."""
+    """The look of every figure, while it is drawn and while it is saved."""
     with mpl.rc_context({**sns.axes_style("whitegrid"), **STYLE}):
         yield
 
@@ -68,9 +71,9 @@ def save(figure: Figure, path: Path) -> None:
 def curves(points: pd.DataFrame, cells: pd.DataFrame) -> Figure:
     """Dev accuracy over epochs by cell (``points``: ``tables.curve_table``), each line labelled at its end."""
     about = "Line: mean of the seeds. Band: from the lowest to the highest seed."
+    looks = _looks(cells)
     with style():
         figure, panels = _panels(cells, "Dev accuracy while training", about)
-        looks = _looks(cells)
         ends: list[list[tuple[float, float, str, str]]] = []
         for axes, here in panels:
             ends.append([])
@@ -83,9 +86,7 @@ def curves(points: pd.DataFrame, cells: pd.DataFrame) -> Figure:
                 ends[-1].append((x[-1], y[-1], label, color))
             _name_absent(axes, here[~here["cell"].isin(points["cell"])])
             axes.set(xlim=(0, points["epoch"].max()), ylim=(0, 1))
-            axes.yaxis.set_major_formatter(PercentFormatter(1, 0))
-        figure.supxlabel("epochs trained", fontsize=12)
-        figure.supylabel("dev accuracy", fontsize=12)
+        _percent(panels, "dev accuracy", "epochs trained")
         figure.draw_without_rendering()
         for (axes, _), lines in zip(panels, ends, strict=True):
             _label_ends(axes, lines)
@@ -95,55 +96,54 @@ def curves(points: pd.DataFrame, cells: pd.DataFrame) -> Figure:
 def seeds(dots: pd.DataFrame, cells: pd.DataFrame) -> Figure:
     """Test accuracy of each cell: every seed (``dots``: ``tables.seed_table``), mean and interval, and what failed."""
     about = "Dot: one seed. Diamond and bar: mean and 95 % t-interval over the seeds."
+    looks = _looks(cells)
     with style():
-        groups = list(cells.groupby(["column", "row"], sort=False))
+        groups = list(cells.groupby(["row", "column"], sort=False))
         counts = [len(here) for _, here in groups]
-        figure = _figure(9.0, 1.5 + 0.5 * len(groups) + 0.42 * sum(counts), "Test accuracy by cell", about)
+        figure = _figure(9.0, 0.9 + 0.45 * len(groups) + 0.42 * len(cells), "Test accuracy by cell", about)
         stack = figure.subplots(len(groups), 1, sharex=True, squeeze=False, height_ratios=counts)[:, 0]
-        looks = _looks(cells)
         for axes, (facets, here) in zip(stack, groups, strict=True):
-            axes.set_title(", ".join(filter(None, facets)))
+            axes.set_title(_heading(*facets))
             for y, cell in enumerate(here.itertuples()):
                 values = np.sort(dots[dots["cell"] == cell.cell]["test_accuracy"].to_numpy())
                 color, marker = looks[cell.arm]
-                offsets = np.linspace(-0.2, 0.2, len(values)) if len(values) > 1 else np.zeros(len(values))
-                axes.scatter(values, y + offsets, s=34, color=color, marker=marker, alpha=0.65, linewidth=0, zorder=3)
+                rows = y + (np.linspace(-0.22, 0.22, len(values)) if len(values) > 1 else np.zeros(len(values)))
+                axes.scatter(values, rows, s=40, color=color, marker=marker, alpha=0.7, linewidth=0, zorder=3)
                 axes.plot([cell.test_accuracy_low, cell.test_accuracy_high], [y, y], color=INK, linewidth=2, zorder=4)
                 axes.plot(cell.test_accuracy, y, marker="D", color=INK, markeredgecolor="white", markersize=7, zorder=5)
-                axes.annotate(_tally(cell), (1.02, y), xycoords=("axes fraction", "data"), va="center", fontsize=LABEL)
+                axes.annotate(_tally(cell), (1.02, y), xycoords=axes.get_yaxis_transform(), va="center", fontsize=LABEL)
             axes.set(ylim=(len(here) - 0.5, -0.5), yticks=range(len(here)), yticklabels=here["arm"])
             axes.grid(axis="y", visible=False)
         low = np.nanmin([dots["test_accuracy"].min(), cells["test_accuracy_low"].min()])
         stack[-1].set(xlim=(max(0.0, low - 0.02), 1.005), xlabel="test accuracy")
-        stack[-1].xaxis.set_major_formatter(PercentFormatter(1, 0))
+        stack[-1].xaxis.set_major_formatter(PercentFormatter(1, None))
     return figure
 
 
 def trade_off(cells: pd.DataFrame) -> Figure:
     """Test accuracy against training throughput: a point a cell, with both intervals."""
     about = "Point: mean of the seeds. Bars: 95 % t-intervals over the seeds. Up and to the right is better."
-    shown = cells.dropna(subset=["test_accuracy", "train_images_per_second"])
+    looks, rates = _looks(cells), cells["train_images_per_second"]
+    known = cells["cell"][rates.notna()]
     with style():
-        figure, panels = _panels(cells, "Test accuracy against training speed", about, margin=0.0)
-        looks = _looks(cells)
-        speeds = shown["train_images_per_second"]
+        figure, panels = _panels(cells, "Test accuracy against training speed", about)
         for axes, here in panels:
-            if speeds.max() > 5 * speeds.min():
-                axes.set_xscale("log")
-            for cell in here[here["cell"].isin(shown["cell"])].itertuples():
+            for cell in here[here["cell"].isin(known)].itertuples():
                 (color, marker), x, y = looks[cell.arm], cell.train_images_per_second, cell.test_accuracy
                 axes.plot([cell.train_images_per_second_low, cell.train_images_per_second_high], [y, y], color=color)
                 axes.plot([x, x], [cell.test_accuracy_low, cell.test_accuracy_high], color=color)
                 axes.plot(x, y, color=color, marker=marker, markersize=9, markeredgecolor="white")
-            _name_absent(axes, here[~here["cell"].isin(shown["cell"])])
+            _name_absent(axes, here[~here["cell"].isin(known)])
+            axes.margins(0.2, 0.1)
+        axes.set(xscale="log" if rates.max() > 5 * rates.min() else "linear")
+        axes.set_ylim(max(axes.get_ylim()[0], 0), min(axes.get_ylim()[1], 1.01))
+        for axes, _ in panels:
             axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-            axes.yaxis.set_major_formatter(PercentFormatter(1, 0))
-            axes.margins(0.18, 0.12)
-        figure.supxlabel("training throughput (images per second)", fontsize=12)
-        figure.supylabel("test accuracy", fontsize=12)
+            axes.xaxis.set_minor_formatter(NullFormatter())
+        _percent(panels, "test accuracy", "images per second in training")
         figure.draw_without_rendering()
         for axes, here in panels:
-            _label_points(axes, here[here["cell"].isin(shown["cell"])])
+            _label_points(axes, here[here["cell"].isin(known)])
     return figure
 
 
@@ -151,35 +151,56 @@ def trade_off(cells: pd.DataFrame) -> Figure:
 
 
 def _figure(width: float, height: float, title: str, about: str) -> Figure:
-    """An empty figure of so many inches, headed by its title and by what its marks mean."""
-    lines = textwrap.wrap(about, int(width * 13.5))
-    top = 0.45 + 0.2 * len(lines)
-    figure = Figure(figsize=(width, height + top))
+    """An empty figure of so many inches below its title and the line that says what its marks mean."""
+    lines = textwrap.wrap(about, int(width * 13))
+    head = 0.5 + 0.19 * len(lines)
+    figure = Figure(figsize=(width, height + head))
     FigureCanvasAgg(figure)
-    pad = 0.12 / width
-    figure.set_layout_engine("constrained", rect=(pad, 0.02, 1 - 2 * pad, 1 - top / (height + top) - 0.02))
-    figure.text(pad, 1 - 0.12 / (height + top), title, fontsize=15, weight="bold", va="top")
-    figure.text(pad, 1 - 0.43 / (height + top), "\n".join(lines), fontsize=LABEL, color=MUTED, va="top")
+    left, total = 0.12 / width, height + head
+    figure.set_layout_engine("constrained", rect=(left, 0.1 / total, 1 - 2 * left, (height - 0.1) / total))
+    figure.text(left, 1 - 0.12 / total, title, fontsize=15, weight="bold", va="top")
+    figure.text(left, 1 - 0.42 / total, "\n".join(lines), fontsize=LABEL, color=MUTED, va="top")
     return figure
 
 
-def _panels(cells: pd.DataFrame, title: str, about: str) -> tuple[Figure, list[tuple[Axes, pd.DataFrame]]]:
+def _panels(cells: pd.DataFrame, title: str, about: str) -> tuple[Figure, Panels]:
     """A figure with a panel for each combination of facets, and the cells of each panel."""
-    groups = list(cells.groupby(["column", "row"], sort=False))
-    num_columns = cells["column"].nunique() if cells["row"].nunique() > 1 else min(MAX_COLUMNS, len(groups))
-    num_rows = -(-len(groups) // num_columns)
-    figure = _figure(4.9 * num_columns + (2.4 if num_columns == 1 else 0.4), 3.7 * num_rows, title, about)
+    rows, columns = cells["row"].unique(), cells["column"].unique()
+    num_columns = len(columns) if len(rows) > 1 else min(MAX_COLUMNS, len(columns))
+    num_rows = -(-len(rows) * len(columns) // num_columns)
+    width = 4.8 * num_columns if num_columns > 1 else 7.5
+    figure = _figure(width, 3.7 * num_rows, title, about)
     grid = figure.subplots(num_rows, num_columns, sharex=True, sharey=True, squeeze=False)
-    if cells["row"].nunique() > 1:
-        places = itertools.product(cells["row"].unique(), cells["column"].unique())
-    else:
-        places = itertools.product(cells["row"].unique(), cells["column"].unique())
+    panels = []
+    for axes, (row, column) in itertools.zip_longest(
+        grid.flat, itertools.product(rows, columns), fillvalue=(None, None)
+    ):
+        here = cells[(cells["row"] == row) & (cells["column"] == column)]
+        if here.empty:
+            axes.remove()
+        else:
+            axes.set_title(_heading(row, column))
+            axes.tick_params(labelbottom=True)
+            panels.append((axes, here))
     return figure, panels
+
+
+def _heading(row: str, column: str) -> str:
+    return ", ".join(facet for facet in (column, row) if facet)
+
+
+def _percent(panels: Panels, y: str, x: str) -> None:
+    """Names the axes once for all panels; the upright one is in percent."""
+    figure = panels[0][0].figure
+    figure.supxlabel(x, fontsize=12)
+    figure.supylabel(y, fontsize=12)
+    for axes, _ in panels:
+        axes.yaxis.set_major_formatter(PercentFormatter(1, None))
 
 
 def _looks(cells: pd.DataFrame) -> dict[str, tuple[str, str]]:
     """Colour and marker of each arm."""
-    arms = list(dict.fromkeys(cells["arm"]))
+    arms = list(cells["arm"].unique())
     scale = cells["ordered"].all() and len(arms) > 2
     colors = sns.color_palette("viridis", len(arms)).as_hex() if scale else OKABE_ITO
     return {arm: (colors[i % len(colors)], MARKERS[i % len(MARKERS)]) for i, arm in enumerate(arms)}
@@ -210,8 +231,7 @@ def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> np.n
     order = np.argsort(wanted, kind="stable")
     if len(order) == 0:
         return np.empty(0)
-    gap = min(gap, (high - low) / max(1, len(order) - 1))
-    steps = gap * np.arange(len(order))
+    steps = min(gap, (high - low) / max(1, len(order) - 1)) * np.arange(len(order))
     near = isotonic_regression(np.asarray(wanted, float)[order] - steps).x
     places = np.empty(len(order))
     places[order] = np.clip(near, low, high - steps[-1]) + steps
@@ -222,19 +242,58 @@ def _label_ends(axes: Axes, lines: Sequence[tuple[float, float, str, str]]) -> N
     """Writes each line's label right of its end ``(x, y, label, colour)``, none over another."""
     texts = [textwrap.fill(label, 26) for _, _, label, _ in lines]
     height = axes.get_window_extent().height / axes.figure.dpi * 72  # points
-    gap = LABEL * 1.25 * max((text.count("\n") + 1 for text in texts), default=1) / height
-    ends = [axes.transAxes.inverted().transform(axes.transData.transform(line[:2]))[1] for line in lines]
-    for (x, y, _, color), text, place in zip(lines, texts, spread(ends, gap, 0.0, 1.0), strict=True):
-        axes.annotate(
-            text, (x, y), (1.06, place), textcoords="axes fraction", va="center", fontsize=LABEL, annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": color, "linewidth": 1.2, "shrinkA": 1, "shrinkB": 4},
-        )
+    gap = LABEL * 1.3 * max((text.count("\n") + 1 for text in texts), default=1) / height
+    low, high = axes.get_ylim()
+    places = spread([(y - low) / (high - low) for _, y, _, _ in lines], gap, 0.0, 1.0)
+    for (x, y, _, color), text, place in zip(lines, texts, places, strict=True):
+        leader = {"arrowstyle": "-", "color": color, "linewidth": 1.2, "shrinkA": 1, "shrinkB": 4}
+        at = {"xytext": (1.06, place), "textcoords": "axes fraction", "va": "center", "annotation_clip": False}
+        axes.annotate(text, (x, y), fontsize=LABEL, arrowprops=leader, **at)
 
 
 def _label_points(axes: Axes, cells: pd.DataFrame) -> None:
-    """Writes each cell's arm beside its point, where it covers least of points, bars and other labels."""
-    points = axes.transData.transform(cells[["train_images_per_second", "test_accuracy"]].to_numpy())
-    taken = [Bbox.from_bounds(*(point - 9), 18, 18) for point in points]
-    for cell, point in sorted(zip(cells.itertuples(), points, strict=True), key=lambda pair: -pair[1][1]):
-        spot, box = min(_spots(axes, cell.arm, point), key=lambda s: _cost(s, taken))
-        taken.append(box)
+    """Writes each cell's arm beside its point, where it covers the least of points, bars and other labels."""
+    unit = axes.figure.dpi / 72
+    taken = [box for cell in cells.itertuples() for box in _marks(axes, cell, 6 * unit)]
+    for cell in cells.sort_values("test_accuracy").itertuples():
+        at = (cell.train_images_per_second, cell.test_accuracy)
+        label = axes.annotate(cell.arm, at, xytext=(0, 0), textcoords="offset points", fontsize=LABEL)
+        spots = [(reach * x, reach * y) for reach in (9, 20, 34, 50) for x, y in DIRECTIONS]
+        best = min(spots, key=lambda spot: _cost(_moved(label, spot), taken, axes) + 3 * np.hypot(*spot))
+        taken.append(_moved(label, best))
+        if np.hypot(*best) > 20:
+            leader = {"arrowstyle": "-", "color": MUTED, "linewidth": 0.8, "shrinkA": 0, "shrinkB": 5}
+            axes.annotate("", at, xytext=best, textcoords="offset points", arrowprops=leader)
+
+
+DIRECTIONS = [(1, 0), (-1, 0), (0.7, 0.7), (-0.7, 0.7), (0.7, -0.7), (-0.7, -0.7), (0, 1), (0, -1)]
+
+
+def _marks(axes: Axes, cell: Any, radius: float) -> list[Bbox]:
+    """The boxes, in pixels, of a cell's point and of its two bars."""
+    rate, accuracy = cell.train_images_per_second, cell.test_accuracy
+    bars = [(cell.train_images_per_second_low, accuracy), (cell.train_images_per_second_high, accuracy)]
+    bars += [(rate, cell.test_accuracy_low), (rate, cell.test_accuracy_high)]
+    ends = axes.transData.transform([(rate, accuracy), *bars])
+    ends = np.where(np.isnan(ends), ends[0], ends)
+    return [
+        Bbox([ends[0] - radius, ends[0] + radius]),
+        Bbox([ends[1] - 2, ends[2] + 2]),
+        Bbox([ends[3] - 2, ends[4] + 2]),
+    ]
+
+
+def _moved(label: Annotation, spot: tuple[float, float]) -> Bbox:
+    """Moves the label so many points away from what it labels; the box it then covers, in pixels."""
+    x, y = spot
+    label.xyann = spot
+    label.set(ha="left" if x > 0 else "right" if x < 0 else "center", va="bottom" if y > 0 else "top" if y < 0 else "center")
+    return label.get_window_extent()
+
+
+def _cost(box: Bbox, taken: Sequence[Bbox], axes: Axes) -> float:
+    """Pixels of ``box`` that lie over others, and ten times those that lie outside the axes."""
+    inside = Bbox.intersection(box, axes.get_window_extent())
+    outside = box.width * box.height - (inside.width * inside.height if inside else 0)
+    overlaps = (Bbox.intersection(box, other) for other in taken)
+    return 10 * outside + sum(both.width * both.height for both in overlaps if both)

@@ -24,7 +24,7 @@ from bench.expansion import Resolved, Resolver, check_untouched, expand
 from bench.factors import Errors, Factor, num_combinations
 from bench.form import check_form
 from bench.hypotheses import Hypothesis
-from bench.overrides import apply_overrides
+from bench.overrides import apply_overrides, without_items
 from bench.plan import Cell, Excluded, Plan, Trial
 from bench.sheet import Sheet, read_sheet
 from bench.strict_yaml import Position, YamlError, dump, plain_mapping, read
@@ -90,8 +90,13 @@ def _plan(sheet: Sheet, errors: Errors, warnings: list[str], *, lenient: bool) -
         return None
     if not _check_size(sheet, errors):
         return None
-    drafts, excluded = expand(sheet, errors, lenient=lenient)
-    resolved = Resolver(sheet, errors, warnings).resolve(drafts)
+    drafts, excluded, idle = expand(sheet)
+    if not drafts:
+        errors.append((sheet.exclude[-1].at, "every cell is excluded: nothing is left to run"))
+    if idle and not lenient:
+        errors += [(sheet.exclude[index].at, f"exclude.{index}: matches no cell of the plan") for index in idle]
+    resolved = Resolver(sheet, drafts, errors, warnings).resolve()
+    root = without_items(sheet.root, "exclude", idle)
     if errors:
         return None
     kept = _merge(sheet, resolved, warnings)
@@ -114,8 +119,8 @@ def _plan(sheet: Sheet, errors: Errors, warnings: list[str], *, lenient: bool) -
         tune={path: tuple(change.value for change in changes) for path, changes in sheet.tune.items()},
         tune_seeds=sheet.tune_seeds,
         margin=sheet.margin,
-        document=plain_mapping(sheet.root),
-        text=dump(sheet.root),
+        document=plain_mapping(root),
+        text=dump(root),
     )
 
 

@@ -167,6 +167,12 @@ def _rewrite(root: Node, key: str, change: Callable[[Node], Node | None]) -> Nod
     return root.replace(key, Node(changed, old.at, old.key_at, flow=old.flow) if changed else None)
 
 
+def without_items(root: Node, key: str, indexes: Sequence[int]) -> Node:
+    """The grid without some entries of a list."""
+    gone = [root.mapping[key].items[index] for index in indexes]
+    return _filter(root, key, lambda entry: not any(entry is one for one in gone)) if gone else root
+
+
 def _filter(root: Node, key: str, keep: Callable[[Node], bool]) -> Node:
     return _rewrite(root, key, lambda entry: entry if keep(entry) else None)
 

@@ -56,7 +56,9 @@ class Progress:
             self._live.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._live.stop()
 
     def started(self, worker: int, trial_id: str) -> None:
@@ -77,7 +79,9 @@ class Progress:
         text.append(f"{trial.cell.label} seed={trial.seed}")
         result = outcome.result
         if result is not None and result.test_accuracy is not None:
-            text.append(f"  test {result.test_accuracy:.4f}  dev {result.dev_accuracy:.4f}  {result.total_seconds:.1f} s")
+            text.append(
+                f"  test {result.test_accuracy:.4f}  dev {result.dev_accuracy:.4f}  {result.total_seconds:.1f} s"
+            )
         self.console.print(text, soft_wrap=True)
         if outcome.error and outcome.status != "interrupted":
             self.console.print(Text(f"    {outcome.error.splitlines()[0]}", style="dim"), soft_wrap=True)

@@ -72,7 +72,7 @@ def missing(plan: Plan, options: Options) -> list[Trial]:
 def run(plan: Plan, options: Options, progress: Progress) -> Summary:
     """Trains the missing trials and records each as it ends; raises ValueError where device or data are missing.
 
-    With ``tune_seeds`` the winners' other seeds are known once their candidates have run: they follow in a second batch.
+    With ``tune_seeds`` the winners' other seeds are known once their candidates have run: they follow as a second batch.
     """
     start = time.monotonic()
     batch = missing(plan, options)

@@ -111,7 +111,8 @@ def _syntax_error(error: yaml.MarkedYAMLError, text: str, source: str) -> YamlEr
     context = f" {error.context}" if error.context else ""
     if error.context_mark and error.context_mark.line + 1 != at.line:
         context += f" that starts at line {error.context_mark.line + 1}"
-    return YamlError(at, f"not valid YAML: {error.problem}{context}")
+    hint = "; text with `: ` in it stands in quotes" if "mapping values" in str(error.problem) else ""
+    return YamlError(at, f"not valid YAML: {error.problem}{context}{hint}")
 
 
 _LOADER: Any = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
@@ -154,7 +155,7 @@ class _Composer:
         self._num_values += node.size if isinstance(event, yaml.AliasEvent) else 1
         if self._num_values > MAX_VALUES:
             raise YamlError(self._at(event), f"more than {MAX_VALUES:,} values, aliases unfolded: it is no grid")
-        if depth + node.height > MAX_DEPTH:
+        if depth + node.height - 1 > MAX_DEPTH:
             raise YamlError(self._at(event), f"nested deeper than {MAX_DEPTH} levels")
         if not isinstance(event, yaml.AliasEvent) and event.anchor:
             self._anchors[event.anchor] = node
@@ -183,33 +184,34 @@ class _Composer:
     def _mapping(self, event: yaml.MappingStartEvent, depth: int) -> Node:
         self._check_depth(event, depth)
         entries: dict[str, Node] = {}
+        merge: Node | None = None
         while not isinstance(key_event := next(self._events), yaml.MappingEndEvent):
             key_at = self._at(key_event)
             if not isinstance(key_event, yaml.ScalarEvent) or key_event.tag or not key_event.value:
                 raise YamlError(key_at, "a key must be plain text")
             key = key_event.value
-            if key in entries:
-                first = entries[key].key_at or key_at
-                raise YamlError(key_at, f"{key} is repeated: it stands at line {first.line} already")
-            entries[key] = dataclasses.replace(self._node(next(self._events), depth + 1), key_at=key_at)
-        entries = self._merged(entries)
+            if first := entries.get(key) or (merge if key == "<<" else None):
+                line = (first.key_at or first.at).line
+                raise YamlError(key_at, f"{key} is repeated: it stands at line {line} already")
+            value = self._node(next(self._events), depth + 1)
+            if key == "<<" and key_event.implicit[0]:
+                merge = value
+            else:
+                entries[key] = dataclasses.replace(value, key_at=key_at)
+        entries = self._inherited(merge) | entries if merge else entries
         return self._collection(event, entries, list(entries.values()))
 
-    def _merged(self, entries: dict[str, Node]) -> dict[str, Node]:
-        """``<<`` replaced by the entries it stands for; what the mapping says itself wins, then the earlier one."""
-        if "<<" not in entries:
-            return entries
-        merge = entries.pop("<<")
-        sources = merge.items if isinstance(merge.content, list) else [merge]
+    def _inherited(self, merge: Node) -> dict[str, Node]:
+        """The entries that ``<<`` stands for; of several mappings the earlier one wins."""
         inherited: dict[str, Node] = {}
-        for source in reversed(sources):
+        for source in reversed(merge.items if isinstance(merge.content, list) else [merge]):
             if not isinstance(source.content, dict):
                 raise YamlError(merge.at, f"<< takes a mapping or a list of mappings, got {spell(source)}")
             inherited |= source.content
-        return inherited | entries
+        return inherited
 
     def _check_depth(self, event: Any, depth: int) -> None:
-        if depth >= MAX_DEPTH:
+        if depth > MAX_DEPTH:
             raise YamlError(self._at(event), f"nested deeper than {MAX_DEPTH} levels")
 
     def _collection(self, event: Any, content: list[Node] | dict[str, Node], children: Sequence[Node]) -> Node:
@@ -311,4 +313,5 @@ def _serializable(node: Node) -> yaml.Node:
 
 
 def _text_node(text: str) -> yaml.ScalarNode:
-    return yaml.ScalarNode("tag:yaml.org,2002:str", text)
+    odd = text.splitlines() != [text] or not text.isprintable()  # the emitter folds exotic line breaks in other styles
+    return yaml.ScalarNode("tag:yaml.org,2002:str", text, style='"' if text and (odd or text == "<<") else None)

@@ -1,19 +1,19 @@
 """What a report shows, as tables of numbers: a plan and its records in, data frames out. Accuracies are fractions.
 
-``n`` counts the trials that ended well. A cell's replicates are its seeds; where a level spans several cells they count
-equally, and the seeds are still the replicates: the interval tells of another set of seeds, not of other cells.
+``n`` counts the trials that ended well, and means are over those: accuracy given convergence. The replicates are the
+seeds; where a level spans several cells these weigh the same, so that its interval tells of other seeds, not other cells.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
+from bench import stats
 from bench.factors import Factor
 from bench.plan import Cell, Plan, Trial
 from bench.records import ENVIRONMENT, MEASURES
@@ -21,7 +21,6 @@ from bench.records import ENVIRONMENT, MEASURES
 OK, DIVERGED, MISSING = "ok", "diverged", "missing"
 NOT_ENDED = {MISSING, "skipped", "interrupted"}
 MACHINE = ["device", "device_name", "threads", "concurrent_trials", "precision", "torch_version"]
-ESTIMATED = ["test_accuracy", "first_epoch_dev_accuracy", "train_images_per_second"]
 MAX_ARMS = 6  # lines in one panel of a figure, before another factor is given panels of its own
 
 
@@ -74,13 +73,13 @@ def cautions(plan: Plan, found: pd.DataFrame, trials: pd.DataFrame) -> list[str]
     if foreign:
         result.append(f"{foreign} recorded trials are none of this grid's and are left out")
     ended = found[found["status"] == OK]
-    if len(ended) and len(timed(found)) < len(ended):
-        machine = ", ".join(f"{name} {timed(found)[name].iloc[0]}" for name in _differing(ended))
-        result.append(f"speeds are those of {len(timed(found))} of {len(ended)} trials: the others ran on other {machine}")
+    if len(timed(found)) < len(ended):
+        unlike = [name for name in MACHINE if ended[name].nunique(dropna=False) > 1]
+        result.append(f"speeds are those of {len(timed(found))} of {len(ended)} trials: the others differ in {', '.join(unlike)}")
     if ended["source_fingerprint"].nunique() > 1:
         result.append("the trials ran with different versions of the source code")
-    if len(ended) and (ended[ended["compared"]].groupby("cell").size() == 1).any():
-        result.append("± ? marks a single seed: there is no interval, and a difference may be luck")
+    if (ended[ended["compared"]].groupby("cell").size() == 1).any():
+        result.append("some cells have one seed: what another seed would change is unknown there, and no interval counts it")
     return result
 
 
@@ -91,80 +90,78 @@ def timed(found: pd.DataFrame) -> pd.DataFrame:
     return ended[machines.ngroup() == machines.size().argmax()] if len(ended) else ended
 
 
-def _differing(ended: pd.DataFrame) -> list[str]:
-    return [name for name in MACHINE if ended[name].nunique(dropna=False) > 1]
-
-
 # --- estimates ------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """A mean with its 95 % interval; NaN where it cannot be said."""
-
-    mean: float
-    low: float
-    high: float
-
-
-def estimate(values: pd.DataFrame) -> Estimate:
-    """Mean over the cells (columns) with a Student t-interval over the seeds (rows); NaN is a trial without result.
-
-    A seed's deviation is its mean distance from the means of the cells that it has, so that a trial that failed in a hard
-    cell does not shift the level; with nothing missing this is the t-interval of the seeds' means.
-    """
-    values = values.dropna(axis=1, how="all")
-    deviations = (values - values.mean()).mean(axis=1).dropna().to_numpy()
-    mean = float(values.mean().mean())
-    if len(deviations) < 2:
-        return Estimate(mean, np.nan, np.nan)
-    half = stats.t.ppf(0.975, len(deviations) - 1) * deviations.std(ddof=1) / np.sqrt(len(deviations))
-    return Estimate(mean, mean - half, mean + half)
-
-
 class Comparison:
-    """The results of a grid by seed and cell, to be summed up over any of its cells."""
+    """The results of a grid by seed and cell, to be summed up over any of its cells.
 
-    def __init__(self, plan: Plan, found: pd.DataFrame) -> None:
+    ``correct`` holds a bit a test image for each trial; where all trials have theirs, the intervals of test accuracy and
+    of its differences count the test set beside the seeds.
+    """
+
+    def __init__(self, plan: Plan, found: pd.DataFrame, correct: Mapping[str, np.ndarray] | None = None) -> None:
         self.plan = plan
         self._found = found
-        ended = found[found["compared"] & (found["status"] == OK)]
-        self._by_seed = {name: self._matrix(ended, name) for name in ESTIMATED[:2]}
-        self._by_seed[ESTIMATED[2]] = self._matrix(timed(ended), ESTIMATED[2])
-        self._parameters = self._matrix(ended, "parameters")
+        self._ended = found[found["compared"] & (found["status"] == OK)]
         self._labels = {frozenset(cell.levels.items()): cell.label for cell in plan.cells}
+        self._test = self._matrix(self._ended, "test_accuracy")
+        self._bits = self._correct_images(correct or {})
 
     def _matrix(self, ended: pd.DataFrame, measure: str) -> pd.DataFrame:
-        matrix = ended.pivot(index="seed", columns="cell", values=measure)
-        return matrix.reindex(columns=[cell.label for cell in self.plan.cells])
+        """Cells (rows) by seeds (columns); NaN where there is no result."""
+        matrix = ended.pivot(index="cell", columns="seed", values=measure)
+        return matrix.reindex(index=[cell.label for cell in self.plan.cells], columns=sorted(self._found["seed"].unique()))
 
-    def summary(self, cells: Sequence[Cell], against: Mapping[str, str]) -> dict[str, float]:
+    def _correct_images(self, correct: Mapping[str, np.ndarray]) -> dict[str, np.ndarray] | None:
+        """For each cell (seeds, images), false where there is no result; None unless every trial has as many bits."""
+        sizes = {len(correct[key]) if key in correct else 0 for key in self._ended["trial_id"]}
+        if len(sizes) != 1 or 0 in sizes:
+            return None
+        nothing = np.zeros(sizes.pop(), bool)
+        trials = self._ended.pivot(index="cell", columns="seed", values="trial_id").reindex_like(self._test)
+        return {str(cell): np.stack([correct.get(key, nothing) for key in row]) for cell, row in trials.iterrows()}
+
+    def summary(self, cells: Sequence[Cell], against: Mapping[str, str]) -> dict[str, Any]:
         """Counts, means, intervals, and the difference to ``against`` (factor levels), paired by seed and cell."""
         labels = [cell.label for cell in cells]
         found = self._found[self._found["cell"].isin(labels)]
         statuses = Counter(found["status"][found["compared"]])
-        parameters = self._parameters[labels]
-        row: dict[str, float] = {
+        ended = self._ended[self._ended["cell"].isin(labels)]
+        first_epoch, rate = (
+            self._matrix(rows, name).loc[labels]
+            for rows, name in ((ended, "first_epoch_dev_accuracy"), (timed(self._ended), "train_images_per_second"))
+        )
+        return {
             "n": statuses[OK],
             "planned": len(labels) * len(self.plan.seeds),
             "diverged": statuses[DIVERGED],
             "failed": sum(count for status, count in statuses.items() if status not in {OK, DIVERGED} | NOT_ENDED),
+            **_columns("test_accuracy", stats.contrast([self._arm(labels)], [1])),
+            **self._difference(cells, against),
+            **_columns("first_epoch_dev_accuracy", stats.mean(first_epoch)),
+            **_columns("train_images_per_second", stats.mean(rate)),
+            "parameters_low": ended["parameters"].min(),
+            "parameters_high": ended["parameters"].max(),
         }
-        for name, matrix in self._by_seed.items():
-            row |= _columns(name, estimate(matrix[labels]))
-        differences = self._differences(cells, against)
-        row |= {"pairs": int(differences.notna().sum().sum())} | _columns("difference", estimate(differences))
-        return row | {"parameters_low": parameters.min().min(), "parameters_high": parameters.max().max()}
 
-    def _differences(self, cells: Sequence[Cell], against: Mapping[str, str]) -> pd.DataFrame:
-        test = self._by_seed["test_accuracy"]
+    def _difference(self, cells: Sequence[Cell], against: Mapping[str, str]) -> dict[str, Any]:
         partners = {cell.label: self._labels.get(frozenset((cell.levels | dict(against)).items())) for cell in cells}
-        pairs = {one: test[one] - test[other] for one, other in partners.items() if other is not None and other != one}
-        return pd.DataFrame(pairs, index=test.index, dtype=float)
+        pairs = [(one, other) for one, other in partners.items() if other is not None and other != one]
+        if not pairs:
+            return {**_columns("difference", stats.mean([])), "pairs": 0, "pairs_planned": 0}
+        effect = stats.effect(self._arm([one for one, _ in pairs]), self._arm([other for _, other in pairs]))
+        planned = len(pairs) * len(self.plan.seeds)
+        return {**_columns("difference", effect.estimate), "pairs": effect.pairs, "pairs_planned": planned}
+
+    def _arm(self, labels: Sequence[str]) -> stats.Arm:
+        """Test accuracies of these cells (cells, seeds), and which images they got right (cells, seeds, images)."""
+        bits = None if self._bits is None else np.stack([self._bits[label] for label in labels])
+        return stats.Arm(self._test.loc[list(labels)].to_numpy(), bits)
 
 
-def _columns(name: str, value: Estimate) -> dict[str, float]:
-    return {name: value.mean, f"{name}_low": value.low, f"{name}_high": value.high}
+def _columns(name: str, value: stats.Estimate) -> dict[str, Any]:
+    return {name: value.value, f"{name}_low": value.low, f"{name}_high": value.high, f"{name}_basis": value.basis}
 
 
 def level_table(comparison: Comparison, factor: Factor) -> pd.DataFrame:

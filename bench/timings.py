@@ -21,8 +21,8 @@ SAME = ("timing_id", "device", "device_name", "threads", "torch_version", "hostn
 
 def time_plan(
     plan: Plan, folder: Path, *, device: str = "auto", data_dir: Path | None = None, force: bool = False
-) -> int:
-    """Times what the plan holds and ``timings.csv`` lacks; returns how many were timed.
+) -> list[dict[str, Any]]:
+    """Times what the plan holds and ``timings.csv`` lacks; returns the rows added.
 
     Nothing else may run on the machine meanwhile. A row replaces the one of the same model on the same device. Raises
     OSError or ValueError where the timing process fails.
@@ -32,14 +32,14 @@ def time_plan(
     known = set() if force else {row["timing_id"] for row in table.rows()}
     wanted = {key: settings for key, settings in distinct.items() if key not in known}
     if not wanted:
-        return 0
+        return []
     raw = [settings.model_dump() for settings in wanted.values()]
     timings: list[Timing] = call_in_child("lab.timing", "time_settings", raw, device, cores(), data_dir)
     rows = [_row(timing, wanted[timing.timing_id]) for timing in timings]
     table.append(COLUMNS, rows)
     last = {tuple(row[name] for name in SAME): row for row in table.cells()}
     table.keep(list(last.values()))
-    return len(rows)
+    return rows
 
 
 def _row(timing: Timing, settings: Settings) -> dict[str, Any]:

@@ -336,7 +336,7 @@ def _cifar(root: Path, name: str, num_classes: int) -> DataSet:
 
 def _svhn(root: Path) -> DataSet:
     sets = [_torchvision(root, "SVHN", split=part) for part in ("train", "test")]
-    train, test = (Images(torch.from_numpy(s.data), torch.from_numpy(s.labels).long()) for s in sets)
+    train, test = (Images(torch.from_numpy(s.data).contiguous(), torch.from_numpy(s.labels).long()) for s in sets)
     return DataSet(train, test, num_classes=10)
 
 

@@ -13,6 +13,7 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -97,11 +98,14 @@ def settings_type(section: str, path: str) -> type[Section]:
 
 
 def _hints(part: Callable[..., Any]) -> dict[str, Any]:
-    target = part.__init__ if inspect.isclass(part) else part
-    try:
-        return typing.get_type_hints(target, include_extras=True)
-    except (NameError, TypeError):  # annotations that only a type checker can resolve: then any plain value is allowed
-        return {}
+    """The annotations of a signature that can be resolved; one that only a type checker can is left out."""
+    target = inspect.unwrap(part.__init__ if inspect.isclass(part) else part)
+    hints: dict[str, Any] = {}
+    for name, annotation in getattr(target, "__annotations__", {}).items():
+        alone = types.SimpleNamespace(__annotations__={name: annotation})
+        with suppress(NameError, TypeError):
+            hints |= typing.get_type_hints(alone, getattr(target, "__globals__", {}), include_extras=True)
+    return hints
 
 
 def _is_plain(value: object) -> bool:

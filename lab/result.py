@@ -79,3 +79,19 @@ class Timing:
     canary_drift: float  # largest over smallest canary time, minus one
     reliable: bool  # the canary drifted by no more than a tenth
     environment: Environment
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What one model, data and batch shape cost, found before training; ``error`` says why it cannot run at all."""
+
+    key: str
+    error: str | None = None
+    parameters: int = 0
+    forward_macs: int = 0
+    signature: str = ""  # equal where modules, parameters and the output of one batch are equal
+    step_seconds: float | None = None  # one training step, after one that warmed up
+    eval_seconds: float | None = None  # one evaluation of dev
+    steps: int = 0  # of a whole trial
+    evaluations: int = 0
+    peak_memory_bytes: int | None = None

@@ -425,7 +425,7 @@ def _loss_and_metric_problems(train: TrainSettings) -> list[Problem]:
             load(name)
         except PartError as error:
             choices = f"there is {known}, or an import path package.module:attribute"
-            problems.append(Problem(f"train.{what}", f"no such {what}: {error}; {choices}"))
+            problems.append(Problem(f"train.{what}", f"no such {what} {error}; {choices}"))
     if train.loss != "cross_entropy" and train.label_smoothing:
         rule = f"must be 0 with a loss other than cross_entropy, got {train.label_smoothing}"
         problems.append(Problem("train.label_smoothing", rule))
@@ -466,7 +466,7 @@ def _problem(section: str, owner: str, kind: type[Section], error: Any) -> Probl
     name = str(error["loc"][0])
     takes = ", ".join(kind.model_fields)
     match error["type"]:
-        case "extra_forbidden":
+        case "extra_forbidden" | "invalid_key":
             hint = did_you_mean(name, kind.model_fields)
             return Problem(path, f"no such setting of {owner}{hint}; it takes: {takes}")
         case "missing":

@@ -61,7 +61,8 @@ def build(make: Callable[[], nn.Module], seed: int) -> nn.Module:
     The network's own rule of initial values holds: the in-place calls that filled a parameter (``normal_``,
     ``uniform_`` and what follows them) are repeated with the parameter's generator in place of the global one. So two
     networks that share a parameter share its initial values, whatever other layers stand beside it. Values computed
-    out of place (``0.02 * torch.randn(...)``) are left as drawn from one stream in the order of construction.
+    out of place (``0.02 * torch.randn(...)``; torch's ``orthogonal_``, and ``trunc_normal_`` of late) are left as drawn
+    from one stream in the order of construction.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "init"))

@@ -138,8 +138,12 @@ def test_dry_run_shows_the_plan_and_trains_nothing(tmp_path: Path) -> None:
 
 def test_a_failed_trial_is_a_row_and_exit_code_1_and_is_tried_again(tmp_path: Path) -> None:
     write(tmp_path / "nets.py", "def broken(num_classes: int):\n    raise RuntimeError('wires crossed')\n")
-    write(tmp_path / "broken.yaml", GRID.replace("name: mlp, hidden: [16]", "name: 'nets:broken'").replace(
-        "model.batch_norm: [true, false]", "optimizer.lr: [0.1, 0.01]").replace("model.batch_norm: true", "optimizer.lr: 0.1"))
+    write(
+        tmp_path / "broken.yaml",
+        GRID.replace("name: mlp, hidden: [16]", "name: 'nets:broken'")
+        .replace("model.batch_norm: [true, false]", "optimizer.lr: [0.1, 0.01]")
+        .replace("model.batch_norm: true", "optimizer.lr: 0.1"),
+    )
     for _ in range(2):
         done = bench("run", "broken.yaml", cwd=tmp_path)
         assert done.returncode == 1

@@ -112,7 +112,9 @@ def test_each_job_starts_is_evaluated_and_ends(executor: Executor, job: Callable
         assert own[-1].outcome.status == "ok"  # type: ignore[union-attr]  # the last one is Ended
 
 
-def test_a_failure_is_an_outcome_and_the_others_go_on(executor: Executor, job: Callable[..., Job], folder: Path) -> None:
+def test_a_failure_is_an_outcome_and_the_others_go_on(
+    executor: Executor, job: Callable[..., Job], folder: Path
+) -> None:
     nets = ["nets:Raises", "nets:Nan", "nets:OutOfMemory", "nets:Forks", "nets:Linear"]
     found = outcomes(executor.run([job(net) for net in nets]))
     assert {name: outcome.status for name, outcome in found.items()} == {
@@ -137,7 +139,9 @@ def test_an_executor_does_not_change_the_numbers(job: Callable[..., Job]) -> Non
     assert results[0] == results[1] == results[2]
 
 
-def test_the_event_of_an_ended_trial_is_taken_before_its_worker_goes_on(executor: Executor, job: Callable[..., Job]) -> None:
+def test_the_event_of_an_ended_trial_is_taken_before_its_worker_goes_on(
+    executor: Executor, job: Callable[..., Job]
+) -> None:
     busy: set[int] = set()
     for event in executor.run([job("mlp", seed) for seed in range(4)]):
         if isinstance(event, Started):

@@ -1,0 +1,150 @@
+"""Which factors and pairs of factors matter: factorial analysis of variance."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import special
+
+from bench.stats import Floats
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Source:
+    """A line of the analysis of variance. ``share``: of the total sum of squares (eta squared); ``omega_squared``: the
+    same for the population. F and p are NaN where there is no error to compare with, as for the error itself.
+
+    ``term`` is one factor, two, or empty; ``name`` also says "interactions of three or more", "seed", "error".
+    """
+
+    name: str
+    term: tuple[str, ...]
+    sum_squares: float
+    df: int
+    f: float
+    p: float
+    share: float
+    omega_squared: float
+
+
+@dataclass(frozen=True)
+class VarianceAnalysis:
+    """``strongest``: the pair of factors whose interaction explains most; ``cell_means`` (rows, columns): its levels.
+
+    ``notes`` say what is missing or can't be told apart.
+    """
+
+    sources: tuple[Source, ...]
+    num_trials: int
+    notes: tuple[str, ...]
+    strongest: tuple[str, str] | None
+    cell_means: pd.DataFrame | None
+
+
+def analyse_variance(
+    trials: pd.DataFrame, response: str, factors: Sequence[str], *, seed: str | None = "seed"
+) -> VarianceAnalysis:
+    """Main effects and pairwise interactions of ``factors`` (columns of levels), with seeds as blocks.
+
+    Type II sums of squares: each term is adjusted for all that do not contain it, so unbalanced grids are fine, and in
+    a balanced one the shares add to 1. Ranks give the degrees of freedom, so that empty cells cost an interaction some
+    of its own, or all, which the notes say. The error is the spread within cells: seeds are the only chance here, the
+    test set stays as it is. Raises ValueError where no factor or no result varies.
+    """
+    table = trials[trials[response].notna()]
+    varying = [name for name in factors if table[name].nunique() > 1]
+    if not varying:
+        raise ValueError(f"an analysis of variance needs a factor with two levels, got none in {', '.join(factors)}")
+    if table[response].nunique() < 2:
+        raise ValueError(f"an analysis of variance needs results that differ, got one value of {response}")
+    design = _Design(table, table[response].to_numpy(float))
+    block: list[tuple[str, ...]] = [(seed,)] if seed is not None and table[seed].nunique() > 1 else []
+    terms: list[tuple[str, ...]] = [*combinations(varying, 1), *combinations(varying, 2)]
+    error_squares, error_df = design.residual([tuple(varying), *block])
+    steps = [(term, *design.gain([t for t in terms if not set(term) <= set(t)] + block, term)) for term in terms]
+    higher = design.gain([*terms, *block], tuple(varying))
+    blocks = [("seed", *design.gain([tuple(varying)], block[0]))] if block else []
+    total = float(np.square(design.response).sum())
+    error_mean = error_squares / error_df if error_df else math.nan
+    source = partial(_source, total=total, error_mean=error_mean, error_df=error_df)
+    sources = [source(" × ".join(term), term, squares, df) for term, squares, df in steps if df]
+    if len(varying) > 2 and higher[1]:
+        sources.append(source("interactions of three or more", (), *higher))
+    sources += [source(name, (), squares, df) for name, squares, df in blocks if df]
+    sources.append(Source("error", (), error_squares, error_df, math.nan, math.nan, error_squares / total, math.nan))
+    pairs = [item for item in sources if len(item.term) == 2]
+    strongest = max(pairs, key=lambda item: item.share, default=None)
+    return VarianceAnalysis(
+        sources=tuple(sources),
+        num_trials=len(table),
+        notes=tuple(_notes(trials, table, factors, steps, error_df)),
+        strongest=None if strongest is None else (strongest.term[0], strongest.term[1]),
+        cell_means=None
+        if strongest is None
+        else table.pivot_table(
+            values=response, index=strongest.term[0], columns=strongest.term[1], sort=False, observed=True
+        ),
+    )
+
+
+class _Design:
+    """Least squares on indicator columns of terms; ranks count what the data can tell apart."""
+
+    def __init__(self, table: pd.DataFrame, response: Floats) -> None:
+        self._table = table
+        self.response = response - response.mean()
+
+    def residual(self, terms: Sequence[tuple[str, ...]]) -> tuple[float, int]:
+        """Sum of squares, and degrees of freedom, that the terms (and a constant) leave."""
+        indicators = [np.ones((len(self.response), 1)), *map(self._indicators, terms)]
+        columns = np.concatenate(indicators, axis=1)
+        solution, _, rank, _ = np.linalg.lstsq(columns, self.response)
+        return float(np.square(self.response - columns @ solution).sum()), len(self.response) - int(rank)
+
+    def gain(self, others: Sequence[tuple[str, ...]], term: tuple[str, ...]) -> tuple[float, int]:
+        """Sum of squares and degrees of freedom that ``term`` takes from what the others leave."""
+        (before, df_before), (after, df_after) = self.residual(others), self.residual([*others, term])
+        return max(0.0, before - after), df_before - df_after
+
+    def _indicators(self, term: tuple[str, ...]) -> Floats:
+        codes = self._table.groupby(list(term), observed=True, dropna=False).ngroup().to_numpy()
+        return np.eye(codes.max() + 1)[codes]
+
+
+def _source(
+    name: str, term: tuple[str, ...], squares: float, df: int, *, total: float, error_mean: float, error_df: int
+) -> Source:
+    f = squares / df / error_mean if error_mean > 0 else math.nan
+    p = float(special.fdtrc(df, error_df, f))
+    omega = max(0.0, (squares - df * error_mean) / (total + error_mean))
+    return Source(name, term, squares, df, f, p, squares / total, omega if error_df else math.nan)
+
+
+def _notes(
+    trials: pd.DataFrame,
+    table: pd.DataFrame,
+    factors: Sequence[str],
+    steps: Sequence[tuple[tuple[str, ...], float, int]],
+    error_df: int,
+) -> Iterator[str]:
+    if len(table) < len(trials):
+        yield f"{len(trials) - len(table)} of {len(trials)} trials have no result and are left out"
+    levels = {name: int(table[name].nunique()) for name in factors}
+    yield from (f"{name} has one level among the results" for name in factors if levels[name] < 2)
+    for term, _, df in steps:
+        full = math.prod(levels[name] - 1 for name in term)
+        if df == 0:
+            yield f"{' × '.join(term)} can't be told apart from the rest: the results do not cross its levels"
+        elif df < full:
+            yield f"{' × '.join(term)} rests on {df} of {full} degrees of freedom: some combinations have no result"
+    if error_df == 0:
+        yield "no cell has two results: nothing tells the size of chance, so there are no tests"

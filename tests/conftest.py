@@ -1,0 +1,73 @@
+"""What every test stands on: one thread, no network, no data folder of the user, nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab.settings import Settings
+
+os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is imported, here and in worker processes
+
+
+@pytest.fixture(autouse=True)
+def _one_thread_one_seed() -> None:
+    """The same start for each test, without an import of torch for those that do not need it."""
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.set_num_threads(1)
+        torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The data folder that is looked in by default: empty, not the user's."""
+    folder = tmp_path / "data"
+    monkeypatch.setenv("LAB_DATA_DIR", str(folder))
+    return folder
+
+
+@pytest.fixture
+def make_settings() -> Callable[..., Settings]:
+    """Settings of a trial that takes a fraction of a second; arguments change it by dotted path."""
+
+    def make(changes: dict[str, Any] | None = None) -> Settings:
+        raw: dict[str, Any] = {
+            "data": {"name": "digits", "limit": 200, "batch_size": 32},
+            "model": {"name": "mlp", "hidden": [16]},
+            "optimizer": {"name": "momentum", "lr": 0.05},
+            "schedule": {},
+            "train": {"epochs": 2},
+        }
+        for path, value in (changes or {}).items():
+            section, _, key = path.partition(".")
+            if key == "name":
+                raw[section] = {k: v for k, v in raw[section].items() if section == "data" and k != "name"}
+            if key:
+                raw[section][key] = value
+            else:
+                raw[section] = value
+        return Settings.parse(raw)
+
+    return make
+
+
+@pytest.fixture
+def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], None]]:
+    """A working folder of one's own: call it with a module's name and source, and import paths find it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    before = set(sys.modules)
+
+    def write(module: str, source: str) -> None:
+        (tmp_path / f"{module}.py").write_text(source)
+
+    yield write
+    for name in set(sys.modules) - before:
+        file = getattr(sys.modules[name], "__file__", None)
+        if file is not None and Path(file).is_relative_to(tmp_path):
+            del sys.modules[name]
