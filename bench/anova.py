@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import combinations
 from typing import TYPE_CHECKING
 
@@ -69,31 +68,28 @@ def analyse_variance(
     design = _Design(table, table[response].to_numpy(float))
     block: list[tuple[str, ...]] = [(seed,)] if seed is not None and table[seed].nunique() > 1 else []
     terms: list[tuple[str, ...]] = [*combinations(varying, 1), *combinations(varying, 2)]
-    error_squares, error_df = design.residual([tuple(varying), *block])
-    steps = [(term, *design.gain([t for t in terms if not set(term) <= set(t)] + block, term)) for term in terms]
-    higher = design.gain([*terms, *block], tuple(varying))
-    blocks = [("seed", *design.gain([tuple(varying)], block[0]))] if block else []
-    total = float(np.square(design.response).sum())
-    error_mean = error_squares / error_df if error_df else math.nan
-    source = partial(_source, total=total, error_mean=error_mean, error_df=error_df)
-    sources = [source(" × ".join(term), term, squares, df) for term, squares, df in steps if df]
-    if len(varying) > 2 and higher[1]:
-        sources.append(source("interactions of three or more", (), *higher))
-    sources += [source(name, (), squares, df) for name, squares, df in blocks if df]
-    sources.append(Source("error", (), error_squares, error_df, math.nan, math.nan, error_squares / total, math.nan))
-    pairs = [item for item in sources if len(item.term) == 2]
-    strongest = max(pairs, key=lambda item: item.share, default=None)
+    cells = tuple(varying)
+    rows: list[tuple[str, tuple[str, ...], float, int]] = [
+        (" × ".join(term), term, *design.gain([t for t in terms if not set(term) <= set(t)] + block, term))
+        for term in terms
+    ]
+    rows.append(("interactions of three or more", (), *design.gain([*terms, *block], cells)))
+    rows += [("seed", (), *design.gain([cells], seeds)) for seeds in block]
+    error = design.residual([cells, *block])
+    sources = [design.source(name, term, squares, df, error) for name, term, squares, df in rows if df]
+    sources.append(Source("error", (), *error, math.nan, math.nan, error[0] / design.total, math.nan))
+    pair = max((item for item in sources if len(item.term) == 2), key=lambda item: item.share, default=None)
     return VarianceAnalysis(
         sources=tuple(sources),
         num_trials=len(table),
-        notes=tuple(_notes(trials, table, factors, steps, error_df)),
-        strongest=None if strongest is None else (strongest.term[0], strongest.term[1]),
-        cell_means=None
-        if strongest is None
-        else table.pivot_table(
-            values=response, index=strongest.term[0], columns=strongest.term[1], sort=False, observed=True
-        ),
+        notes=tuple(_notes(trials, table, factors, {term: df for _, term, _, df in rows if term}, error[1])),
+        strongest=(pair.term[0], pair.term[1]) if pair else None,
+        cell_means=_cell_means(table, response, *pair.term) if pair else None,
     )
+
+
+def _cell_means(table: pd.DataFrame, response: str, rows: str, columns: str) -> pd.DataFrame:
+    return table.pivot_table(values=response, index=rows, columns=columns, sort=False, observed=True)
 
 
 class _Design:
@@ -101,46 +97,47 @@ class _Design:
 
     def __init__(self, table: pd.DataFrame, response: Floats) -> None:
         self._table = table
-        self.response = response - response.mean()
+        self._response = response - response.mean()
+        self.total = float(np.square(self._response).sum())
 
     def residual(self, terms: Sequence[tuple[str, ...]]) -> tuple[float, int]:
         """Sum of squares, and degrees of freedom, that the terms (and a constant) leave."""
-        indicators = [np.ones((len(self.response), 1)), *map(self._indicators, terms)]
+        indicators = [np.ones((len(self._response), 1)), *map(self._indicators, terms)]
         columns = np.concatenate(indicators, axis=1)
-        solution, _, rank, _ = np.linalg.lstsq(columns, self.response)
-        return float(np.square(self.response - columns @ solution).sum()), len(self.response) - int(rank)
+        solution, _, rank, _ = np.linalg.lstsq(columns, self._response)
+        return float(np.square(self._response - columns @ solution).sum()), len(self._response) - int(rank)
 
     def gain(self, others: Sequence[tuple[str, ...]], term: tuple[str, ...]) -> tuple[float, int]:
         """Sum of squares and degrees of freedom that ``term`` takes from what the others leave."""
         (before, df_before), (after, df_after) = self.residual(others), self.residual([*others, term])
         return max(0.0, before - after), df_before - df_after
 
+    def source(self, name: str, term: tuple[str, ...], squares: float, df: int, error: tuple[float, int]) -> Source:
+        share, (error_squares, error_df) = squares / self.total, error
+        if error_df == 0:
+            return Source(name, term, squares, df, math.nan, math.nan, share, math.nan)
+        error_mean = error_squares / error_df
+        f = squares / df / error_mean if error_mean > 0 else math.inf
+        omega = max(0.0, (squares - df * error_mean) / (self.total + error_mean))
+        return Source(name, term, squares, df, f, float(special.fdtrc(df, error_df, f)), share, omega)
+
     def _indicators(self, term: tuple[str, ...]) -> Floats:
         codes = self._table.groupby(list(term), observed=True, dropna=False).ngroup().to_numpy()
         return np.eye(codes.max() + 1)[codes]
-
-
-def _source(
-    name: str, term: tuple[str, ...], squares: float, df: int, *, total: float, error_mean: float, error_df: int
-) -> Source:
-    f = squares / df / error_mean if error_mean > 0 else math.nan
-    p = float(special.fdtrc(df, error_df, f))
-    omega = max(0.0, (squares - df * error_mean) / (total + error_mean))
-    return Source(name, term, squares, df, f, p, squares / total, omega if error_df else math.nan)
 
 
 def _notes(
     trials: pd.DataFrame,
     table: pd.DataFrame,
     factors: Sequence[str],
-    steps: Sequence[tuple[tuple[str, ...], float, int]],
+    found: Mapping[tuple[str, ...], int],
     error_df: int,
 ) -> Iterator[str]:
     if len(table) < len(trials):
         yield f"{len(trials) - len(table)} of {len(trials)} trials have no result and are left out"
     levels = {name: int(table[name].nunique()) for name in factors}
     yield from (f"{name} has one level among the results" for name in factors if levels[name] < 2)
-    for term, _, df in steps:
+    for term, df in found.items():
         full = math.prod(levels[name] - 1 for name in term)
         if df == 0:
             yield f"{' × '.join(term)} can't be told apart from the rest: the results do not cross its levels"

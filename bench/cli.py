@@ -41,24 +41,33 @@ class Refused(Exception):  # noqa: N818  # a message and exit code 2, not an err
     """What was asked for cannot be done; the message says why, where, and what would be allowed."""
 
 
+class Unrecorded(Exception):  # noqa: N818  # likewise, with exit code 1
+    """Something that was computed could not be written."""
+
+
 def main() -> None:
     """Runs the command; a refusal is its message on standard error and exit code 2."""
     from bench.records import RecordError
 
     try:
         app(prog_name="python -m bench")
+    except KeyboardInterrupt:
+        sys.exit(130)
     except (Refused, GridError, RecordError) as error:
         messages = error.messages if isinstance(error, GridError) else [str(error)]
         for message in messages:
             print(message, file=sys.stderr)
         sys.exit(2)
+    except Unrecorded as error:
+        print(error, file=sys.stderr)
+        sys.exit(1)
 
 
-def seconds(text: str) -> float:
-    """``90``, ``90s``, ``10m`` or ``2h`` in seconds."""
+def seconds(option: str, text: str) -> float:
+    """``0``, ``90``, ``90s``, ``10m`` or ``2h`` in seconds."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
-    if not match or float(match[1]) == 0:
-        raise typer.BadParameter(f"must be a positive time such as 90s, 10m or 2h, got {text!r}")
+    if not match:
+        raise Refused(f"{option} must be a time such as 90s, 10m or 2h, got {text!r}")
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
 
 
@@ -76,10 +85,10 @@ def run(
     executor: Annotated[str, typer.Option(metavar="NAME", help="local (worker processes) or inline.")] = "local",
     results: Results = Path("results"),
     data_dir: DataDir = None,
-    timeout: Annotated[
-        float | None, typer.Option(metavar="TIME", help="Longest time of a trial: 90s, 10m, 2h.", parser=seconds)
-    ] = None,
+    timeout: Annotated[str | None, typer.Option(metavar="TIME", help="Longest time of a trial: 90s, 10m, 2h.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Run recorded trials anew.")] = False,
+    retry: Annotated[bool, typer.Option(help="Run again what is recorded as failed.")] = True,
+    checkpoint: Annotated[str, typer.Option(metavar="TIME", help="Time between two checkpoints of a trial.")] = "10s",
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first trial that fails.")] = False,
     trial: Annotated[str | None, typer.Option(metavar="ID", help="Run this trial only.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and train nothing.")] = False,
@@ -90,7 +99,9 @@ def run(
 
     if executor not in runs.EXECUTORS:
         raise Refused(f"--executor must be one of {', '.join(runs.EXECUTORS)}, got {executor!r}")
-    options = runs.Options(results, data_dir, device, jobs, executor, timeout, force, fail_fast, trial)
+    limit = None if timeout is None else seconds("--timeout", timeout)
+    every = seconds("--checkpoint", checkpoint)
+    options = runs.Options(results, data_dir, device, jobs, executor, limit, force, retry, every, fail_fast, trial)
     plans = [load_plan(grid, overrides=overrides, only=only, seeds=seeds) for grid in grids]
     if trial is not None and not any(trial == known.trial_id for plan in plans for known in plan.trials):
         raise Refused(f"--trial: no trial {trial!r} in {', '.join(str(grid) for grid in grids)}")
@@ -115,16 +126,21 @@ def _run_one(plan: Plan, grid: Path, options: Any, dry_run: bool, timed: bool, c
         summary = runs.run(plan, options, Progress(console, command))
     except ValueError as error:
         raise Refused(str(error)) from error
+    except OSError as error:
+        raise Unrecorded(f"{options.results / plan.name}: cannot be written: {error}") from error
     folder = options.results / plan.name
-    if not summary.statuses and not summary.interrupted:
+    if summary.unwritten is not None:
+        raise Unrecorded(f"{folder}: some results could not be written: {summary.unwritten}; run it again to get them")
+    if summary.elsewhere:
+        console.print(f"{plan.name}: {summary.elsewhere} trials are left to another process, which is running them")
+    elif not summary.statuses and not summary.interrupted:
         console.print(
             f"{plan.name}: nothing to train, all {len(plan.trials)} trials are recorded in {folder}", soft_wrap=True
         )
-        return 0
-    counts = ", ".join(f"{count} {status}" for status, count in sorted(summary.statuses.items()))
-    console.print(
-        f"{plan.name}: {counts} in {duration(summary.seconds)}; recorded in {folder / 'trials.csv'}", soft_wrap=True
-    )
+    if summary.statuses:
+        counts = ", ".join(f"{count} {status}" for status, count in sorted(summary.statuses.items()))
+        where = folder / "trials.csv"
+        console.print(f"{plan.name}: {counts} in {duration(summary.seconds)}; recorded in {where}", soft_wrap=True)
     if timed and options.trial is None and not summary.interrupted and not summary.exit_code:
         _time_plan(plan, folder, options.device, options.data_dir, False, console)
     if not summary.interrupted:
@@ -161,7 +177,9 @@ def show_plan(plan: Plan, num_missing: int, console: Console) -> None:
 
 @app.command()
 def report(
-    grids: Annotated[list[Path] | None, typer.Argument(metavar="GRID", help="Grids; default: all that have results.")] = None,
+    grids: Annotated[
+        list[Path] | None, typer.Argument(metavar="GRID", help="Grids; default: all that have results.")
+    ] = None,
     results: Results = Path("results"),
 ) -> None:
     """Show the answer: tables here; figures, Markdown and CSV in results/<grid>/report/."""

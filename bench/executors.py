@@ -7,6 +7,8 @@ system allows.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import functools
 import importlib
 import multiprocessing
@@ -14,9 +16,8 @@ import os
 import signal
 import sys
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -26,6 +27,7 @@ from bench.worker import Job, Outcome, attempt
 from lab.result import Evaluation
 
 POLL_SECONDS = 0.2  # how long a deadline or a request to stop may go unnoticed
+STOP_SECONDS = 8  # what is under way may take so long to write its checkpoint when asked to stop
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ def context() -> Any:
     if sys.platform != "linux":
         return multiprocessing.get_context("spawn")
     found = multiprocessing.get_context("forkserver")
-    found.set_forkserver_preload(["torch._dynamo", "lab.trial", "bench.worker"])  # the first optimizer imports it
+    found.set_forkserver_preload(["bench.warm"])
     return found
 
 
@@ -66,12 +68,15 @@ def cores() -> int:
 
 
 class Executor(Protocol):
-    """Runs jobs and tells what happens. After ``stop`` no job starts, and those under way end as interrupted."""
+    """Runs jobs and tells what happens. After ``stop`` no job starts, and those under way end as interrupted.
+
+    A job is taken from the iterable only when a worker is free for it.
+    """
 
     @property
     def num_workers(self) -> int: ...
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[Event]: ...
+    def run(self, jobs: Iterable[Job]) -> Iterator[Event]: ...
 
     def stop(self) -> None: ...
 
@@ -85,7 +90,7 @@ class InlineExecutor:
         self._device, self._threads = device, threads
         self._stopping = False
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[Event]:
+    def run(self, jobs: Iterable[Job]) -> Iterator[Event]:
         import torch
 
         torch.set_num_threads(self._threads)
@@ -129,26 +134,33 @@ class LocalExecutor:
     def num_workers(self) -> int:
         return len(self.devices)
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[Event]:
-        waiting = deque(jobs)
-        self._workers = [self._start(i, device) for i, device in enumerate(self.devices[: len(jobs)])]
+    def run(self, jobs: Iterable[Job]) -> Iterator[Event]:
+        waiting = iter(jobs)
         try:
-            for worker in self._workers:
-                yield from self._assign(worker, waiting)
+            for index, device in enumerate(self.devices):
+                job = None if self._stopping else next(waiting, None)
+                if job is None:
+                    break
+                self._workers.append(self._start(index, device))
+                yield self._assign(self._workers[index], job)
             while any(worker.job for worker in self._workers):
                 for worker in self._ready():
-                    for event in self._receive(worker):
-                        yield event
-                        if isinstance(event, Ended):
-                            yield from self._assign(self._workers[worker.index], waiting)
+                    event = self._receive(worker)
+                    yield event
+                    if isinstance(event, Ended):
+                        self._workers[worker.index].job = None
+                        job = None if self._stopping else next(waiting, None)
+                        if job is not None:
+                            yield self._assign(self._workers[worker.index], job)
         finally:
             self._shut_down()
 
     def stop(self) -> None:
-        """Asks the trials under way to end; they are interrupted after their current step."""
+        """Asks the trials under way to end after their current step; what has not after some seconds is killed."""
         self._stopping = True
         for worker in self._workers:
             if worker.job and worker.process.pid:
+                worker.deadline = min(worker.deadline, self.now() + STOP_SECONDS)
                 os.kill(worker.process.pid, signal.SIGTERM)
 
     def _start(self, index: int, device: str) -> _Worker:
@@ -158,15 +170,12 @@ class LocalExecutor:
         theirs.close()
         return _Worker(index, device, process, ours)
 
-    def _assign(self, worker: _Worker, waiting: deque[Job]) -> Iterator[Event]:
-        worker.job, worker.deadline = None, float("inf")
-        if not waiting or self._stopping:
-            return
-        worker.job = waiting.popleft()
-        if self.timeout is not None:
-            worker.deadline = self.now() + self.timeout
-        worker.connection.send(worker.job)
-        yield Started(worker.job.trial_id, worker.index)
+    def _assign(self, worker: _Worker, job: Job) -> Started:
+        worker.job = job
+        worker.deadline = float("inf") if self.timeout is None else self.now() + self.timeout
+        with contextlib.suppress(BrokenPipeError):  # it died waiting: receiving from it will tell
+            worker.connection.send(job)
+        return Started(job.trial_id, worker.index)
 
     def _ready(self) -> list[_Worker]:
         """Workers that have something to say, died, or are late."""
@@ -175,22 +184,25 @@ class LocalExecutor:
         now = self.now()
         return [worker for worker in busy if worker.connection in found or now > worker.deadline]
 
-    def _receive(self, worker: _Worker) -> Iterator[Event]:
+    def _receive(self, worker: _Worker) -> Event:
         assert worker.job is not None
         try:
             if worker.connection.poll():
-                message = worker.connection.recv()
-                ended = isinstance(message, Outcome)
-                yield Ended(worker.index, message) if ended else Evaluated(worker.job.trial_id, worker.index, message)
-                return
-            status, error = "timed_out", f"ran longer than {self.timeout:g} seconds"
+                message: Outcome | Evaluation = worker.connection.recv()
+                if isinstance(message, Outcome):
+                    return Ended(worker.index, message)
+                return Evaluated(worker.job.trial_id, worker.index, message)
             worker.process.kill()
-            worker.process.join()
+            status, error = "timed_out", f"ran longer than {self.timeout:g} seconds"
         except (EOFError, ConnectionResetError):
             worker.process.join()
             status, error = "error", _death(worker.process.exitcode)
-        self._workers[worker.index] = self._start(worker.index, worker.device)
-        yield Ended(worker.index, Outcome(worker.job.trial_id, status, error))
+        worker.process.join()
+        if self._stopping:
+            status, error = "interrupted", "asked to stop, and was ended"
+        else:
+            self._workers[worker.index] = replace(self._start(worker.index, worker.device), job=worker.job)
+        return Ended(worker.index, Outcome(worker.job.trial_id, status, error))
 
     def _shut_down(self) -> None:
         for worker in self._workers:
@@ -240,6 +252,7 @@ def _serve(connection: Connection, device: str, threads: int) -> None:
     """In a worker process: runs jobs until the connection closes. Ctrl-C is the driver's to handle."""
     import torch
 
+    end_with_parent()
     asked_to_stop = False
 
     def on_terminate(*_: object) -> None:
@@ -256,3 +269,13 @@ def _serve(connection: Connection, device: str, threads: int) -> None:
             return
         os.chdir(job.working_dir)
         connection.send(attempt(job, device, connection.send, lambda: asked_to_stop))
+
+
+def end_with_parent() -> None:
+    """Where the system can: this process is killed when the one that it was forked from ends, however that ends.
+
+    The server process ends when the driver does, so no worker goes on training for a driver that is gone.
+    """
+    if sys.platform == "linux":
+        set_death_signal = 1  # PR_SET_PDEATHSIG of prctl(2)
+        ctypes.CDLL(None).prctl(set_death_signal, signal.SIGKILL)

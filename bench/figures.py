@@ -21,10 +21,10 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.text import Annotation
-from matplotlib.ticker import FuncFormatter, NullFormatter, PercentFormatter
-from matplotlib.transforms import Bbox
+from matplotlib.ticker import FuncFormatter, Locator, LogLocator, MaxNLocator, NullFormatter
 from scipy.optimize import isotonic_regression
+
+from bench import tables
 
 OKABE_ITO = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
@@ -46,6 +46,8 @@ STYLE = {
 }
 LABEL = 10.5  # points, of direct labels
 DPI = 200
+GOLDEN = 0.618034  # its multiples, modulo one, keep apart however many there are
+PERCENT = FuncFormatter(lambda value, _: f"{100 * value:.3g} %")
 MAX_COLUMNS = 3  # of panels, before they wrap
 
 Panels = list[tuple[Axes, pd.DataFrame]]
@@ -62,6 +64,7 @@ def save(figure: Figure, path: Path) -> None:
     """Writes the figure to ``path`` with .png and with .svg added."""
     with style():
         figure.savefig(path.with_name(f"{path.name}.png"), dpi=DPI)
+        figure.set_layout_engine("none")
         figure.savefig(path.with_name(f"{path.name}.svg"), metadata={"Date": None})
 
 
@@ -70,7 +73,7 @@ def save(figure: Figure, path: Path) -> None:
 
 def curves(points: pd.DataFrame, cells: pd.DataFrame) -> Figure:
     """Dev accuracy over epochs by cell (``points``: ``tables.curve_table``), each line labelled at its end."""
-    about = "Line: mean of the seeds. Band: from the lowest to the highest seed."
+    about = f"Line: mean of {_seeds(cells)}. Band: from the lowest to the highest seed."
     looks = _looks(cells)
     with style():
         figure, panels = _panels(cells, "Dev accuracy while training", about)
@@ -95,7 +98,7 @@ def curves(points: pd.DataFrame, cells: pd.DataFrame) -> Figure:
 
 def seeds(dots: pd.DataFrame, cells: pd.DataFrame) -> Figure:
     """Test accuracy of each cell: every seed (``dots``: ``tables.seed_table``), mean and interval, and what failed."""
-    about = "Dot: one seed. Diamond and bar: mean and 95 % t-interval over the seeds."
+    about = f"Coloured: one seed each. Black: mean and 95 % interval over {tables.sampled(cells)}."
     looks = _looks(cells)
     with style():
         groups = list(cells.groupby(["row", "column"], sort=False))
@@ -105,24 +108,25 @@ def seeds(dots: pd.DataFrame, cells: pd.DataFrame) -> Figure:
         for axes, (facets, here) in zip(stack, groups, strict=True):
             axes.set_title(_heading(*facets))
             for y, cell in enumerate(here.itertuples()):
-                values = np.sort(dots[dots["cell"] == cell.cell]["test_accuracy"].to_numpy())
-                color, marker = looks[cell.arm]
-                rows = y + (np.linspace(-0.22, 0.22, len(values)) if len(values) > 1 else np.zeros(len(values)))
-                axes.scatter(values, rows, s=40, color=color, marker=marker, alpha=0.7, linewidth=0, zorder=3)
-                axes.plot([cell.test_accuracy_low, cell.test_accuracy_high], [y, y], color=INK, linewidth=2, zorder=4)
-                axes.plot(cell.test_accuracy, y, marker="D", color=INK, markeredgecolor="white", markersize=7, zorder=5)
-                axes.annotate(_tally(cell), (1.02, y), xycoords=axes.get_yaxis_transform(), va="center", fontsize=LABEL)
+                (color, marker), own = looks[cell.arm], dots[dots["cell"] == cell.cell]
+                heights = y - 0.12 + 0.28 * ((np.arange(len(own)) * GOLDEN) % 1 - 0.5)
+                axes.scatter(own["test_accuracy"], heights, s=42, color=color, marker=marker, alpha=0.75, linewidth=0)
+                bar = np.clip([cell.test_accuracy_low, cell.test_accuracy_high], 0, 1)
+                axes.plot(bar, [y + 0.22] * 2, color=INK, linewidth=2)
+                axes.plot(cell.test_accuracy, y + 0.22, marker="d", color=INK, markeredgecolor="white", markersize=9)
+                place = {"xycoords": axes.get_yaxis_transform(), "va": "center", "fontsize": LABEL}
+                axes.annotate(", ".join(filter(None, [f"n = {cell.n}", _losses(cell)])), (1.02, y), **place)
             axes.set(ylim=(len(here) - 0.5, -0.5), yticks=range(len(here)), yticklabels=here["arm"])
             axes.grid(axis="y", visible=False)
         low = np.nanmin([dots["test_accuracy"].min(), cells["test_accuracy_low"].min()])
-        stack[-1].set(xlim=(max(0.0, low - 0.02), 1.005), xlabel="test accuracy")
-        stack[-1].xaxis.set_major_formatter(PercentFormatter(1, None))
+        stack[-1].set(xlim=(low - 0.02 if low > 0.1 else 0, 1.005), xlabel="test accuracy")
+        stack[-1].xaxis.set_major_formatter(PERCENT)
     return figure
 
 
 def trade_off(cells: pd.DataFrame) -> Figure:
     """Test accuracy against training throughput: a point a cell, with both intervals."""
-    about = "Point: mean of the seeds. Bars: 95 % t-intervals over the seeds. Up and to the right is better."
+    about = f"Point: mean of {_seeds(cells)}. Bars: 95 % intervals. Up and to the right is better."
     looks, rates = _looks(cells), cells["train_images_per_second"]
     known = cells["cell"][rates.notna()]
     with style():
@@ -131,15 +135,15 @@ def trade_off(cells: pd.DataFrame) -> Figure:
             for cell in here[here["cell"].isin(known)].itertuples():
                 (color, marker), x, y = looks[cell.arm], cell.train_images_per_second, cell.test_accuracy
                 axes.plot([cell.train_images_per_second_low, cell.train_images_per_second_high], [y, y], color=color)
-                axes.plot([x, x], [cell.test_accuracy_low, cell.test_accuracy_high], color=color)
+                axes.plot([x, x], np.clip([cell.test_accuracy_low, cell.test_accuracy_high], 0, 1), color=color)
                 axes.plot(x, y, color=color, marker=marker, markersize=9, markeredgecolor="white")
             _name_absent(axes, here[~here["cell"].isin(known)])
-            axes.margins(0.2, 0.1)
-        axes.set(xscale="log" if rates.max() > 5 * rates.min() else "linear")
-        axes.set_ylim(max(axes.get_ylim()[0], 0), min(axes.get_ylim()[1], 1.01))
+            axes.margins(0.2, 0.18)
+        if rates.max() > 5 * rates.min():
+            axes.set_xscale("log")
         for axes, _ in panels:
-            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-            axes.xaxis.set_minor_formatter(NullFormatter())
+            axes.xaxis.set(major_locator=_rate_ticks(axes), major_formatter="{x:,.0f}", minor_formatter=NullFormatter())
+            axes.set_yticks([tick for tick in axes.get_yticks() if -1e-9 <= tick <= 1 + 1e-9])
         _percent(panels, "test accuracy", "images per second in training")
         figure.draw_without_rendering()
         for axes, here in panels:
@@ -157,7 +161,7 @@ def _figure(width: float, height: float, title: str, about: str) -> Figure:
     figure = Figure(figsize=(width, height + head))
     FigureCanvasAgg(figure)
     left, total = 0.12 / width, height + head
-    figure.set_layout_engine("constrained", rect=(left, 0.1 / total, 1 - 2 * left, (height - 0.1) / total))
+    figure.set_layout_engine("constrained", rect=(left, 0.1 / total, 1 - 2 * left, (height - 0.1) / total), wspace=0.04)
     figure.text(left, 1 - 0.12 / total, title, fontsize=15, weight="bold", va="top")
     figure.text(left, 1 - 0.42 / total, "\n".join(lines), fontsize=LABEL, color=MUTED, va="top")
     return figure
@@ -168,7 +172,7 @@ def _panels(cells: pd.DataFrame, title: str, about: str) -> tuple[Figure, Panels
     rows, columns = cells["row"].unique(), cells["column"].unique()
     num_columns = len(columns) if len(rows) > 1 else min(MAX_COLUMNS, len(columns))
     num_rows = -(-len(rows) * len(columns) // num_columns)
-    width = 4.8 * num_columns if num_columns > 1 else 7.5
+    width = 5.2 * num_columns if num_columns > 1 else 7.5
     figure = _figure(width, 3.7 * num_rows, title, about)
     grid = figure.subplots(num_rows, num_columns, sharex=True, sharey=True, squeeze=False)
     panels = []
@@ -195,7 +199,7 @@ def _percent(panels: Panels, y: str, x: str) -> None:
     figure.supxlabel(x, fontsize=12)
     figure.supylabel(y, fontsize=12)
     for axes, _ in panels:
-        axes.yaxis.set_major_formatter(PercentFormatter(1, None))
+        axes.yaxis.set_major_formatter(PERCENT)
 
 
 def _looks(cells: pd.DataFrame) -> dict[str, tuple[str, str]]:
@@ -206,18 +210,27 @@ def _looks(cells: pd.DataFrame) -> dict[str, tuple[str, str]]:
     return {arm: (colors[i % len(colors)], MARKERS[i % len(MARKERS)]) for i, arm in enumerate(arms)}
 
 
-def _tally(cell: Any) -> str:
-    """``n = 3, 2 diverged``: how many trials stand behind a cell's mean, and what became of the others."""
+def _rate_ticks(axes: Axes) -> Locator:
+    return LogLocator(subs=(1, 2, 5)) if axes.get_xscale() == "log" else MaxNLocator(5, steps=[1, 2, 5, 10])
+
+
+def _seeds(cells: pd.DataFrame) -> str:
+    planned = cells["planned"].max()
+    return f"{planned} seeds" if planned > 1 else "one seed"
+
+
+def _losses(cell: Any) -> str:
+    """``2 diverged``: what became of the trials of a cell that have no result."""
     missing = cell.planned - cell.n - cell.diverged - cell.failed
-    others = [(cell.diverged, "diverged"), (cell.failed, "failed"), (missing, "missing")]
-    return ", ".join([f"n = {cell.n}", *(f"{count} {word}" for count, word in others if count)])
+    counts = [(cell.diverged, "diverged"), (cell.failed, "failed"), (missing, "missing")]
+    return ", ".join(f"{count} {word}" for count, word in counts if count)
 
 
 def _name_absent(axes: Axes, absent: pd.DataFrame) -> None:
-    """Says beside a panel's title which of its cells have nothing to show."""
+    """Says below a panel which of its cells have nothing to show, and why."""
     if len(absent):
-        arms = ", ".join(absent["arm"]) if len(absent) <= 2 else f"{len(absent)} arms"
-        axes.set_title(f"no result: {arms}", loc="right", fontsize=9.5, weight="normal", color=MUTED)
+        text = "not shown: " + ", ".join(f"{cell.arm} ({_losses(cell)})" for cell in absent.itertuples())
+        axes.set_xlabel(textwrap.fill(text, 50), loc="left", fontsize=9.5, color=MUTED)
 
 
 # --- labels ---------------------------------------------------------------------------------------------------------
@@ -238,62 +251,69 @@ def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> np.n
     return places
 
 
+def _wrapped(label: str) -> str:
+    """The label in short lines, broken between levels only."""
+    return textwrap.fill(", ".join(level.replace(" ", "\xa0") for level in label.split(", ")), 18, break_long_words=False)
+
+
 def _label_ends(axes: Axes, lines: Sequence[tuple[float, float, str, str]]) -> None:
     """Writes each line's label right of its end ``(x, y, label, colour)``, none over another."""
-    texts = [textwrap.fill(label, 26) for _, _, label, _ in lines]
+    texts = [_wrapped(label) for _, _, label, _ in lines]
     height = axes.get_window_extent().height / axes.figure.dpi * 72  # points
     gap = LABEL * 1.3 * max((text.count("\n") + 1 for text in texts), default=1) / height
     low, high = axes.get_ylim()
     places = spread([(y - low) / (high - low) for _, y, _, _ in lines], gap, 0.0, 1.0)
     for (x, y, _, color), text, place in zip(lines, texts, places, strict=True):
-        leader = {"arrowstyle": "-", "color": color, "linewidth": 1.2, "shrinkA": 1, "shrinkB": 4}
+        leader = {"arrowstyle": "-", "color": color, "linewidth": 1.2, "shrinkA": 2, "shrinkB": 4}
+        leader |= {"relpos": (0, 0.5), "patchA": None}  # up to the middle of the text's left side
         at = {"xytext": (1.06, place), "textcoords": "axes fraction", "va": "center", "annotation_clip": False}
         axes.annotate(text, (x, y), fontsize=LABEL, arrowprops=leader, **at)
 
 
 def _label_points(axes: Axes, cells: pd.DataFrame) -> None:
-    """Writes each cell's arm beside its point, where it covers the least of points, bars and other labels."""
+    """Writes each cell's arm beside its point, where it covers the least of other points, bars and labels."""
     unit = axes.figure.dpi / 72
-    taken = [box for cell in cells.itertuples() for box in _marks(axes, cell, 6 * unit)]
+    taken = [mark for cell in cells.itertuples() for mark in _marks(axes, cell)]
     for cell in cells.sort_values("test_accuracy").itertuples():
         at = (cell.train_images_per_second, cell.test_accuracy)
-        label = axes.annotate(cell.arm, at, xytext=(0, 0), textcoords="offset points", fontsize=LABEL)
-        spots = [(reach * x, reach * y) for reach in (9, 20, 34, 50) for x, y in DIRECTIONS]
-        best = min(spots, key=lambda spot: _cost(_moved(label, spot), taken, axes) + 3 * np.hypot(*spot))
-        taken.append(_moved(label, best))
-        if np.hypot(*best) > 20:
+        label = axes.annotate(_wrapped(cell.arm), at, xytext=(0, 0), textcoords="offset points", fontsize=LABEL)
+        extent, point = label.get_window_extent(), axes.transData.transform(at)
+        spots = [np.multiply(way, reach) for reach in (9, 13, 18, 28, 42) for way in WAYS]
+        boxes = [_beside(point, unit * spot, extent.width, extent.height) for spot in spots]
+        costs = [_cost(box, taken, axes) + 8 * np.hypot(*spot) for box, spot in zip(boxes, spots, strict=True)]
+        spot, box = spots[int(np.argmin(costs))], boxes[int(np.argmin(costs))]
+        taken.append((*box, 20.0))
+        label.xyann = tuple((box[:2] - point) / unit)
+        if np.hypot(*spot) > 20:
             leader = {"arrowstyle": "-", "color": MUTED, "linewidth": 0.8, "shrinkA": 0, "shrinkB": 5}
-            axes.annotate("", at, xytext=best, textcoords="offset points", arrowprops=leader)
+            axes.annotate("", at, xytext=spot, textcoords="offset points", arrowprops=leader)
 
 
-DIRECTIONS = [(1, 0), (-1, 0), (0.7, 0.7), (-0.7, 0.7), (0.7, -0.7), (-0.7, -0.7), (0, 1), (0, -1)]
+WAYS = [(1, 0), (-1, 0), (0.7, 0.7), (-0.7, 0.7), (0.7, -0.7), (-0.7, -0.7), (0, 1), (0, -1)]
+Mark = tuple[float, float, float, float, float]  # a box in pixels, and how bad it is to cover a pixel of it
 
 
-def _marks(axes: Axes, cell: Any, radius: float) -> list[Bbox]:
-    """The boxes, in pixels, of a cell's point and of its two bars."""
+def _marks(axes: Axes, cell: Any) -> list[Mark]:
+    """A cell's point and its two bars."""
     rate, accuracy = cell.train_images_per_second, cell.test_accuracy
     bars = [(cell.train_images_per_second_low, accuracy), (cell.train_images_per_second_high, accuracy)]
     bars += [(rate, cell.test_accuracy_low), (rate, cell.test_accuracy_high)]
-    ends = axes.transData.transform([(rate, accuracy), *bars])
-    ends = np.where(np.isnan(ends), ends[0], ends)
-    return [
-        Bbox([ends[0] - radius, ends[0] + radius]),
-        Bbox([ends[1] - 2, ends[2] + 2]),
-        Bbox([ends[3] - 2, ends[4] + 2]),
-    ]
+    places = axes.transData.transform([(rate, accuracy), *bars])
+    point, left, right, bottom, top = np.where(np.isnan(places), places[0], places)
+    return [(*(point - 9), *(point + 9), 20.0), (*(left - 2), *(right + 2), 2.0), (*(bottom - 2), *(top + 2), 2.0)]
 
 
-def _moved(label: Annotation, spot: tuple[float, float]) -> Bbox:
-    """Moves the label so many points away from what it labels; the box it then covers, in pixels."""
-    x, y = spot
-    label.xyann = spot
-    label.set(ha="left" if x > 0 else "right" if x < 0 else "center", va="bottom" if y > 0 else "top" if y < 0 else "center")
-    return label.get_window_extent()
+def _beside(point: np.ndarray, offset: np.ndarray, width: float, height: float) -> np.ndarray:
+    """The box (left, bottom, right, top) of a text that begins ``offset`` from the point, on that side of it."""
+    low = point + offset + np.array([width, height]) * (np.sign(offset) - 1) / 2
+    return np.concatenate([low, low + [width, height]])
 
 
-def _cost(box: Bbox, taken: Sequence[Bbox], axes: Axes) -> float:
-    """Pixels of ``box`` that lie over others, and ten times those that lie outside the axes."""
-    inside = Bbox.intersection(box, axes.get_window_extent())
-    outside = box.width * box.height - (inside.width * inside.height if inside else 0)
-    overlaps = (Bbox.intersection(box, other) for other in taken)
-    return 10 * outside + sum(both.width * both.height for both in overlaps if both)
+def _cost(box: np.ndarray, taken: Sequence[Mark], axes: Axes) -> float:
+    """How bad a place is: pixels over what is drawn already, weighted, and pixels outside the axes."""
+    marks = np.array(taken)
+    sides = np.minimum(box[2:], marks[:, 2:4]) - np.maximum(box[:2], marks[:, :2])
+    frame = axes.get_window_extent()
+    inside = np.minimum(box[2:], frame.max) - np.maximum(box[:2], frame.min)
+    outside = np.prod(box[2:] - box[:2]) - np.prod(inside.clip(0))
+    return float(sides.clip(0).prod(1) @ marks[:, 4] + 5 * outside)

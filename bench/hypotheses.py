@@ -99,7 +99,7 @@ def parse_hypothesis(text: str, factors: Factors) -> Hypothesis:
 
 
 _WORD = re.compile(r'[()]|(?:[^\s()"]|"[^"]*")+|"')
-_KEYWORDS = {"(", ")", ">", "<", "~", "-", "on", "where", "and"}
+_KEYWORDS = {"(", ")", ">", "<", "~", ">=", "<=", "=", "==", "-", "on", "where", "and"}
 _FORMS = "`A=x > A=y on METRIC where B=z`, `METRIC > NUMBER where A=x` or `(A=x - A=y) > (...) on METRIC`"
 
 

@@ -43,7 +43,7 @@ def _estimated_variances(df: int) -> Floats:
 
 def detectable_difference(estimate: Estimate, *, alpha: float = ALPHA, power: float = POWER) -> float:
     """True difference that is told from 0 with this power at the seeds and test set of ``estimate``; NaN if unknown."""
-    if estimate.num_seeds < 2 or estimate.basis == "nothing":
+    if not estimate.is_general or estimate.basis == "exact":
         return math.nan
     return _detectable(*_variances(estimate), estimate.num_seeds, alpha, power)
 
@@ -52,7 +52,7 @@ def seeds_to_decide(
     estimate: Estimate, margin: float | None = None, *, alpha: float = ALPHA, power: float = POWER
 ) -> int | None:
     """Fewest seeds, more than there are, that bring a verdict with this power if the truth is what was estimated."""
-    if estimate.num_seeds < 2 or estimate.basis == "nothing":
+    if not estimate.is_general or estimate.basis == "exact":
         return None
     seed_variance, image_variance = _variances(estimate)
 

@@ -89,6 +89,10 @@ class Progress:
             repeat = shlex.join([*self._command, "--trial", outcome.trial_id, "--force"])
             self.console.print(Text(f"    again, alone: {repeat}", style="dim"), soft_wrap=True)
 
+    def complain(self, message: str) -> None:
+        """Something that the user should know at once."""
+        self.console.print(Text(message, style="yellow"), soft_wrap=True)
+
     def _render(self) -> RenderableType:
         table = Table.grid(padding=(0, 1))
         table.add_column(no_wrap=True, style="dim")

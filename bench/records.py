@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import csv
+import errno
 import io
 import json
 import os
@@ -73,6 +74,20 @@ class Table:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = FileLock(path.with_name(f".{path.name}.lock"))
+        self._written = (0, 0)
+
+    def _stamp(self) -> tuple[int, int]:
+        """Changes whenever somebody writes to the file."""
+        try:
+            status = self.path.stat()
+        except FileNotFoundError:
+            return 0, 0
+        return status.st_ino, status.st_size
+
+    def changed(self) -> bool:
+        """Whether somebody else has written since this object last wrote or last said so; at first, if the file exists."""
+        before, self._written = self._written, self._stamp()
+        return before != self._written
 
     def append(self, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
         """Adds rows in one write; columns that the file lacks are added to it first."""
@@ -86,10 +101,14 @@ class Table:
             text = io.StringIO()
             writer = csv.DictWriter(text, header, restval="", lineterminator="\n")
             writer.writerows({name: encode(value) for name, value in row.items()} for row in rows)
-            with self.path.open("ab") as file:
-                file.write(text.getvalue().encode())
-                file.flush()
-                os.fsync(file.fileno())
+            with self.path.open("ab", buffering=0) as file:
+                end = file.tell()
+                try:
+                    _write_all(file, text.getvalue().encode())
+                except OSError:
+                    file.truncate(end)  # no room for all of it: then none of it
+                    raise
+            self._written = self._stamp()
 
     def header(self) -> list[str]:
         if not self.path.exists():
@@ -123,13 +142,16 @@ class Table:
 
     def _rewrite(self, header: Sequence[str], rows: Iterable[Mapping[str, str]]) -> None:
         aside = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-        with aside.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, header, restval="", lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(self.path)
+        try:
+            with aside.open("w", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, header, restval="", lineterminator="\n")
+                writer.writeheader()
+                writer.writerows(rows)
+                file.flush()
+                os.fsync(file.fileno())
+            aside.replace(self.path)
+        finally:
+            aside.unlink(missing_ok=True)
 
     def _set_torn_line_aside(self) -> None:
         """A write that was cut off leaves a line without its end: it goes to a file of its own."""
@@ -145,6 +167,13 @@ class Table:
             with self.path.with_name(f"{self.path.name}.torn").open("ab") as torn:
                 torn.write(whole[end:] + b"\n")
             file.truncate(end)
+
+
+def _write_all(file: io.FileIO, data: bytes) -> None:
+    """Writes and syncs; raises OSError where not all of it is on the disk."""
+    if file.write(data) != len(data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(file.name))
+    os.fsync(file.fileno())
 
 
 def merged(header: Sequence[str], columns: Sequence[str]) -> list[str]:

@@ -35,7 +35,7 @@ def report(folder: Path, console: Console, plan: Plan | None = None) -> None:
     cells = tables.cell_table(comparison).merge(tables.layout(plan), on="cell")
     lines = [tables.coverage_line(found), *(f"warning: {caution}" for caution in tables.cautions(plan, found, trials))]
     notes = method(found, [*levels, cells])
-    print_report(console, plan, lines, show(plan, levels, cells, narrow=True), notes)
+    print_report(console, plan, lines, show(plan, levels, cells, width=console.width), notes)
     target = folder / "report"
     target.mkdir(exist_ok=True)
     numbers = {"levels": pd.concat(levels) if levels else cells, "cells": cells}
@@ -44,65 +44,88 @@ def report(folder: Path, console: Console, plan: Plan | None = None) -> None:
     for name, table in numbers.items():
         table.to_csv(target / f"{name}.csv", index=False)
     drawn = draw(target, numbers)
-    write_markdown(target / "report.md", plan, lines, show(plan, levels, cells, narrow=False), notes, drawn)
+    write_markdown(target / "report.md", plan, lines, show(plan, levels, cells, width=None), notes, drawn)
     console.print(Text(f"figures, Markdown and CSV: {target}"), soft_wrap=True)
 
 
-def method(found: pd.DataFrame, shown: Iterable[pd.DataFrame]) -> list[str]:
+def method(found: pd.DataFrame, shown: Sequence[pd.DataFrame]) -> list[str]:
     """How to read the tables: what is averaged, what the intervals count, where the speeds come from."""
-    bases = {basis for table in shown for basis in table["test_accuracy_basis"]}
-    over = "seeds and test images" if bases & {"seeds and test set", "test set"} else "seeds (Student's t)"
     notes = [
-        f"± is half of the 95 % interval over {over}; of first epoch and images/s, over seeds.",
-        "Differences are paired by seed and by the levels of the other factors, in percentage points.",
+        f"±: half of the 95 % interval over {tables.sampled(*shown)}; of first epoch and images/s, over seeds.",
+        "difference: in percentage points, paired by seed and by the levels of the other factors.",
     ]
+    if any((table["pairs"] < table["pairs_planned"]).any() for table in shown):
+        notes.append("*: only some pairs have both results, so that it need not be the difference of two means here.")
     if (found["status"] == tables.DIVERGED).any():
         notes.append("Accuracies are those of the trials that converged; n counts them.")
+    if any(((table["n"] > 0) & table["first_epoch_dev_accuracy_low"].isna()).any() for table in shown):
+        notes.append("± ?: no interval, for want of a second seed or of any difference between seeds.")
     machines = tables.timed(found)[["device_name", "threads", "concurrent_trials"]].dropna()
     if len(machines):
-        name, threads, concurrent = machines.iloc[0]
-        notes.append(f"images/s: in training, on {name}, {threads:.0f} thread(s), {concurrent:.0f} trial(s) at once.")
+        name, threads, trials = machines.iloc[0]
+        notes.append(f"images/s: in training, on {name}; {_plural(threads, 'thread')}, {_plural(trials, 'trial')} at once.")
     return notes
+
+
+def _plural(count: float, noun: str) -> str:
+    return f"{count:.0f} {noun}{'' if count == 1 else 's'}"
 
 
 # --- numbers as text ------------------------------------------------------------------------------------------------
 
 
-def show(plan: Plan, levels: Sequence[pd.DataFrame], cells: pd.DataFrame, *, narrow: bool) -> Shown:
-    """A table a factor, and one of all cells where that says more; ``narrow`` leaves the cells' costs to the files."""
-    shown = [(table["factor"].iloc[0], _text(table, table[["level"]])) for table in levels]
-    if len(plan.factors) != 1 or len(cells) != len(levels[0]):
-        text = _text(cells, _cell_names(plan, narrow=narrow))
-        shown.append(("cells", text.drop(columns=["images/s", "parameters"], errors="ignore") if narrow else text))
-    return shown
+def show(plan: Plan, levels: Sequence[pd.DataFrame], cells: pd.DataFrame, *, width: int | None) -> Shown:
+    """A table a factor, and one of all cells where that says more, in ``width`` characters where it is given."""
+    narrow = width is not None
+    shown = [(table["factor"].iloc[0], _text(table, table[["level"]], narrow=narrow)) for table in levels]
+    if len(plan.factors) == 1 and len(cells) == len(levels[0]):
+        return shown
+    wide = _text(cells, _cell_names(plan), narrow=narrow)
+    costs, learning = ["images/s", "parameters"], ["first\nepoch, %"]
+    choices = [
+        wide,
+        wide.drop(columns=costs, errors="ignore"),
+        wide.drop(columns=costs + learning, errors="ignore"),
+        _text(cells, _cell_words(cells), narrow=narrow).drop(columns=costs, errors="ignore"),
+    ]
+    return [*shown, ("cells", next((text for text in choices if width is None or _width(text) <= width), choices[-1]))]
 
 
-def _cell_names(plan: Plan, *, narrow: bool) -> pd.DataFrame:
-    """A column a factor, or one of words where that is too wide or a cell lies beside the factors."""
+def _cell_names(plan: Plan) -> pd.DataFrame:
+    """A column a factor; the label alone where a cell beside the plan has no level of some."""
     short = tables.short_names([factor.name for factor in plan.factors])
-    columns = {word: [cell.levels.get(name, "") for cell in plan.cells] for name, word in short.items()}
-    width = sum(2 + max(map(len, [word, *column])) for word, column in columns.items())
-    beside = any(len(cell.levels) < len(plan.factors) for cell in plan.cells)
-    if beside or not columns or (narrow and width > 34):
-        placed = tables.layout(plan)[["column", "row", "arm"]].itertuples(index=False)
-        columns = {"cell": [", ".join(filter(None, place)) for place in placed]}
-    return pd.DataFrame(columns, dtype=str)
+    if not short or any(len(cell.levels) < len(short) for cell in plan.cells):
+        return pd.DataFrame({"cell": [cell.label for cell in plan.cells]}, dtype=str)
+    return pd.DataFrame({word: [cell.levels[name] for cell in plan.cells] for name, word in short.items()}, dtype=str)
 
 
-def _text(table: pd.DataFrame, names: pd.DataFrame) -> pd.DataFrame:
-    """The columns that a reader compares, as text; one that is the same in all rows is left out unless it is a result."""
+def _cell_words(cells: pd.DataFrame) -> pd.DataFrame:
+    places = cells[["column", "row", "arm"]].itertuples(index=False)
+    return pd.DataFrame({"cell": [", ".join(filter(None, place)) for place in places]}, dtype=str)
+
+
+def _width(text: pd.DataFrame) -> int:
+    """Characters of a line of the table, two spaces between columns."""
+    cells = [[*str(column).split("\n"), *text[column]] for column in text.columns]
+    return sum(2 + max(map(len, column)) for column in cells) - 2
+
+
+def _text(table: pd.DataFrame, names: pd.DataFrame, *, narrow: bool) -> pd.DataFrame:
+    """What a reader compares, as text. Parameters stand there where they differ, pairs where some are incomplete."""
     text = names.copy()
     whole = (table["n"] == table["planned"]).all()
     text["n"] = [str(row.n) if whole else f"{row.n}/{row.planned}" for row in table.itertuples()]
-    text["test accuracy, %"] = _percent(table, "test_accuracy")
-    difference = _percent(table, "difference", sign="+")
-    text["difference, points"] = difference.mask(table["is_baseline"], "baseline")
-    if (table["pairs"] < table["pairs_planned"]).any():
+    text["test\naccuracy, %"] = _percent(table, "test_accuracy")
+    partial = (table["pairs"] < table["pairs_planned"]) & table["difference"].notna()
+    star = partial.map({True: "*", False: " " if partial.any() else ""}) if narrow else ""
+    difference = _percent(table, "difference", sign="+").str.cat(star) if narrow else _percent(table, "difference", "+")
+    text["difference"] = difference.mask(table["is_baseline"], "baseline")
+    if partial.any() and not narrow:
         text["pairs"] = [f"{row.pairs}/{row.pairs_planned}" if row.pairs_planned else "" for row in table.itertuples()]
-    text["first epoch, %"] = _percent(table, "first_epoch_dev_accuracy")
+    text["first\nepoch, %"] = _percent(table, "first_epoch_dev_accuracy")
     text["images/s"] = _with_half_width(table, "train_images_per_second", 1, 0)
     bounds = table[["parameters_low", "parameters_high"]]
-    if len(bounds.drop_duplicates()) > 1:
+    if len(bounds.dropna().drop_duplicates()) > 1:
         text["parameters"] = [_range(low, high) for low, high in bounds.itertuples(index=False)]
     return text
 
@@ -155,10 +178,12 @@ def print_report(console: Console, plan: Plan, lines: Sequence[str], shown: Show
 
 
 def _terminal_table(text: pd.DataFrame) -> Table:
+    """The names of rows fold where there is no room; numbers stay whole."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), header_style="", show_edge=False)
     num_names = list(text.columns).index("n")
     for index, column in enumerate(text.columns):
-        table.add_column(column, justify="left" if index < num_names else "right", overflow="fold")
+        name = index < num_names
+        table.add_column(column, justify="left" if name else "right", overflow="fold", no_wrap=not name)
     for row in text.itertuples(index=False):
         table.add_row(*map(Text, row))
     return table
@@ -195,5 +220,5 @@ def write_markdown(
 def _markdown_table(text: pd.DataFrame) -> str:
     num_names = list(text.columns).index("n")
     rule = ["---"] * num_names + ["---:"] * (text.shape[1] - num_names)
-    rows = [list(text.columns), rule, *text.itertuples(index=False)]
+    rows = [[column.replace("\n", " ") for column in text.columns], rule, *text.itertuples(index=False)]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)

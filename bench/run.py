@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
-import socket
-import subprocess
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
+from bench.claims import Claims
 from bench.executors import Ended, Evaluated, Executor, InlineExecutor, LocalExecutor, Started, call_in_child, cores
 from bench.plan import Plan, Trial
 from bench.progress import Progress
+from bench.recorder import Recorder
 from bench.records import Records
-from bench.worker import Job, Outcome
-from lab.settings import Settings
+from bench.worker import Job
 
 EXECUTORS = ("local", "inline")
 FINISHED = {"ok", "diverged"}  # running it again would give the same
@@ -38,86 +37,104 @@ class Options:
     jobs: int | None = None
     executor: str = "local"
     timeout: float | None = None  # seconds a trial
-    force: bool = False
+    force: bool = False  # run finished trials anew
+    retry: bool = True  # run failed trials again
+    checkpoint: float = 10.0  # seconds between two checkpoints of a trial
     fail_fast: bool = False
     trial: str | None = None  # only this one
 
 
-@dataclass(frozen=True)
+@dataclass
 class Summary:
-    """How a run ended: trials by status, and whether it was interrupted."""
+    """How a run ended: its trials by status, those that another process runs, and what kept it from recording."""
 
-    statuses: dict[str, int]
-    interrupted: bool
+    statuses: Counter[str] = field(default_factory=Counter)
+    elsewhere: int = 0
+    interrupted: bool = False
+    unwritten: OSError | None = None
     seconds: float = 0.0
 
     @property
     def exit_code(self) -> int:
         if self.interrupted:
             return 130
-        return 1 if FAILED & self.statuses.keys() else 0
+        return 1 if self.unwritten or FAILED & self.statuses.keys() else 0
 
 
 def missing(plan: Plan, options: Options) -> list[Trial]:
-    """The trials that can run now and are not recorded, in the plan's order."""
-    records = Records(options.results / plan.name)
-    recorded = records.outcomes()
+    """The trials that can run now and should, in the plan's order."""
+    recorded = Records(options.results / plan.name).outcomes()
     trials = [*plan.trials, *plan.final_trials({key: dev for key, (_, dev) in recorded.items()})]
     trials = [trial for trial in trials if options.trial in (None, trial.trial_id)]
     if options.force:
         return trials
-    return [trial for trial in trials if recorded.get(trial.trial_id, ("", None))[0] not in FINISHED]
+    settled = FINISHED if options.retry else FINISHED | FAILED
+    return [trial for trial in trials if recorded.get(trial.trial_id, ("", None))[0] not in settled]
 
 
 def run(plan: Plan, options: Options, progress: Progress) -> Summary:
     """Trains the missing trials and records each as it ends; raises ValueError where device or data are missing.
 
-    With ``tune_seeds`` the winners' other seeds are known once their candidates have run: they follow as a second batch.
+    With ``tune_seeds`` the winners' other seeds follow in a second batch, once their candidates have run.
     """
-    start = time.monotonic()
+    start, summary = time.monotonic(), Summary()
     batch = missing(plan, options)
     if not batch:
-        return Summary({}, interrupted=False)
-    folder = options.results / plan.name
+        return summary
     executor = make_executor(options, batch)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "grid.yaml").write_text(plan.text, encoding="utf-8")
-    statuses: Counter[str] = Counter()
-    done: set[str] = set()
-    with stopping(executor) as asked, progress:
-        while batch and not asked:
-            statuses += _run_batch(plan, batch, options, executor, progress)
-            done |= {trial.trial_id for trial in batch}
-            batch = [trial for trial in missing(plan, options) if trial.trial_id not in done]
-            if options.fail_fast and FAILED & statuses.keys():
-                break
-    Records(folder).compact()
-    return Summary(dict(statuses), bool(asked), time.monotonic() - start)
+    records = Records((options.results / plan.name).resolve())
+    recorder = Recorder(records, plan, executor.num_workers, progress.complain)
+    recorder.prepare()
+    seen: set[str] = set()
+    with stopping(executor, progress.complain) as asked, progress:
+        while batch and not asked and not (options.fail_fast and FAILED & summary.statuses.keys()):
+            _run_batch(plan, batch, options, executor, recorder, progress, summary)
+            seen |= {trial.trial_id for trial in batch}
+            batch = [trial for trial in missing(plan, options) if trial.trial_id not in seen]
+    summary.unwritten = recorder.flush()
+    if summary.unwritten is None:
+        records.compact()
+    summary.interrupted, summary.seconds = bool(asked), time.monotonic() - start
+    return summary
 
 
 def _run_batch(
-    plan: Plan, batch: Sequence[Trial], options: Options, executor: Executor, progress: Progress
-) -> Counter[str]:
-    folder = (options.results / plan.name).resolve()
-    recorder = _Recorder(Records(folder), plan, batch, executor.num_workers)
-    data_dir = options.data_dir and options.data_dir.resolve()
-    jobs = [Job(trial.trial_id, trial.settings.model_dump(), folder, data_dir, Path.cwd()) for trial in batch]
-    statuses: Counter[str] = Counter()
+    plan: Plan,
+    batch: Sequence[Trial],
+    options: Options,
+    executor: Executor,
+    recorder: Recorder,
+    progress: Progress,
+    summary: Summary,
+) -> None:
+    folder = recorder.records.folder
+    claims = Claims(recorder.records, finished=() if options.force else FINISHED)
+    trials = {trial.trial_id: trial for trial in batch}
+    started: dict[str, datetime] = {}
     progress.begin(plan, batch, executor.num_workers)
-    for event in executor.run(jobs):
+    for event in executor.run(_job(trial, folder, options) for trial in claims.take(batch)):
         match event:
             case Started(trial_id, worker):
-                recorder.started(trial_id)
+                started[trial_id] = datetime.now(UTC)
                 progress.started(worker, trial_id)
             case Evaluated(_, worker, point):
                 progress.evaluated(worker, point)
             case Ended(worker, outcome):
-                recorder.ended(outcome)
+                trial_id = outcome.trial_id
+                recorder.ended(trials[trial_id], outcome, started[trial_id])
+                claims.drop(trial_id, finished=outcome.status in FINISHED)
                 progress.ended(worker, outcome)
-                statuses[outcome.status] += 1
+                summary.statuses[outcome.status] += 1
                 if options.fail_fast and outcome.status in FAILED:
                     executor.stop()
-    return statuses
+    summary.elsewhere += claims.elsewhere
+
+
+def _job(trial: Trial, folder: Path, options: Options) -> Job:
+    if options.force:
+        shutil.rmtree(folder / "checkpoints" / trial.trial_id, ignore_errors=True)
+    data_dir = options.data_dir and options.data_dir.resolve()
+    return Job(trial.trial_id, trial.settings.model_dump(), folder, data_dir, options.checkpoint, Path.cwd())
 
 
 def make_executor(options: Options, trials: Sequence[Trial]) -> Executor:
@@ -134,72 +151,16 @@ def make_executor(options: Options, trials: Sequence[Trial]) -> Executor:
     return LocalExecutor(devices, threads=max(1, cores() // num_workers), timeout=options.timeout)
 
 
-class _Recorder:
-    """Turns outcomes into rows of the record."""
-
-    def __init__(self, records: Records, plan: Plan, batch: Sequence[Trial], num_workers: int) -> None:
-        self.records = records
-        self._trials = {trial.trial_id: trial for trial in batch}
-        self._columns = setting_columns([trial.settings for trial in plan.trials])
-        self._always = {"grid": plan.name, "concurrent_trials": num_workers, "hostname": socket.gethostname(), **git()}
-        self._started_at: dict[str, str] = {}
-
-    def started(self, trial_id: str) -> None:
-        self._started_at[trial_id] = datetime.now(UTC).isoformat(timespec="seconds")
-
-    def ended(self, outcome: Outcome) -> None:
-        trial, result = self._trials[outcome.trial_id], outcome.result
-        row: dict[str, Any] = self._always | {
-            "trial_id": trial.trial_id,
-            "cell": trial.cell.label,
-            "status": outcome.status,
-            "error": outcome.error,
-            "seed": trial.seed,
-            "precision": trial.settings.train.precision,
-            "started_at": self._started_at[outcome.trial_id],
-            **trial.settings.flat(),
-        }
-        if result is None:
-            self.records.append(row, self._columns)
-            return
-        measured = {name: value for name, value in vars(result).items() if name not in NOT_IN_ROW}
-        row |= measured | asdict(result.environment)
-        self.records.append(row, self._columns, result.curve, result.correct, result.num_test_images)
-
-
-NOT_IN_ROW = {"environment", "curve", "correct", "num_test_images"}
-
-
-def setting_columns(settings: Sequence[Settings]) -> list[str]:
-    """Every setting that some trial has, by section, in the order of declaration."""
-    found: dict[str, None] = {}
-    for one in settings:
-        found |= dict.fromkeys(one.flat())
-    sections = list(Settings.model_fields)
-    return sorted(found, key=lambda path: sections.index(path.split(".")[0]))
-
-
-def git() -> dict[str, Any]:
-    """Commit of the working folder and whether it has uncommitted changes; empty outside a repository."""
-    try:
-        commit, changes = (
-            subprocess.run(["git", *words], capture_output=True, text=True, check=True).stdout.strip()
-            for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return {"git_commit": None, "git_dirty": None}
-    return {"git_commit": commit, "git_dirty": bool(changes)}
-
-
 @contextmanager
-def stopping(executor: Executor) -> Iterator[list[int]]:
-    """SIGINT or SIGTERM stops the executor gently; the second ends this process at once, files whole."""
+def stopping(executor: Executor, say: Callable[[str], None]) -> Iterator[list[int]]:
+    """SIGINT or SIGTERM stops the executor gently; the second one ends the run at once, files whole."""
     asked: list[int] = []
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         if asked:
             raise KeyboardInterrupt
         asked.append(number)
+        say("stopping: trials under way are checkpointed and recorded as interrupted (again: at once)")
         executor.stop()
 
     old = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}

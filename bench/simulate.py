@@ -11,6 +11,7 @@ normal, so ``level`` can make the accuracy over all images and seeds exactly wha
 from __future__ import annotations
 
 import math
+import multiprocessing
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -257,7 +258,7 @@ def print_coverage(
     tasks = _tasks(scenarios, repetitions, seed, 0)
     bootstrap_tasks = _tasks(BOOTSTRAPPED, bootstrap_repetitions, seed, 1)
     family_tasks = _tasks(IN_FAMILIES, families, seed, 2)
-    with ProcessPoolExecutor(jobs) as pool:
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
         shares = list(pool.map(coverage, tasks))
         bootstrap_shares = list(pool.map(bootstrap_coverage, bootstrap_tasks))
         errors = list(pool.map(family_error, family_tasks))

@@ -24,7 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, special
 
 Floats = NDArray[np.float64]
-Basis = Literal["seeds and test set", "seeds", "test set", "nothing"]
+Basis = Literal["seeds and test set", "seeds", "test set", "exact", "nothing"]
 
 ALPHA = 0.05
 
@@ -36,8 +36,9 @@ ALPHA = 0.05
 class Estimate:
     """A mean over seeds and test images, and the two parts of its variance.
 
-    ``basis`` says which sources of variance the interval counts: with "nothing" there is no interval (NaN). ``centre``
-    is its middle: ``value``, or drawn a little to 0 (an accuracy to 1/2) where only images count.
+    ``basis`` says which sources of variance the interval counts: with "nothing" there is no interval (NaN), what is
+    "exact" has none to count. ``centre`` is the interval's middle: ``value``, except that an accuracy with its images
+    is drawn a little to 1/2, and a difference at one seed a little to 0.
     """
 
     value: float
@@ -47,6 +48,11 @@ class Estimate:
     num_seeds: int
     num_images: int
     basis: Basis
+
+    @property
+    def is_general(self) -> bool:
+        """Whether it says anything about a new seed."""
+        return self.basis == "exact" or (self.basis != "nothing" and self.num_seeds > 1)
 
     @property
     def standard_error(self) -> float:
@@ -66,15 +72,15 @@ class Estimate:
         return self.interval()[1]
 
     def interval(self, level: float = 1 - ALPHA) -> tuple[float, float]:
-        if self.basis == "nothing":
-            return math.nan, math.nan
+        if self.basis in ("nothing", "exact"):
+            return (self.value, self.value) if self.basis == "exact" else (math.nan, math.nan)
         half = float(critical_value(1 - level, self.num_seeds - 1, self.seed_share)) * self.standard_error
         return self.centre - half, self.centre + half
 
     def p_value(self, null: float = 0.0) -> float:
         """Two-sided: under 0.05 exactly when ``null`` is outside the 95 % interval."""
-        if self.basis == "nothing":
-            return math.nan
+        if self.basis in ("nothing", "exact"):
+            return float(self.value == null) if self.basis == "exact" else math.nan
         return two_sided_p(abs(self.centre - null) / self.standard_error, self.num_seeds - 1, self.seed_share)
 
     def p_equivalence(self, margin: float) -> float:
@@ -82,8 +88,8 @@ class Estimate:
 
         It is twice the larger one-sided p (each side is tested at 2.5 %), so that one interval serves both questions.
         """
-        if self.basis == "nothing":
-            return math.nan
+        if self.basis in ("nothing", "exact"):
+            return float(abs(self.value) > margin) if self.basis == "exact" else math.nan
         distance = (margin - abs(self.centre)) / self.standard_error
         return two_sided_p(distance, self.num_seeds - 1, self.seed_share) if distance > 0 else 1.0
 
@@ -186,11 +192,23 @@ def contrast(arms: Sequence[Arm], weights: Sequence[float]) -> Estimate:
     return _estimate(_combine(arms, weights))
 
 
+def exact(values: ArrayLike) -> Estimate:
+    """Mean of what no seed changes, such as parameters or MACs: (C, S) for contexts and seeds, NaN without a result.
+
+    Raises ValueError where seeds differ.
+    """
+    sample = _combine([Arm(values)], [1])
+    if sample.values.size and np.ptp(sample.values) > 1e-9 * np.abs(sample.values).max():
+        raise ValueError(f"an exact quantity must be the same at all seeds, got {sample.values.tolist()}")
+    value = float(sample.values[0]) if sample.values.size else math.nan
+    return Estimate(value, value, 0.0, 0.0, sample.values.size, 0, "exact" if sample.values.size else "nothing")
+
+
 @dataclass(frozen=True)
 class _Sample:
     """A number a seed (S,), and a seed and image (S, I), for seeds with a result; ``there`` (C, S): which places count.
 
-    ``extremes``: images to add where images alone must do, at the least and the greatest value that one can take.
+    ``extremes``: what to add for images that are few in effect: images at the least and the greatest possible value.
     """
 
     values: Floats
@@ -215,7 +233,7 @@ def _combine(arms: Sequence[Arm], weights: Sequence[float]) -> _Sample:
 
 
 def _extremes(weights: Sequence[float]) -> tuple[float, ...]:
-    """Two images each for a mean (Agresti and Coull 1998), one each for a difference (Agresti and Min 2005)."""
+    """Two images each for a mean (Agresti and Coull 1998); one each for a difference (Agresti and Min 2005)."""
     least, greatest = sum(w for w in weights if w < 0), sum(w for w in weights if w > 0)
     return (least, greatest) if least and greatest else (least, least, greatest, greatest)
 
@@ -255,17 +273,20 @@ def _estimate(sample: _Sample) -> Estimate:
 
 def _estimate_from_images(value: float, per_image: Floats, extremes: Sequence[float]) -> Estimate:
     num_seeds, num_images = per_image.shape
-    if (per_image == per_image[0]).all():
-        padded = np.concatenate([per_image[0], extremes])
-        variance = float(padded.var()) / padded.size
-        return Estimate(value, float(padded.mean()), 0.0, variance, num_seeds, num_images, "test set")
+    alike = bool((per_image == per_image[0]).all())
+    if alike or 0 in extremes:  # few images may tell the arms apart; an accuracy near 1 errs mostly to one side
+        per_image = np.hstack([per_image, np.tile(extremes, (num_seeds, 1))])
+    centre = float(per_image.mean())
+    if alike:
+        variance = float(per_image[0].var()) / per_image.shape[1]
+        return Estimate(value, centre, 0.0, variance, num_seeds, num_images, "test set")
     seeds, images, rest = mean_squares(per_image)
     if seeds < 1e-12:  # means that agree, by rounding to 1/m, do not show that seeds never differ
         seeds = rest
     # Cut off at 0 it would be biased where images play no part; not cut off, three close seeds would make it negative.
     extra = max(images - rest, -0.2 * seeds)
     size = per_image.size
-    return Estimate(value, value, seeds / size, extra / size, num_seeds, num_images, "seeds and test set")
+    return Estimate(value, centre, seeds / size, extra / size, num_seeds, num_images, "seeds and test set")
 
 
 def mean_squares(table: Floats) -> tuple[float, float, float]:

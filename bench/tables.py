@@ -58,11 +58,13 @@ def coverage(found: pd.DataFrame) -> pd.DataFrame:
 def coverage_line(found: pd.DataFrame) -> str:
     """``38 of 40 trials; 2 diverged: residual=false (seeds 1, 3)``: every trial without a result is counted."""
     parts = [f"{(found['status'] == OK).sum()} of {len(found)} trials"]
-    for status, rows in found[found["status"] != OK].groupby("status", sort=False):
+    lost = found[found["status"] != OK]
+    for status in sorted(lost["status"].unique(), key=lambda status: (status == MISSING, status)):
+        rows = lost[lost["status"] == status]
         seeds = rows.groupby("cell", sort=False)["seed"].agg(list)
         where = [f"{cell} (seed{'s' * (len(s) > 1)} {', '.join(map(str, sorted(set(s))))})" for cell, s in seeds.items()]
         detail = "; ".join(where) if len(where) <= 3 else f"in {len(where)} cells"
-        parts.append(f"{len(rows)} {str(status).replace('_', ' ')}: {detail}")
+        parts.append(f"{len(rows)} {status.replace('_', ' ')}: {detail}")
     return "; ".join(parts)
 
 
@@ -106,6 +108,8 @@ class Comparison:
         self._ended = found[found["compared"] & (found["status"] == OK)]
         self._labels = {frozenset(cell.levels.items()): cell.label for cell in plan.cells}
         self._test = self._matrix(self._ended, "test_accuracy")
+        self._first_epoch = self._matrix(self._ended, "first_epoch_dev_accuracy")
+        self._rate = self._matrix(timed(self._ended), "train_images_per_second")
         self._bits = self._correct_images(correct or {})
 
     def _matrix(self, ended: pd.DataFrame, measure: str) -> pd.DataFrame:
@@ -128,10 +132,6 @@ class Comparison:
         found = self._found[self._found["cell"].isin(labels)]
         statuses = Counter(found["status"][found["compared"]])
         ended = self._ended[self._ended["cell"].isin(labels)]
-        first_epoch, rate = (
-            self._matrix(rows, name).loc[labels]
-            for rows, name in ((ended, "first_epoch_dev_accuracy"), (timed(self._ended), "train_images_per_second"))
-        )
         return {
             "n": statuses[OK],
             "planned": len(labels) * len(self.plan.seeds),
@@ -139,8 +139,8 @@ class Comparison:
             "failed": sum(count for status, count in statuses.items() if status not in {OK, DIVERGED} | NOT_ENDED),
             **_columns("test_accuracy", stats.contrast([self._arm(labels)], [1])),
             **self._difference(cells, against),
-            **_columns("first_epoch_dev_accuracy", stats.mean(first_epoch)),
-            **_columns("train_images_per_second", stats.mean(rate)),
+            **_columns("first_epoch_dev_accuracy", stats.mean(self._first_epoch.loc[labels])),
+            **_columns("train_images_per_second", stats.mean(self._rate.loc[labels])),
             "parameters_low": ended["parameters"].min(),
             "parameters_high": ended["parameters"].max(),
         }
@@ -162,6 +162,12 @@ class Comparison:
 
 def _columns(name: str, value: stats.Estimate) -> dict[str, Any]:
     return {name: value.value, f"{name}_low": value.low, f"{name}_high": value.high, f"{name}_basis": value.basis}
+
+
+def sampled(*shown: pd.DataFrame) -> str:
+    """What the intervals of test accuracy in these tables count: ``seeds and test images`` or ``seeds``."""
+    images = any(basis in ("seeds and test set", "test set") for table in shown for basis in table["test_accuracy_basis"])
+    return "seeds and test images" if images else "seeds"
 
 
 def level_table(comparison: Comparison, factor: Factor) -> pd.DataFrame:
@@ -267,7 +273,7 @@ def layout(plan: Plan) -> pd.DataFrame:
     if plan.kind != "full":
         return pd.DataFrame([_around_baseline(plan, cell) for cell in plan.cells]).assign(ordered=False)
     num_facets = 0
-    while num_facets < min(2, len(plan.factors) - 1) and _arms(plan, num_facets) > MAX_ARMS:
+    while num_facets < len(plan.factors) - 1 and _arms(plan, num_facets) > MAX_ARMS:
         num_facets += 1
     others = plan.factors[num_facets:]
     ordered = len(others) == 1 and all(is_number(level) for level in others[0].levels)
@@ -281,9 +287,11 @@ def _arms(plan: Plan, num_facets: int) -> int:
 def _in_panel(plan: Plan, cell: Cell, num_facets: int) -> dict[str, str]:
     whole = len(cell.levels) == len(plan.factors)  # a cell beside the plan has a label of its own
     names = [factor.name for factor in plan.factors[:num_facets]]
-    facets = [words(plan, {name: cell.levels[name]}) if name in cell.levels else "" for name in names] + ["", ""]
-    arm = words(plan, {name: level for name, level in cell.levels.items() if name not in names})
-    return {"cell": cell.label, "column": facets[0], "row": facets[1], "arm": arm if whole and arm else cell.label}
+    column, row, arm = (
+        words(plan, {name: level for name, level in cell.levels.items() if name in own})
+        for own in (names[:1], names[1:], [factor.name for factor in plan.factors[num_facets:]])
+    )
+    return {"cell": cell.label, "column": column, "row": row, "arm": arm if whole and arm else cell.label}
 
 
 def _around_baseline(plan: Plan, cell: Cell) -> dict[str, str]:

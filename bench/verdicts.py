@@ -119,9 +119,9 @@ def _decide(
     agrees = holm([math.nan if margin is None else estimate.p_equivalence(margin) for estimate, margin in pairs])
     for estimate, p, p_equivalence in zip(estimates, differs, agrees, strict=True):
         direction: _Direction = "undecided"
-        if estimate.num_seeds > 1 and p_equivalence < alpha:
+        if estimate.is_general and p_equivalence < alpha:
             direction = "equivalent"
-        elif estimate.num_seeds > 1 and p < alpha:
+        elif estimate.is_general and p < alpha:
             direction = "above" if estimate.centre > 0 else "below"
         yield direction, p, p_equivalence
 
@@ -147,18 +147,23 @@ def explain(comparison: Comparison, *, scale: float = 100.0, unit: str = "points
 def _advice(comparison: Comparison) -> str:
     if comparison.seeds_needed is not None:
         return f"{comparison.seeds_needed} seeds would decide"
-    estimate, margin = comparison.effect.estimate, comparison.margin or 0.0
-    endless = decision_probability(
+    estimate = comparison.effect.estimate
+    if estimate.image_variance > 0 and not _images_allow(estimate, comparison.margin):
+        return f"no number of seeds would decide on {estimate.num_images:,} test images"
+    return f"{MOST_SEEDS:,} seeds would not decide"
+
+
+def _images_allow(estimate: Estimate, margin: float | None) -> bool:
+    """Whether seeds without end would decide."""
+    probability = decision_probability(
         abs(estimate.value),
-        margin=margin,
+        margin=margin or 0.0,
         seed_variance=0.0,
-        image_variance=max(0.0, estimate.image_variance),
+        image_variance=estimate.image_variance,
         num_seeds=MOST_SEEDS,
         alpha=ALPHA,
     )
-    if endless < POWER:
-        return f"no number of seeds would decide on {estimate.num_images:,} test images"
-    return f"{MOST_SEEDS:,} seeds would not decide"
+    return probability >= POWER
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -22,6 +22,7 @@ class Job:
     settings: dict[str, Any]
     folder: Path  # the results folder of the grid
     data_dir: Path | None = None
+    checkpoint_seconds: float = 10.0
     working_dir: Path = Path()  # where relative paths start and import paths are looked for
 
 
@@ -66,6 +67,7 @@ def _run(
         device=device,
         data_dir=job.data_dir,
         checkpoint_dir=job.folder / "checkpoints" / job.trial_id,
+        checkpoint_seconds=job.checkpoint_seconds,
         on_evaluation=on_evaluation,
         should_stop=should_stop,
     )

@@ -367,7 +367,7 @@ def _torchvision(root: Path, name: str, **which: Any) -> Any:
 def _npz(root: Path, path: str) -> DataSet:
     """Arrays ``train_images, train_labels, test_images, test_labels`` of a file that numpy wrote."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             found = dict(arrays)
     except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"data.path: {path}: cannot be read as .npz: {error}") from error

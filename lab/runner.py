@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import itertools
 import math
 import os
@@ -110,6 +111,7 @@ class Runner:
         at = self.progress
         if not at.curve:
             self._evaluate_dev(dev_loader, 0.0, on_evaluation)
+        self._raise_if_diverged()  # before it stopped, where a state was loaded
         while at.epoch < num_epochs:
             batches = self._epoch(train_loader)
             epoch_done = False
@@ -193,8 +195,13 @@ class Runner:
         self._loss_sum.zero_()
         self._loss_steps = 0
         on_evaluation(at.curve[-1])
-        if at.step and not _is_finite(at.curve[-1]):
-            raise Diverged(f"up to step {at.step} the mean training loss is {train_loss}, the dev loss {dev_loss}")
+        self._raise_if_diverged()
+
+    def _raise_if_diverged(self) -> None:
+        last = self.progress.curve[-1]
+        if last.step and not _is_finite(last):
+            losses = f"the mean training loss is {last.train_loss}, the dev loss {last.dev_loss}"
+            raise Diverged(f"up to step {last.step} {losses}")
 
     # --- evaluation -------------------------------------------------------------------------------------------------
 
@@ -274,11 +281,16 @@ class Runner:
 
 
 def save_weights(weights: dict[str, Any], path: Path) -> None:
-    """Writes aside, then renames, so that a reader sees the old file or the new one, whole."""
+    """Writes aside, then renames: a reader sees the old file or the new one, whole. Raises OSError without room."""
+    whole = io.BytesIO()
+    torch.save(weights, whole)
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        torch.save(weights, aside)
+        with aside.open("wb") as file:
+            file.write(whole.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)

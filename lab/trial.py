@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import inspect
-import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ import torch.nn.functional as F
 from lab import device as devices
 from lab import parts
 from lab.data import Batches, Splits, load_data
+from lab.fingerprint import source_fingerprint
 from lab.measure import count_parameters, forward_macs
 from lab.metrics import Accuracy, Metric
 from lab.models import build_model
@@ -27,6 +26,7 @@ from lab.runner import Diverged, Interrupted, Runner, save_weights
 from lab.settings import DataSettings, Settings, TrainSettings, parse_section
 from lab.streams import build, derive
 
+CHECKPOINT_SECONDS = 10.0  # at most so often is the state of a trial written; a shorter one is run again instead
 EVAL_BATCH = 512  # images an evaluation step at most; does not change what is computed
 EVAL_PIXELS = 2**22  # and pixels: at 224 x 224 it must not take more memory than training does
 
@@ -37,13 +37,16 @@ def run_trial(
     device: str = "auto",
     data_dir: Path | None = None,
     checkpoint_dir: Path | None = None,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
     on_evaluation: Callable[[Evaluation], None] = lambda point: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Result:
     """Trains on train, selects the epoch on dev, reads test once for that epoch.
 
     The status of the result is ``ok``, ``diverged`` (then there is no test accuracy) or ``interrupted``. With a
-    ``checkpoint_dir`` the best weights are left in ``best.pt``. Raises what the network or the data set raises.
+    ``checkpoint_dir`` the state is written there as training goes on, a trial that was cut off goes on from it with
+    the same numbers as if it had not been, and the best weights are left in ``best.pt``. Raises what the network or the
+    data set raises.
     """
     where = devices.resolve(device)
     devices.configure(where)
@@ -56,13 +59,20 @@ def run_trial(
         runner = make_runner(settings, splits, where)
         counts = count_parameters(runner.model), forward_macs(runner.model, splits.in_channels, _size(settings, splits))
         torch.manual_seed(derive(settings.seed, "dropout"))
+        checkpoint = Checkpoint(checkpoint_dir, checkpoint_seconds, runner, source_fingerprint(settings))
+        checkpoint.load()
+
+        def evaluated(point: Evaluation) -> None:
+            checkpoint.save_if_due()
+            on_evaluation(point)
+
         try:
             runner.train(
                 batches(settings, splits, "train"),
                 batches(settings, splits, "dev"),
                 settings.train.epochs,
                 eval_steps=settings.train.eval_every,
-                on_evaluation=on_evaluation,
+                on_evaluation=evaluated,
                 should_stop=should_stop,
             )
             runner.model.load_state_dict(runner.best_weights)
@@ -72,10 +82,12 @@ def run_trial(
                 correct = np.packbits(runner.metric.correct().cpu().numpy()).tobytes()
         except Diverged as caught:
             status, error = "diverged", str(caught)
+            checkpoint.finish()
         except Interrupted:
             status, error = "interrupted", "asked to stop"
-        if checkpoint_dir is not None:
-            save_weights(runner.best_weights, checkpoint_dir / "best.pt")
+            checkpoint.save()
+        else:
+            checkpoint.finish()
     at, best = runner.progress, runner.progress.best
     trained = at.curve[1:]
     return Result(
@@ -103,6 +115,48 @@ def run_trial(
         correct=correct,
         num_test_images=len(splits.test),
     )
+
+
+class Checkpoint:
+    """The state of a trial on the disk: ``last.pt`` until it ends, ``best.pt`` then.
+
+    A state that other source code wrote is not gone on from. Where there is no room, training goes on without.
+    """
+
+    def __init__(self, folder: Path | None, seconds: float, runner: Runner, fingerprint: str) -> None:
+        self._folder, self._seconds, self._runner, self._fingerprint = folder, seconds, runner, fingerprint
+        self._saved = time.monotonic()
+
+    def load(self) -> None:
+        """Takes up the state that was left, if there is one that fits."""
+        if self._folder is None or not (self._folder / "last.pt").exists():
+            return
+        device = self._runner.device
+        state = torch.load(self._folder / "last.pt", map_location=device, weights_only=True)
+        if state.pop("source_fingerprint") == self._fingerprint:
+            self._runner.load_state(state)
+            print(f"going on from step {self._runner.progress.step}")
+
+    def save_if_due(self) -> None:
+        if time.monotonic() - self._saved >= self._seconds:
+            self.save()
+
+    def save(self) -> None:
+        self._write("last.pt", self._runner.state() | {"source_fingerprint": self._fingerprint})
+        self._saved = time.monotonic()
+
+    def finish(self) -> None:
+        self._write("best.pt", self._runner.best_weights)
+        if self._folder is not None:
+            (self._folder / "last.pt").unlink(missing_ok=True)
+
+    def _write(self, name: str, content: dict[str, Any]) -> None:
+        if self._folder is None:
+            return
+        try:
+            save_weights(content, self._folder / name)
+        except OSError as error:
+            print(f"{self._folder / name}: not written: {error}")
 
 
 def prepare(device: str, data: Sequence[Mapping[str, Any]], data_dir: Path | None = None) -> list[str]:
@@ -165,23 +219,3 @@ def make_metric(train: TrainSettings) -> Metric:
 
 def _size(settings: Settings, splits: Splits) -> int:
     return settings.data.size or splits.train.images.shape[-1]
-
-
-def source_fingerprint(settings: Settings) -> str:
-    """12 hex digits over the source of ``lab`` and of the modules that the settings name."""
-    named = [settings.data.name, settings.model.name, settings.optimizer.name, settings.schedule.name]
-    paths = [name for name in [*named, settings.train.loss, settings.train.metric] if ":" in name]
-    modules = sorted({parts.load(path).__module__ for path in paths})
-    return _fingerprint(tuple(modules))
-
-
-@functools.cache
-def _fingerprint(modules: tuple[str, ...]) -> str:
-    files = sorted(Path(__file__).parent.glob("*.py"))
-    for module in modules:
-        with suppress(TypeError):  # a part written in C has no source
-            files.append(Path(inspect.getfile(sys.modules[module])))
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(file.name.encode() + b"\0" + file.read_bytes())
-    return digest.hexdigest()[:12]

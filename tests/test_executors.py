@@ -90,7 +90,7 @@ def job(folder: Path) -> Callable[..., Job]:
             raw["model"]["hidden"] = [16]
         trial_id = f"{net.split(':')[-1]}-{seed}"
         Settings.parse(raw)
-        return Job(trial_id, raw, folder, None, folder)
+        return Job(trial_id, raw, folder, working_dir=folder)
 
     return make
 

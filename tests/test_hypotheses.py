@@ -72,7 +72,8 @@ def parse(text: str) -> Hypothesis:
     [
         ("", "expected FACTOR=LEVEL, a metric or a number, got the end"),
         ("steps", "expected >, < or ~, got 'the end'"),
-        ("steps = 3", "expected >, < or ~, got 'the end'"),
+        ("steps = 3", "expected >, < or ~, got '='"),
+        ("steps >= 3", "expected >, < or ~, got '>='"),
         ("steps > many", "expected FACTOR=LEVEL or a number, got 'many'"),
         ("steps > nan", "expected FACTOR=LEVEL or a number, got 'nan'"),
         ("step > 3", "no such metric 'step'; did you mean steps?"),

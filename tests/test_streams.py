@@ -52,7 +52,7 @@ def test_streams_differ_by_seed_and_by_name_and_repeat_themselves() -> None:
 
 # --- arms -----------------------------------------------------------------------------------------------------------
 
-RESNET = {"name": "resnet18", "width": 4}
+RESNET: dict[str, Any] = {"name": "resnet18", "width": 4}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,135 @@
+"""Arrows point one way: from the driver to the laboratory, from the particular to the general, and not to torch."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("lab", "bench")
+
+# An import path in the settings is checked by what it names, and what it names is described as settings: of the two
+# modules that say this of each other, one asks when it is called.
+DEFERRED = {("lab.settings", "lab.parts")}
+
+
+def module_name(file: Path) -> str:
+    parts = file.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(file): file for package in PACKAGES for file in sorted((ROOT / package).rglob("*.py"))}
+
+
+def imported(nodes: Iterator[ast.AST], package: str) -> set[str]:
+    """The modules of ours that import statements among the nodes name."""
+    found = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            source = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+            found |= {source, *(f"{source}.{alias.name}" for alias in node.names)}
+    return found & MODULES.keys()
+
+
+def on_import(tree: ast.AST) -> Iterator[ast.AST]:
+    """The nodes that run when the module is imported: all but the bodies of functions."""
+    for node in ast.iter_child_nodes(tree):
+        yield node
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            yield from on_import(node)
+
+
+def arrows(*, at_once: bool) -> dict[str, set[str]]:
+    """From each module to those it imports: when it is imported, or ever."""
+    found = {}
+    for name, file in MODULES.items():
+        tree = ast.parse(file.read_text())
+        package = name if file.stem == "__init__" else name.rpartition(".")[0]
+        found[name] = imported(on_import(tree) if at_once else ast.walk(tree), package) - {name, package}
+    return found
+
+
+def cycles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """The ways that lead back to where they began."""
+    found, done = [], set()
+
+    def walk(name: str, way: list[str]) -> None:
+        if name in way:
+            found.append([*way[way.index(name) :], name])
+        elif name not in done:
+            for target in sorted(graph[name]):
+                walk(target, [*way, name])
+            done.add(name)
+
+    for name in sorted(graph):
+        walk(name, [])
+    return found
+
+
+def test_the_walk_sees_the_arrows_it_is_there_for() -> None:
+    ever = arrows(at_once=False)
+    assert "lab.settings" in ever["lab.trial"]
+    assert "lab.parts" in ever["lab.settings"]
+    assert "lab.parts" not in arrows(at_once=True)["lab.settings"]
+    assert any(name.startswith("lab.") for module in ever if module.startswith("bench") for name in ever[module])
+    assert cycles({"a": {"b"}, "b": {"c"}, "c": {"a"}}) == [["a", "b", "c", "a"]]
+
+
+def test_the_laboratory_knows_nothing_of_the_driver() -> None:
+    for name, targets in arrows(at_once=False).items():
+        if name.startswith("lab"):
+            assert not {target for target in targets if target.startswith("bench")}, name
+
+
+def test_no_module_imports_one_that_imports_it() -> None:
+    graph = arrows(at_once=False)
+    for source, target in DEFERRED:
+        assert target in graph[source], "no longer an exception"
+        graph[source].discard(target)
+    assert cycles(graph) == []
+
+
+# --- what never imports torch ---------------------------------------------------------------------------------------
+
+RUN_ON_IMPORT = {"bench.__main__", "bench.warm"}  # the one runs the command, the other is there to load torch
+TORCH_FREE = sorted(name for name in MODULES.keys() - RUN_ON_IMPORT if name.startswith("bench"))
+TORCH_FREE += ["lab", "lab.settings", "lab.result", "lab.parts"]
+
+
+def loads_torch(code: str, *arguments: str) -> bool:
+    """Whether torch is loaded after the code, run in a process of its own."""
+    script = f"import sys\ntry:\n    {code}\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
+    script += "print('torch' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()[-1] == "True"
+
+
+def test_the_question_can_be_answered_with_yes() -> None:
+    assert loads_torch("import lab.trial")
+
+
+def test_the_driver_and_the_settings_import_without_torch() -> None:
+    assert not loads_torch(f"import {', '.join(TORCH_FREE)}")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["report", "--help"], ["list"]])
+def test_the_command_line_answers_without_torch(arguments: list[str]) -> None:
+    run = "import runpy; sys.argv[0] = 'bench'; runpy.run_module('bench', run_name='__main__')"
+    assert not loads_torch(run, *arguments)
+
+
+def test_built_in_settings_are_checked_without_torch() -> None:
+    raw = {"data": {"name": "digits"}, "model": {"name": "lenet"}, "optimizer": {"name": "adam", "lr": 0.1}}
+    raw |= {"train": {"epochs": 1}}
+    assert not loads_torch(f"from lab import Settings; Settings.parse({raw!r})")

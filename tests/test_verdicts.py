@@ -1,0 +1,152 @@
+"""Verdicts and rulings: what decides them, and how many comparisons change them."""
+
+import math
+
+import numpy as np
+import pytest
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.weightstats import ttost_paired
+
+from bench.stats import Arm, Effect, Estimate, effect, exact, mean
+from bench.verdicts import Claim, Relation, Ruling, Verdict, compare, explain, holm, judge
+
+STEPS = np.array([-2.0, -1.0, 0.0, 1.0, 2.0])  # deviation sqrt(2.5), so a mean of five has the error 0.70711
+T_4 = 2.776445  # Student's 97.5 % point with 4 degrees of freedom: the interval is the mean +- 1.96324
+
+
+def difference(value: float, spread: float = 1.0) -> Effect:
+    return effect(Arm(value + spread * STEPS), Arm(np.zeros(5)))
+
+
+def test_holm_agrees_with_statsmodels() -> None:
+    p = [0.04, 0.001, 0.03, 0.9, 0.012, 0.001]
+    assert holm(p) == pytest.approx(multipletests(p, method="holm")[1].tolist())
+
+
+def test_holm_counts_only_what_was_tested() -> None:
+    assert holm([0.01, math.nan, 0.04]) == pytest.approx([0.02, math.nan, 0.04], nan_ok=True)
+    assert holm([]) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "margin", "verdict"),
+    [
+        (1.97, None, "better"),
+        (-1.97, None, "worse"),
+        (1.96, None, "undecided"),
+        (0.0, None, "undecided"),
+        (0.0, 1.97, "equivalent"),
+        (0.0, 1.96, "undecided"),
+        (2.5, 4.47, "equivalent"),  # real, and too small to matter
+        (2.5, 4.46, "better"),
+    ],
+)
+def test_a_verdict_is_where_the_interval_lies(value: float, margin: float | None, verdict: Verdict) -> None:
+    assert compare([difference(value)], margin=margin)[0].verdict == verdict
+
+
+def test_where_less_is_better_the_lower_arm_is() -> None:
+    assert compare([difference(-3)], higher_is_better=False)[0].verdict == "better"
+    assert compare([difference(3)], higher_is_better=False)[0].verdict == "worse"
+
+
+def test_a_family_asks_more_of_each_effect() -> None:
+    alone = compare([difference(2.1)])[0]
+    assert alone.verdict == "better"
+    first, *_ = compare([difference(2.1), difference(0.1), difference(0.2)])
+    assert first.verdict == "undecided"
+    assert first.p_holm == pytest.approx(3 * alone.p_holm)
+
+
+def test_equivalence_is_two_one_sided_tests_at_half_the_level() -> None:
+    comparison = compare([difference(0.3)], margin=2.0)[0]
+    larger, _, _ = ttost_paired(0.3 + STEPS, np.zeros(5), -2.0, 2.0)
+    assert comparison.p_equivalence_holm == pytest.approx(2 * larger)
+
+
+def test_beyond_the_margin_nothing_speaks_for_equivalence() -> None:
+    assert compare([difference(2.5)], margin=2.0)[0].p_equivalence_holm == 1
+
+
+def test_one_seed_decides_nothing() -> None:
+    right = np.ones((1, 1000), bool)
+    comparison = compare([effect(Arm([1.0], right), Arm([0.0], ~right))], margin=0.01)[0]
+    assert comparison.effect.p < 1e-10
+    assert comparison.verdict == "undecided"
+    assert comparison.seeds_needed is None
+    assert explain(comparison) == "undecided: one seed, and another may differ"
+
+
+def test_identical_arms_are_equivalent_where_the_test_set_can_show_it() -> None:
+    right = np.ones((3, 1000), bool)
+    identical = effect(Arm(right.mean(1), right), Arm(right.mean(1), right))
+    # One image more for each arm: an interval of +- 1.96 sqrt(2) / 1,002 = 0.00277.
+    assert compare([identical], margin=0.0028)[0].verdict == "equivalent"
+    assert compare([identical], margin=0.0027)[0].verdict == "undecided"
+    words = "undecided: identical so far; no number of seeds would decide on 1,000 test images"
+    assert explain(compare([identical])[0]) == words
+
+
+def test_seeds_are_asked_for_only_where_undecided() -> None:
+    assert compare([difference(3)])[0].seeds_needed is None
+    needed = compare([difference(1.5)])[0].seeds_needed
+    assert needed is not None
+    assert needed > 5
+
+
+@pytest.mark.parametrize(
+    ("estimated", "margin", "sentence"),
+    [
+        (difference(0.03, 0.01), None, "better by 3 points"),
+        (difference(-0.03, 0.01), None, "worse by 3 points"),
+        (difference(0.001, 0.001), 0.005, "equivalent: any difference is under 0.5 points"),
+        (difference(0.0, 0.01), None, "undecided: only 2.7 points would show; 1,000 seeds would not decide"),
+        (difference(0.0, 0.0), None, "undecided: the seeds do not differ, so nothing tells the size of chance"),
+        (effect(Arm([math.nan]), Arm([0.5])), None, "undecided: no seed has a result of both"),
+    ],
+)
+def test_verdicts_in_words(estimated: Effect, margin: float | None, sentence: str) -> None:
+    assert explain(compare([estimated], margin=margin)[0]) == sentence
+
+
+@pytest.mark.parametrize(
+    ("value", "relation", "margin", "ruling"),
+    [
+        (7.0, ">", None, "supported"),
+        (3.0, ">", None, "refuted"),
+        (5.5, ">", None, "undecided"),
+        (5.0, ">", 2.0, "refuted"),  # equivalent to the bound
+        (3.0, "<", None, "supported"),
+        (7.0, "<", None, "refuted"),
+        (5.0, "~", 2.0, "supported"),
+        (8.0, "~", 2.0, "refuted"),
+        (6.0, "~", 2.0, "undecided"),
+    ],
+)
+def test_claims_about_a_bound_of_five(value: float, relation: Relation, margin: float | None, ruling: Ruling) -> None:
+    judgement = judge([Claim(mean(value + STEPS), relation, bound=5.0, margin=margin)])[0]
+    assert judgement.ruling == ruling
+
+
+def test_claims_are_a_family() -> None:
+    claims = [Claim(mean(value + STEPS), ">") for value in (2.1, 0.1, 0.2)]
+    assert judge(claims[:1])[0].ruling == "supported"
+    assert judge(claims)[0].ruling == "undecided"
+
+
+def test_what_is_exact_is_ruled_on_without_seeds() -> None:
+    parameters = exact([61_706])
+    above, below, near = judge(
+        [
+            Claim(parameters, ">", 60_000),
+            Claim(parameters, "<", 60_000),
+            Claim(parameters, "~", 60_000, margin=2_000),
+        ]
+    )
+    assert (above.ruling, below.ruling, near.ruling) == ("supported", "refuted", "supported")
+
+
+def test_a_claim_of_equality_needs_a_margin() -> None:
+    estimate: Estimate = mean(STEPS)
+    with pytest.raises(ValueError, match="margin"):
+        Claim(estimate, "~")
