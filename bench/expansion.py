@@ -147,17 +147,15 @@ class Resolver:
             if unknown and namer not in (None, setter) and self._is_taken(section, setting):
                 message += f"; leave those cells out (`exclude`), or set it in labelled levels of `{section}`"
             return _position(setter, setting, at_key=unknown), message
-        base = self.sheet.base.get(section)
-        if base is not None and setting in base.mapping and setting in raw.get(section, {}):
-            node = base.mapping[setting]
+        if setting in self.base.get(section, {}) and setting in raw[section]:
             if unknown and namer is not None and self._is_taken(section, setting):
                 message += f"; it stands in base.{section}, which a labelled level of `{section}` would replace whole"
                 return _position(namer, "name", at_key=False), message
-            return (node.key_at or node.at) if unknown else node.at, message
-        toucher = next((change for change in reversed(changes) if change.section == section), None)
+            return _position_in_base(self.sheet, section, setting, at_key=unknown), message
+        toucher = namer or next((change for change in reversed(changes) if change.section == section), None)
         if toucher is not None:
-            return _position(namer or toucher, "name", at_key=False), message
-        return (base.key_at or base.at) if base is not None else self.sheet.at("base"), message
+            return _position(toucher, "name", at_key=False), message
+        return _position_in_base(self.sheet, section, setting, at_key=True), message
 
 
 def _last(changes: Sequence[Change], section: str, setting: str) -> Change | None:
@@ -177,20 +175,27 @@ def _position(change: Change, setting: str, *, at_key: bool) -> Position:
     return own_key if at_key and own_key else node.at
 
 
+def _position_in_base(sheet: Sheet, section: str, setting: str, *, at_key: bool) -> Position:
+    """Where base gives the setting, or else its section, or else base itself."""
+    if section not in sheet.base:
+        return sheet.at("base")
+    whole = sheet.base[section]
+    entry = whole.mapping.get(setting)
+    if entry is None:
+        return whole.key_at or whole.at
+    return entry.key_at if at_key and entry.key_at else entry.at
+
+
 def check_untouched(sheet: Sheet, errors: Errors) -> None:
     """Checks those sections of ``base`` that nothing else mentions, where an error keeps cells from being made."""
-    mentioned = str([sheet.root.mapping.get(key) for key in ("factors", "tune", "include")])
     for section in SECTIONS:
-        node = sheet.base.get(section)
-        if section in mentioned or (node is None and "base" in sheet.broken):
+        if section in sheet.mentioned or ("base" in sheet.broken and section not in sheet.base):
             continue
+        raw = {section: plain_mapping(sheet.base[section]) if section in sheet.base else {}}
         try:
-            parse_section(section, plain_mapping(node) if node else {})
+            parse_section(section, raw[section])
         except SettingsError as error:
             for problem in error.problems:
-                entry = node and node.mapping.get(problem.path.split(".")[1])
-                unknown = entry and not takes(
-                    section, {section: plain_mapping(node or Node({}))}, problem.path.split(".")[1]
-                )
-                at = (entry.key_at if unknown else entry.at) if entry else node.key_at if node else sheet.at("base")
-                errors.append((at or Position(), str(problem)))
+                setting = problem.path.split(".")[1]
+                at_key = not takes(section, raw, setting)
+                errors.append((_position_in_base(sheet, section, setting, at_key=at_key), str(problem)))

@@ -56,6 +56,11 @@ class Factor:
     changes: tuple[tuple[Change, ...], ...] = field(default=(), repr=False)  # of each level
 
     @property
+    def is_open(self) -> bool:
+        """Whether any value is a level: a single setting, or a whole section."""
+        return self.paths == {self.name}
+
+    @property
     def paths(self) -> set[str]:
         """The settings and whole sections that some level changes."""
         return {change.path for changes in self.changes for change in changes}
@@ -64,8 +69,8 @@ class Factor:
         return self.changes[self.levels.index(label)]
 
     def find(self, node: Node) -> str | None:
-        """The level that ``node`` names, by label or, for a single setting, by value; None where there is none."""
-        for label in (label_of(node), _list_label(self.name, node)):
+        """The level that ``node`` names by its label, or is by its value; None where there is none."""
+        for label in () if node.mapping else (spell(node, limit=None), _list_label(self.name, node)):
             if label in self.levels:
                 return label
         for level, changes in zip(self.levels, self.changes, strict=True):
@@ -90,38 +95,46 @@ def parse_factors(factors: Node, errors: Errors) -> tuple[Factor, ...]:
     good = [factor for factor in found if factor is not None]
     setters: dict[str, str] = {}
     for factor in good:
-        for path in sorted(factor.paths):
-            at = factor.changes[0][0].key_at
-            section = path.partition(".")[0]
-            if path in setters:
-                errors.append((at, f"{factor.name}: {path} is set by the factor {setters[path]} already"))
-            elif path == f"{section}.name" and section in setters:
-                errors.append((at, f"{factor.name}: {path} is set by the levels of the factor {setters[section]}"))
+        first = {change.path: change for changes in reversed(factor.changes) for change in changes}
+        for change in first.values():
+            if change.path in setters:
+                rule = f"{change.path} is set by the factor {setters[change.path]} already"
+                errors.append((change.key_at, f"{factor.name}: {rule}"))
+            elif change.setting == "name" and change.section in setters:
+                rule = f"{change.path} is set by the levels of the factor {setters[change.section]}"
+                errors.append((change.key_at, f"{factor.name}: {rule}"))
         setters |= dict.fromkeys(factor.paths, factor.name)
     return tuple(good)
 
 
 def _factor(name: str, node: Node, errors: Errors) -> Factor | None:
-    at = node.key_at or node.at
-    paths = name.split(", ")
     if not isinstance(node.content, dict | list) or not node.content:
         errors.append((node.at, f"{name}: must be a list of levels, or a mapping of labels to levels, {_got(node)}"))
         return None
-    free = len(paths) == 1 and "." not in name and name not in SECTIONS
-    problem = path_problem(name) if free and isinstance(node.content, list) else None
-    problem = f"{problem}; a factor of any other name has labelled levels" if problem else None
-    if not free:
-        problem = next((rule for path in paths if (rule := path_problem(path, whole=len(paths) == 1))), None)
-    if problem:
+    at = node.key_at or node.at
+    if problem := _name_problem(name, listed=isinstance(node.content, list)):
         errors.append((at, problem))
         return None
-    labelled = isinstance(node.content, dict)
-    nodes = list(node.mapping.items()) if labelled else [(_list_label(name, item), item) for item in node.items]
-    read = [_level(name, label, item, at, free, errors) for label, item in nodes]
-    labels = [label for label, _ in nodes]
-    broken = any(changes is None for changes in read) or not _check_labels(name, labels, node, errors)
-    changes = tuple(changes for changes in read if changes is not None)
-    return None if broken else Factor(name, tuple(labels), changes)
+    nodes = node.items or list(node.mapping.values())
+    labels = [_list_label(name, item) for item in node.items] or list(node.mapping)
+    read = [_level(name, label, item, at) for label, item in zip(labels, nodes, strict=True)]
+    errors += [(item.at, rule) for rule, item in zip(read, nodes, strict=True) if isinstance(rule, str)]
+    changes = tuple(changes for changes in read if not isinstance(changes, str))
+    sound = _check_labels(name, labels, node, errors) and len(changes) == len(labels)
+    return Factor(name, tuple(labels), changes) if sound else None
+
+
+def _is_free(name: str) -> bool:
+    """Whether the name is a word of the user's own, no setting and no section."""
+    return "," not in name and "." not in name and name not in SECTIONS
+
+
+def _name_problem(name: str, *, listed: bool) -> str | None:
+    if _is_free(name):
+        problem = path_problem(name) if listed else None
+        return f"{problem}; a factor of any other name has labelled levels" if problem else None
+    paths = name.split(", ")
+    return next((problem for path in paths if (problem := path_problem(path, whole=len(paths) == 1))), None)
 
 
 def _list_label(name: str, node: Node) -> str:
@@ -134,29 +147,31 @@ def label_of(node: Node) -> str:
     return spell(own_name or node, limit=None)
 
 
-def _level(name: str, label: str, node: Node, at: Position, free: bool, errors: Errors) -> tuple[Change, ...] | None:
+def _level(name: str, label: str, node: Node, at: Position) -> tuple[Change, ...] | str:
+    """What the level changes, or the rule that it breaks."""
     paths = name.split(", ")
-    where = f"{name}: level {label}"
-    if free:
-        near = did_you_mean(name, SECTIONS)
-        if not node.mapping:
-            rule = f"{where} must set dotted paths, such as {{model.width: 8}}, {_got(node)}{near}"
-        else:
-            rule = next((f"{where}: {text}" for key in node.mapping if (text := path_problem(key, whole=True))), "")
-            rule = f"{name}: no such section{near}; {SECTIONS_ARE}" if rule and near else rule
-        if not rule:
-            return tuple(make_change(key, value, value.key_at or value.at) for key, value in node.mapping.items())
-    elif len(paths) > 1:
-        rule = f"{where} must be a list of {len(paths)} values, one for each of {name}, {_got(node)}"
-        if len(node.items) == len(paths):
-            return tuple(make_change(path, item, at) for path, item in zip(paths, node.items, strict=True))
-    elif name in SECTIONS and not isinstance(node.content, dict):
-        rule = f"{name}: a level of a whole section is a mapping of its settings, {_got(node)}"
-        rule += f"; for names alone the factor is {name}.name" if name in PARTS else ""
-    else:
-        return (make_change(name, node, at),)
-    errors.append((node.at, rule))
-    return None
+    if _is_free(name):
+        return _free_level(name, label, node)
+    if len(paths) > 1 and len(node.items) != len(paths):
+        return f"{name}: level {label} must be a list of {len(paths)} values, one for each of {name}, {_got(node)}"
+    if len(paths) > 1:
+        return tuple(make_change(path, item, at) for path, item in zip(paths, node.items, strict=True))
+    if name in SECTIONS and not isinstance(node.content, dict):
+        hint = f"; for names alone the factor is {name}.name" if name in PARTS else ""
+        return f"{name}: a level of a whole section is a mapping of its settings, {_got(node)}{hint}"
+    return (make_change(name, node, at),)
+
+
+def _free_level(name: str, label: str, node: Node) -> tuple[Change, ...] | str:
+    near = did_you_mean(name, SECTIONS)
+    if not node.mapping:
+        return f"{name}: level {label} must set dotted paths, such as {{model.width: 8}}, {_got(node)}{near}"
+    for key, value in node.mapping.items():
+        if problem := path_problem(key, whole=True):
+            return f"{name}: no such section{near}; {SECTIONS_ARE}" if near else f"{name}: level {label}: {problem}"
+        if key in SECTIONS and not isinstance(value.content, dict):
+            return f"{name}: level {label}: {key} must be a mapping of settings, {_got(value)}"
+    return tuple(make_change(key, value, value.key_at or value.at) for key, value in node.mapping.items())
 
 
 def make_change(path: str, node: Node, key_at: Position) -> Change:

@@ -56,7 +56,7 @@ Panels = list[tuple[Axes, pd.DataFrame]]
 @contextmanager
 def style() -> Iterator[None]:
     """The look of every figure, while it is drawn and while it is saved."""
-    with mpl.rc_context({**sns.axes_style("whitegrid"), **STYLE}):
+    with mpl.rc_context(sns.axes_style("whitegrid") | STYLE):
         yield
 
 
@@ -80,7 +80,7 @@ def curves(points: pd.DataFrame, cells: pd.DataFrame) -> Figure:
         ends: list[list[tuple[float, float, str, str]]] = []
         for axes, here in panels:
             ends.append([])
-            for cell in here[here["cell"].isin(points["cell"])].itertuples():
+            for cell in _rows(here[here["cell"].isin(points["cell"])]):
                 line, (color, marker) = points[points["cell"] == cell.cell], looks[cell.arm]
                 x, y = line["epoch"].to_numpy(), line["dev_accuracy"].to_numpy()
                 axes.fill_between(x, line["lowest"], line["highest"], color=color, alpha=0.15, linewidth=0)
@@ -105,9 +105,9 @@ def seeds(dots: pd.DataFrame, cells: pd.DataFrame) -> Figure:
         counts = [len(here) for _, here in groups]
         figure = _figure(9.0, 0.9 + 0.45 * len(groups) + 0.42 * len(cells), "Test accuracy by cell", about)
         stack = figure.subplots(len(groups), 1, sharex=True, squeeze=False, height_ratios=counts)[:, 0]
-        for axes, (facets, here) in zip(stack, groups, strict=True):
-            axes.set_title(_heading(*facets))
-            for y, cell in enumerate(here.itertuples()):
+        for axes, (_, here) in zip(stack, groups, strict=True):
+            axes.set_title(_heading(here))
+            for y, cell in enumerate(_rows(here)):
                 (color, marker), own = looks[cell.arm], dots[dots["cell"] == cell.cell]
                 heights = y - 0.12 + 0.28 * ((np.arange(len(own)) * GOLDEN) % 1 - 0.5)
                 axes.scatter(own["test_accuracy"], heights, s=42, color=color, marker=marker, alpha=0.75, linewidth=0)
@@ -132,7 +132,7 @@ def trade_off(cells: pd.DataFrame) -> Figure:
     with style():
         figure, panels = _panels(cells, "Test accuracy against training speed", about)
         for axes, here in panels:
-            for cell in here[here["cell"].isin(known)].itertuples():
+            for cell in _rows(here[here["cell"].isin(known)]):
                 (color, marker), x, y = looks[cell.arm], cell.train_images_per_second, cell.test_accuracy
                 axes.plot([cell.train_images_per_second_low, cell.train_images_per_second_high], [y, y], color=color)
                 axes.plot([x, x], np.clip([cell.test_accuracy_low, cell.test_accuracy_high], 0, 1), color=color)
@@ -176,21 +176,24 @@ def _panels(cells: pd.DataFrame, title: str, about: str) -> tuple[Figure, Panels
     figure = _figure(width, 3.7 * num_rows, title, about)
     grid = figure.subplots(num_rows, num_columns, sharex=True, sharey=True, squeeze=False)
     panels = []
-    for axes, (row, column) in itertools.zip_longest(
-        grid.flat, itertools.product(rows, columns), fillvalue=(None, None)
-    ):
+    places = [*itertools.product(rows, columns), *[(None, None)] * grid.size]
+    for axes, (row, column) in zip(grid.flat, places, strict=False):
         here = cells[(cells["row"] == row) & (cells["column"] == column)]
         if here.empty:
             axes.remove()
         else:
-            axes.set_title(_heading(row, column))
+            axes.set_title(_heading(here))
             axes.tick_params(labelbottom=True)
             panels.append((axes, here))
     return figure, panels
 
 
-def _heading(row: str, column: str) -> str:
-    return ", ".join(facet for facet in (column, row) if facet)
+def _rows(table: pd.DataFrame) -> list[Any]:
+    return list(table.itertuples())
+
+
+def _heading(panel: pd.DataFrame) -> str:
+    return ", ".join(facet for facet in (panel["column"].iloc[0], panel["row"].iloc[0]) if facet)
 
 
 def _percent(panels: Panels, y: str, x: str) -> None:
@@ -229,7 +232,7 @@ def _losses(cell: Any) -> str:
 def _name_absent(axes: Axes, absent: pd.DataFrame) -> None:
     """Says below a panel which of its cells have nothing to show, and why."""
     if len(absent):
-        text = "not shown: " + ", ".join(f"{cell.arm} ({_losses(cell)})" for cell in absent.itertuples())
+        text = "not shown: " + ", ".join(f"{cell.arm} ({_losses(cell)})" for cell in _rows(absent))
         axes.set_xlabel(textwrap.fill(text, 50), loc="left", fontsize=9.5, color=MUTED)
 
 
@@ -253,7 +256,9 @@ def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> np.n
 
 def _wrapped(label: str) -> str:
     """The label in short lines, broken between levels only."""
-    return textwrap.fill(", ".join(level.replace(" ", "\xa0") for level in label.split(", ")), 18, break_long_words=False)
+    return textwrap.fill(
+        ", ".join(level.replace(" ", "\xa0") for level in label.split(", ")), 18, break_long_words=False
+    )
 
 
 def _label_ends(axes: Axes, lines: Sequence[tuple[float, float, str, str]]) -> None:
@@ -266,15 +271,15 @@ def _label_ends(axes: Axes, lines: Sequence[tuple[float, float, str, str]]) -> N
     for (x, y, _, color), text, place in zip(lines, texts, places, strict=True):
         leader = {"arrowstyle": "-", "color": color, "linewidth": 1.2, "shrinkA": 2, "shrinkB": 4}
         leader |= {"relpos": (0, 0.5), "patchA": None}  # up to the middle of the text's left side
-        at = {"xytext": (1.06, place), "textcoords": "axes fraction", "va": "center", "annotation_clip": False}
-        axes.annotate(text, (x, y), fontsize=LABEL, arrowprops=leader, **at)
+        at: dict[str, Any] = {"xytext": (1.06, place), "textcoords": "axes fraction", "va": "center"}
+        axes.annotate(text, (x, y), fontsize=LABEL, arrowprops=leader, annotation_clip=False, **at)
 
 
 def _label_points(axes: Axes, cells: pd.DataFrame) -> None:
     """Writes each cell's arm beside its point, where it covers the least of other points, bars and labels."""
     unit = axes.figure.dpi / 72
-    taken = [mark for cell in cells.itertuples() for mark in _marks(axes, cell)]
-    for cell in cells.sort_values("test_accuracy").itertuples():
+    taken = [mark for cell in _rows(cells) for mark in _marks(axes, cell)]
+    for cell in _rows(cells.sort_values("test_accuracy")):
         at = (cell.train_images_per_second, cell.test_accuracy)
         label = axes.annotate(_wrapped(cell.arm), at, xytext=(0, 0), textcoords="offset points", fontsize=LABEL)
         extent, point = label.get_window_extent(), axes.transData.transform(at)
@@ -286,7 +291,7 @@ def _label_points(axes: Axes, cells: pd.DataFrame) -> None:
         label.xyann = tuple((box[:2] - point) / unit)
         if np.hypot(*spot) > 20:
             leader = {"arrowstyle": "-", "color": MUTED, "linewidth": 0.8, "shrinkA": 0, "shrinkB": 5}
-            axes.annotate("", at, xytext=spot, textcoords="offset points", arrowprops=leader)
+            axes.annotate("", at, xytext=(spot[0], spot[1]), textcoords="offset points", arrowprops=leader)
 
 
 WAYS = [(1, 0), (-1, 0), (0.7, 0.7), (-0.7, 0.7), (0.7, -0.7), (-0.7, -0.7), (0, 1), (0, -1)]
@@ -306,7 +311,7 @@ def _marks(axes: Axes, cell: Any) -> list[Mark]:
 def _beside(point: np.ndarray, offset: np.ndarray, width: float, height: float) -> np.ndarray:
     """The box (left, bottom, right, top) of a text that begins ``offset`` from the point, on that side of it."""
     low = point + offset + np.array([width, height]) * (np.sign(offset) - 1) / 2
-    return np.concatenate([low, low + [width, height]])
+    return np.concatenate([low, low + np.array([width, height])])
 
 
 def _cost(box: np.ndarray, taken: Sequence[Mark], axes: Axes) -> float:

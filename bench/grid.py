@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -101,7 +102,9 @@ def _plan(sheet: Sheet, errors: Errors, warnings: list[str], *, lenient: bool) -
         return None
     kept = _merge(sheet, resolved, warnings)
     trials = [trial for one in kept for trial in _trials(sheet, one)]
-    _check_overlap(sheet, trials, errors)
+    _check_apart(sheet, kept, trials, errors)
+    if errors:
+        return None
     cells = tuple(one.cell for one in kept)
     warnings += _doubts(sheet, cells)
     return Plan(
@@ -163,8 +166,12 @@ def _trials(sheet: Sheet, one: Resolved) -> list[Trial]:
     return trials
 
 
-def _check_overlap(sheet: Sheet, trials: Sequence[Trial], errors: Errors) -> None:
-    """Tuning must leave apart what the factors tell apart: no trial belongs to two cells or two candidates."""
+def _check_apart(sheet: Sheet, cells: Sequence[Resolved], trials: Sequence[Trial], errors: Errors) -> None:
+    """No two cells of one label, and no trial of two cells or two candidates: tuning leaves apart what factors do."""
+    for label, count in Counter(one.cell.label for one in cells).items():
+        if count > 1:
+            rule = f"`{label}` would be two cells with other settings; make it a level of a factor with its own label"
+            errors.append((sheet.at("include"), f"include: {rule}"))
     owners: dict[str, Trial] = {}
     for trial in trials:
         owner = owners.setdefault(trial.trial_id, trial)

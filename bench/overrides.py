@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from bench.factors import Errors, Factor, normal_name, parse_factors, path_problem
+from bench.factors import Errors, Factor, label_of, normal_name, parse_factors, path_problem, same
 from bench.hypotheses import HypothesisError, parse_hypothesis
-from bench.strict_yaml import Node, Position, YamlError, compose, spell, unquoted
-from lab.settings import did_you_mean
+from bench.strict_yaml import Node, Position, YamlError, compose, plain, spell, unquoted
+from lab.settings import SECTIONS, did_you_mean
 
 
 def apply_overrides(
@@ -95,7 +95,7 @@ def _add_factor(root: Node, key: str, values: list[Node], at: Position) -> Node:
 def _set_factor(
     root: Node, factor: Factor, values: list[Node], at: Position, errors: Errors, warnings: list[str]
 ) -> Node:
-    """The factor with other levels: known ones by label or value, new values where it is a single setting."""
+    """The factor with other levels: known ones by label or value, new ones where any value is a level."""
     factors = root.mapping["factors"]
     key = next(key for key in factors.mapping if normal_name(key) == factor.name)
     old = factors.mapping[key]
@@ -104,10 +104,13 @@ def _set_factor(
     found = {whole: old_nodes[whole]} if whole else {}
     for value in [] if whole else values:
         label = factor.find(value)
-        if label is None and ("." not in factor.name or "," in factor.name):
+        if label is None and not (factor.is_open and (factor.name not in SECTIONS or value.mapping)):
             errors.append((at, f"{factor.name} has no level {spell(value)}; there are {', '.join(factor.levels)}"))
             return root
-        found[label or spell(value, limit=None)] = old_nodes[label] if label else value
+        if (label or label_of(value)) in found:
+            errors.append((at, f"{label or label_of(value)} is repeated; levels are distinct"))
+            return root
+        found[label or label_of(value)] = old_nodes[label] if label else value
     content: list[Node] | dict[str, Node] = list(found.values())
     if isinstance(old.content, dict):
         content = {label: _keyed(node, node.key_at or at) for label, node in found.items()}
@@ -122,14 +125,18 @@ def _forget(root: Node, factor: Factor, gone: list[str], first: str, at: Positio
     def names_gone(node: Node) -> bool:
         return factor.find(node) in gone
 
+    def names_gone_label(node: Node) -> bool:
+        label = factor.find(node)
+        is_value = factor.is_open and label and same(factor.changes_of(label)[0].value, plain(node))
+        return label in gone and not is_value
+
     baseline = root.mapping.get("baseline", Node({}))
     for key, value in baseline.mapping.items():
         if normal_name(key) == factor.name and names_gone(value):
             root = root.replace("baseline", baseline.replace(key, unquoted(first, at)))
             warnings.append(f"{at.source}: the baseline is {factor.name}={first}")
     root = _rewrite(root, "exclude", lambda entry: _without_levels(entry, factor, names_gone))
-    labels_only = "." not in factor.name or "," in factor.name
-    root = _filter(root, "include", lambda entry: not (labels_only and any(map(names_gone, _named(entry, factor)))))
+    root = _filter(root, "include", lambda entry: not any(map(names_gone_label, _named(entry, factor))))
 
     def holds(entry: Node) -> bool:
         levels = {known.name: [*known.levels] for known in _factors(root).values()} | {factor.name: factor.levels}
@@ -185,10 +192,10 @@ def _only(root: Node, key: str, values: list[Node], at: Position, errors: Errors
         return root
     factor = factors[name]
     include = root.mapping.get("include", Node([]))
-    beside = [factor.find(node) or spell(node, None) for entry in include.items for node in _named(entry, factor)]
+    beside = [factor.find(node) or label_of(node) for entry in include.items for node in _named(entry, factor)]
     known = dict.fromkeys([*factor.levels, *beside])
     whole = factor.find(Node(values))
-    wanted = [whole] if whole else [factor.find(value) or spell(value, limit=None) for value in values]
+    wanted = [whole] if whole else [factor.find(value) or label_of(value) for value in values]
     if unknown := [label for label in wanted if label not in known]:
         near = did_you_mean(unknown[0], known)
         errors.append((at, f"{name} has no level {unknown[0]}{near}; {_there_are(list(known))}"))
@@ -196,7 +203,7 @@ def _only(root: Node, key: str, values: list[Node], at: Position, errors: Errors
     root = _filter(
         root,
         "include",
-        lambda entry: any((factor.find(node) or spell(node, limit=None)) in wanted for node in _named(entry, factor)),
+        lambda entry: any((factor.find(node) or label_of(node)) in wanted for node in _named(entry, factor)),
     )
     others = [unquoted(label, at) for label in factor.levels if label not in wanted]
     if not others:

@@ -1,8 +1,8 @@
-"""The report of a results folder: tables in the terminal, and tables and figures as files in ``report/``. Free of torch."""
+"""The report of a results folder: tables in the terminal, tables and figures in its ``report/``. Free of torch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,7 @@ Shown = list[tuple[str, pd.DataFrame]]  # headings and tables of text
 
 
 def report(folder: Path, console: Console, plan: Plan | None = None) -> None:
-    """Prints the answer of ``folder`` on ``console`` and writes it to ``folder/report``; ``plan``: else its grid.yaml."""
+    """Prints the answer of ``folder`` and writes it to ``folder/report``; the plan is by default its ``grid.yaml``."""
     plan = plan or load_plan(folder / "grid.yaml")
     trials = read_trials(folder)
     found = tables.outcomes(plan, trials)
@@ -63,7 +63,9 @@ def method(found: pd.DataFrame, shown: Sequence[pd.DataFrame]) -> list[str]:
     machines = tables.timed(found)[["device_name", "threads", "concurrent_trials"]].dropna()
     if len(machines):
         name, threads, trials = machines.iloc[0]
-        notes.append(f"images/s: in training, on {name}; {_plural(threads, 'thread')}, {_plural(trials, 'trial')} at once.")
+        notes.append(
+            f"images/s: in training, on {name}; {_plural(threads, 'thread')}, {_plural(trials, 'trial')} at once."
+        )
     return notes
 
 
@@ -114,14 +116,17 @@ def _text(table: pd.DataFrame, names: pd.DataFrame, *, narrow: bool) -> pd.DataF
     """What a reader compares, as text. Parameters stand there where they differ, pairs where some are incomplete."""
     text = names.copy()
     whole = (table["n"] == table["planned"]).all()
-    text["n"] = [str(row.n) if whole else f"{row.n}/{row.planned}" for row in table.itertuples()]
+    counts = zip(table["n"], table["planned"], strict=True)
+    text["n"] = [str(n) if whole else f"{n}/{planned}" for n, planned in counts]
     text["test\naccuracy, %"] = _percent(table, "test_accuracy")
     partial = (table["pairs"] < table["pairs_planned"]) & table["difference"].notna()
-    star = partial.map({True: "*", False: " " if partial.any() else ""}) if narrow else ""
-    difference = _percent(table, "difference", sign="+").str.cat(star) if narrow else _percent(table, "difference", "+")
+    difference = _percent(table, "difference", sign="+")
+    if narrow and partial.any():
+        difference += partial.map({True: "*", False: " "})
     text["difference"] = difference.mask(table["is_baseline"], "baseline")
     if partial.any() and not narrow:
-        text["pairs"] = [f"{row.pairs}/{row.pairs_planned}" if row.pairs_planned else "" for row in table.itertuples()]
+        pairs = zip(table["pairs"], table["pairs_planned"], strict=True)
+        text["pairs"] = [f"{count}/{planned}" if planned else "" for count, planned in pairs]
     text["first\nepoch, %"] = _percent(table, "first_epoch_dev_accuracy")
     text["images/s"] = _with_half_width(table, "train_images_per_second", 1, 0)
     bounds = table[["parameters_low", "parameters_high"]]

@@ -73,6 +73,7 @@ class Sheet:
     hypotheses: tuple[Hypothesis, ...]
     margin: float
     broken: frozenset[str]
+    mentioned: str  # the text of what may change a section of base
 
     @property
     def candidates(self) -> list[tuple[Change, ...]]:
@@ -92,6 +93,8 @@ def read_sheet(root: Node, default_name: str, errors: Errors) -> Sheet:
 class _Reader:
     def __init__(self, root: Node, default_name: str, errors: Errors) -> None:
         self.errors = errors
+        changing = [root.mapping[key] for key in ("factors", "tune", "include") if key in root.mapping]
+        self.mentioned = " ".join(spell(node, limit=None) for node in changing)
         self.broken, problems = check_form(root)
         errors += problems
         for key in self.broken & root.mapping.keys():
@@ -141,6 +144,7 @@ class _Reader:
             hypotheses=tuple(hypotheses),
             margin=float(self._value("margin")),
             broken=frozenset(self.broken),
+            mentioned=self.mentioned,
         )
 
     @contextmanager
@@ -283,7 +287,7 @@ class _Reader:
         factor, at = self.factors.get(name), node.key_at or node.at
         if factor and (level := factor.find(node)):
             return level, [dataclasses.replace(change, key_at=at) for change in factor.changes_of(level)]
-        if factor and (factor.paths != {name} or (name in SECTIONS and not node.mapping)):
+        if factor and not (factor.is_open and (name not in SECTIONS or node.mapping)):
             self._level(factor, node, where)
         elif problem := path_problem(name, whole=True):
             self._error(at, f"{where}.{problem}")

@@ -1,7 +1,7 @@
 """What a report shows, as tables of numbers: a plan and its records in, data frames out. Accuracies are fractions.
 
 ``n`` counts the trials that ended well, and means are over those: accuracy given convergence. The replicates are the
-seeds; where a level spans several cells these weigh the same, so that its interval tells of other seeds, not other cells.
+seeds; where a level spans several cells these weigh the same: its interval tells of other seeds, not of other cells.
 """
 
 from __future__ import annotations
@@ -62,7 +62,9 @@ def coverage_line(found: pd.DataFrame) -> str:
     for status in sorted(lost["status"].unique(), key=lambda status: (status == MISSING, status)):
         rows = lost[lost["status"] == status]
         seeds = rows.groupby("cell", sort=False)["seed"].agg(list)
-        where = [f"{cell} (seed{'s' * (len(s) > 1)} {', '.join(map(str, sorted(set(s))))})" for cell, s in seeds.items()]
+        where = [
+            f"{cell} (seed{'s' * (len(s) > 1)} {', '.join(map(str, sorted(set(s))))})" for cell, s in seeds.items()
+        ]
         detail = "; ".join(where) if len(where) <= 3 else f"in {len(where)} cells"
         parts.append(f"{len(rows)} {status.replace('_', ' ')}: {detail}")
     return "; ".join(parts)
@@ -77,11 +79,15 @@ def cautions(plan: Plan, found: pd.DataFrame, trials: pd.DataFrame) -> list[str]
     ended = found[found["status"] == OK]
     if len(timed(found)) < len(ended):
         unlike = [name for name in MACHINE if ended[name].nunique(dropna=False) > 1]
-        result.append(f"speeds are those of {len(timed(found))} of {len(ended)} trials: the others differ in {', '.join(unlike)}")
+        result.append(
+            f"speeds are those of {len(timed(found))} of {len(ended)} trials: the others differ in {', '.join(unlike)}"
+        )
     if ended["source_fingerprint"].nunique() > 1:
         result.append("the trials ran with different versions of the source code")
     if (ended[ended["compared"]].groupby("cell").size() == 1).any():
-        result.append("some cells have one seed: what another seed would change is unknown there, and no interval counts it")
+        result.append(
+            "some cells have one seed: what another seed would change is unknown there, and no interval counts it"
+        )
     return result
 
 
@@ -98,8 +104,8 @@ def timed(found: pd.DataFrame) -> pd.DataFrame:
 class Comparison:
     """The results of a grid by seed and cell, to be summed up over any of its cells.
 
-    ``correct`` holds a bit a test image for each trial; where all trials have theirs, the intervals of test accuracy and
-    of its differences count the test set beside the seeds.
+    ``correct`` holds a bit a test image for each trial; where all trials have theirs, the intervals of test accuracy
+    and of its differences count the test set beside the seeds.
     """
 
     def __init__(self, plan: Plan, found: pd.DataFrame, correct: Mapping[str, np.ndarray] | None = None) -> None:
@@ -115,7 +121,9 @@ class Comparison:
     def _matrix(self, ended: pd.DataFrame, measure: str) -> pd.DataFrame:
         """Cells (rows) by seeds (columns); NaN where there is no result."""
         matrix = ended.pivot(index="cell", columns="seed", values=measure)
-        return matrix.reindex(index=[cell.label for cell in self.plan.cells], columns=sorted(self._found["seed"].unique()))
+        return matrix.reindex(
+            index=[cell.label for cell in self.plan.cells], columns=sorted(self._found["seed"].unique())
+        )
 
     def _correct_images(self, correct: Mapping[str, np.ndarray]) -> dict[str, np.ndarray] | None:
         """For each cell (seeds, images), false where there is no result; None unless every trial has as many bits."""
@@ -165,13 +173,15 @@ def _columns(name: str, value: stats.Estimate) -> dict[str, Any]:
 
 
 def sampled(*shown: pd.DataFrame) -> str:
-    """What the intervals of test accuracy in these tables count: ``seeds and test images`` or ``seeds``."""
-    images = any(basis in ("seeds and test set", "test set") for table in shown for basis in table["test_accuracy_basis"])
-    return "seeds and test images" if images else "seeds"
+    """What the intervals of test accuracy in these tables count, in words."""
+    bases = {basis for table in shown for basis in table["test_accuracy_basis"]}
+    if "seeds and test set" in bases:
+        return "seeds and test images"
+    return "test images alone" if "test set" in bases else "seeds"
 
 
 def level_table(comparison: Comparison, factor: Factor) -> pd.DataFrame:
-    """A row for each level of the factor: :meth:`Comparison.summary` against its baseline level, where all else is equal.
+    """A row for each level of the factor: :meth:`Comparison.summary` against its baseline level, all else equal.
 
     A factor that the baseline omits is compared with its first level. ``is_baseline`` marks the row of that level.
     """
@@ -265,7 +275,9 @@ def is_number(text: str) -> bool:
 
 
 def layout(plan: Plan) -> pd.DataFrame:
-    """Where figures show each cell: ``column`` and ``row`` of its panel, ``arm``, its label there, ``ordered`` for numbers.
+    """Where figures show each cell: ``column`` and ``row`` of its panel, and ``arm``, its label there.
+
+    ``ordered`` says that arms are numbers.
 
     The first factors get panels of their own until few enough arms share one. In a plan around a baseline all cells
     share one panel, and an arm is what it changes.

@@ -50,7 +50,8 @@ BROKEN: dict[str, tuple[str | bytes, str]] = {
     "an alias of itself": (BASE + "factors: &x {a: *x}\n", "7:17: *x stands for nothing: no &x ends before it"),
     "a merge of a number": (BASE + "factors: {<<: 3}\n", "7:15: << takes a mapping or a list of mappings, got 3"),
     "an expansion bomb": (
-        "a: &a [1,1,1,1,1,1,1,1,1]\n" + "".join(f"{k}: &{k} [{','.join([f'*{j}'] * 9)}]\n" for j, k in zip("abcdef", "bcdefg")),
+        "a: &a [1,1,1,1,1,1,1,1,1]\n"
+        + "".join(f"{k}: &{k} [{','.join([f'*{j}'] * 9)}]\n" for j, k in zip("abcdef", "bcdefg", strict=True)),
         "6:8: more than 100,000 values, aliases unfolded",
     ),
     "deep nesting": ("a: " + "[" * 100_000, "1:43: nested deeper than 40 levels"),
@@ -72,9 +73,15 @@ BROKEN: dict[str, tuple[str | bytes, str]] = {
         base("width", "widht"),
         "4:27: model.widht: no such setting of resnet18; did you mean width?",
     ),
-    "a misspelt model": (base("resnet18", "resnet81"), "4:17: model.name: no such model 'resnet81'; did you mean resnet18?"),
+    "a misspelt model": (
+        base("resnet18", "resnet81"),
+        "4:17: model.name: no such model 'resnet81'; did you mean resnet18?",
+    ),
     "a misspelt data set": (base("digits", "digit"), "3:16: data.name: no such data set 'digit'; did you mean digits?"),
-    "an import path to nowhere": (base("resnet18, width: 16", "'no_such:Net'"), "4:17: model.name: no such model: 'no_such:Net'"),
+    "an import path to nowhere": (
+        base("resnet18, width: 16", "'no_such:Net'"),
+        "4:17: model.name: no such model: 'no_such:Net'",
+    ),
     "a word for a number": (base("epochs: 1", "epochs: one"), "6:19: train.epochs: must be integer > 0, got"),
     "a fraction of an epoch": (base("epochs: 1", "epochs: 1.5"), "6:19: train.epochs: must be integer > 0, got 1.5"),
     "a quoted number": (base("lr: 0.1", "lr: '0.1'"), "5:30: optimizer.lr: must be number > 0, got '0.1'"),
@@ -83,7 +90,10 @@ BROKEN: dict[str, tuple[str | bytes, str]] = {
     "off for false": (base("width: 16", "residual: off"), "4:37: model.residual: must be true or false, got 'off'"),
     "a missing rate": (base(", lr: 0.1", ""), "5:3: optimizer.lr: is required: number > 0"),
     "a missing section": (base("  train: {epochs: 1}\n", ""), "2:1: train.epochs: is required: integer > 0"),
-    "a dotted path in base": (BASE + "  model.width: 8\n", "7:3: base.model.width: is nested in base: `model: {width: 8}`"),
+    "a dotted path in base": (
+        BASE + "  model.width: 8\n",
+        "7:3: base.model.width: is nested in base: `model: {width: 8}`",
+    ),
     "a seed in base": (BASE + "  seed: 1\n", "7:3: base.seed: replicates are no setting; they stand under `seeds`"),
     "a fault of an anchor, used twice": (
         "question: Why?\nbase:\n  data: &d {name: digits, batch: 3}\n  model: {name: lenet}\n"
@@ -92,7 +102,10 @@ BROKEN: dict[str, tuple[str | bytes, str]] = {
         "3:27: data.batch: no such setting of digits; did you mean batch_size?",
     ),
     # factors
-    "factors without a value": (BASE + "factors:\n", "7:9: factors: must be a mapping of factors to their levels, got nothing"),
+    "factors without a value": (
+        BASE + "factors:\n",
+        "7:9: factors: must be a mapping of factors to their levels, got nothing",
+    ),
     "a factor with one value": (
         BASE + "factors: {model.residual: true}\n",
         "7:27: model.residual: must be a list of levels, or a mapping of labels to levels, got true",
@@ -125,8 +138,8 @@ BROKEN: dict[str, tuple[str | bytes, str]] = {
     "a level twice": (BASE + "factors: {model.width: [8, 8]}\n", "7:28: model.width: two levels are called 8"),
     "models by name under the section": (
         BASE + "factors: {model: {small: lenet, large: {name: resnet34}}}\n",
-        "7:26: model: a level of a whole section is a mapping of its settings, got lenet; for names alone the factor is "
-        "model.name",
+        "7:26: model: a level of a whole section is a mapping of its settings, got lenet; for names alone the factor "
+        "is model.name",
     ),
     "two levels with one name": (
         BASE + "factors: {model: [{name: lenet}, {name: lenet, batch_norm: true}]}\n",
@@ -171,6 +184,10 @@ BROKEN: dict[str, tuple[str | bytes, str]] = {
     "a recipe that is a list": (
         BASE + "factors: {recipe: [1, 2]}\n",
         "7:11: recipe: must be a setting's dotted path such as model.width; a factor of any other name has labelled",
+    ),
+    "a recipe with a word for a section": (
+        BASE + "factors: {recipe: {small: {model: lenet}}}\n",
+        "7:27: recipe: level small: model must be a mapping of settings, got lenet",
     ),
     "a misspelt section of levels": (
         BASE + "factors: {modle: {small: {name: lenet}}}\n",
@@ -219,8 +236,14 @@ BROKEN: dict[str, tuple[str | bytes, str]] = {
         "8:28: baseline.model.residual: no such level 1; there are true, false",
     ),
     # tune
-    "one candidate, not listed": (BASE + "tune: {optimizer.lr: 0.1}\n", "7:22: tune.optimizer.lr: must be a list of candidates"),
-    "a tuned section": (BASE + "tune: {optimizer: [1]}\n", "7:8: tune.optimizer: is a section; name one of its settings"),
+    "one candidate, not listed": (
+        BASE + "tune: {optimizer.lr: 0.1}\n",
+        "7:22: tune.optimizer.lr: must be a list of candidates",
+    ),
+    "a tuned section": (
+        BASE + "tune: {optimizer: [1]}\n",
+        "7:8: tune.optimizer: is a section; name one of its settings",
+    ),
     "a misspelt tuned setting": (
         BASE + "tune: {optimizer.lrr: [0.1]}\n",
         "7:8: optimizer.lrr: no such setting of sgd; did you mean lr?",
@@ -302,12 +325,12 @@ def test_a_broken_grid_gives_its_one_message(name: str, tmp_path: Path, monkeypa
     text, expected = BROKEN[name]
     monkeypatch.chdir(tmp_path)
     Path("grid.yaml").write_bytes(text if isinstance(text, bytes) else text.encode())
-    start = time.perf_counter()
+    start = time.process_time()
 
     with pytest.raises(GridError) as caught:
         load_plan(Path("grid.yaml"))
 
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
     [message] = caught.value.messages
     assert message.startswith(f"grid.yaml:{expected}")
 
@@ -330,7 +353,9 @@ def test_all_errors_of_a_file_come_at_once(tmp_path: Path, monkeypatch: pytest.M
 
 def test_a_fault_of_base_is_said_once_and_not_once_a_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    grid = base("width", "widht") + "factors: {model.name: [resnet10, resnet18, resnet34], optimizer.lr: [1, 2, 3, 4]}\n"
+    grid = (
+        base("width", "widht") + "factors: {model.name: [resnet10, resnet18, resnet34], optimizer.lr: [1, 2, 3, 4]}\n"
+    )
     Path("grid.yaml").write_text(grid)
 
     with pytest.raises(GridError) as caught:

@@ -117,6 +117,12 @@ def test_a_split_has_no_overlap_misses_nothing_and_gives_each_class_its_share(
         assert abs(in_chosen[label] - size * count / len(labels)) < 1
 
 
+def test_what_is_left_over_goes_to_the_largest_remainders() -> None:
+    labels = np.repeat([0, 1, 2, 3], [6, 15, 18, 11])
+    chosen = split(labels, 12, 0)[1]  # shares of 12 in 50: 1.44, 3.6, 4.32, 2.64
+    assert Counter(labels[chosen].tolist()) == {0: 1, 1: 4, 2: 4, 3: 3}
+
+
 def test_a_split_is_the_same_every_time_and_another_with_another_seed() -> None:
     labels = np.arange(300) % 3
     first, again, other = (split(labels, 30, seed)[1].tolist() for seed in (0, 0, 1))

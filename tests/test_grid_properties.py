@@ -24,15 +24,18 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("properties") / "grid.yaml"
 
 
-def load(path: Path, text: str | bytes, overrides: list[str] | None = None, only: list[str] | None = None) -> Plan | None:
+def load(
+    path: Path, text: str | bytes, overrides: list[str] | None = None, only: list[str] | None = None
+) -> Plan | None:
     """The plan, or None for a refusal, whose messages must each say where."""
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     try:
         return load_plan(path, overrides=overrides or [], only=only or [])
     except GridError as error:
-        assert error.messages
-        assert all(PLACE.match(message) for message in error.messages), error.messages
-        return None
+        messages = error.messages
+    assert messages
+    assert all(PLACE.match(message) for message in messages), messages
+    return None
 
 
 def check_text(path: Path, plan: Plan) -> None:
@@ -62,8 +65,12 @@ junk = st.sampled_from(
 ) | st.text(max_size=4)
 values = st.recursive(
     junk,
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(st.sampled_from([*LEVELS, "name", "lr", "seed", ".", "a"]) | st.text(max_size=3), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from([*LEVELS, "name", "lr", "seed", ".", "a"]) | st.text(max_size=3), inner, max_size=3
+        )
+    ),
     max_leaves=5,
 )
 
@@ -140,7 +147,7 @@ def node(value: Any) -> Node:
     return Node(value, text="null" if value is None else str(value).lower() if isinstance(value, bool) else str(value))
 
 
-@settings(QUICK, max_examples=400)
+@settings(QUICK, max_examples=300)
 @given(sound(), options, options)
 def test_a_sound_grid_is_a_plan_that_its_text_repeats(
     path: Path, grid: dict[str, Any], overrides: list[str], only: list[str]
@@ -150,7 +157,7 @@ def test_a_sound_grid_is_a_plan_that_its_text_repeats(
         check_text(path, plan)
 
 
-@settings(QUICK, max_examples=600)
+@settings(QUICK, max_examples=500)
 @given(spoilt())
 def test_a_spoilt_grid_is_a_plan_or_refused(path: Path, grid: dict[str, Any]) -> None:
     load(path, dump(node(grid)))
@@ -159,8 +166,23 @@ def test_a_spoilt_grid_is_a_plan_or_refused(path: Path, grid: dict[str, Any]) ->
 # --- mutated grids --------------------------------------------------------------------------------------------------
 
 snippets = st.sampled_from(
-    [*"{}[]:,-#&*!|>'\"%@`?~\t\n =.019aeE", "\n  ", ": ", "- ", "&a ", "*a", "<<: ", "!!int ", "null", "true", "1e9", "\x85"]
-) | st.sampled_from(["model", "model.name", "optimizer.lr: [1]", "lenet", "seeds: 2", "plan: add_one", "tune:", "question"])
+    [
+        *"{}[]:,-#&*!|>'\"%@`?~\t\n =.019aeE",
+        "\n  ",
+        ": ",
+        "- ",
+        "&a ",
+        "*a",
+        "<<: ",
+        "!!int ",
+        "null",
+        "true",
+        "1e9",
+        "\x85",
+    ]
+) | st.sampled_from(
+    ["model", "model.name", "optimizer.lr: [1]", "lenet", "seeds: 2", "plan: add_one", "tune:", "question"]
+)
 
 
 @st.composite
@@ -187,7 +209,7 @@ def mutated(draw: st.DrawFn) -> str:
     return text
 
 
-@settings(QUICK, max_examples=700)
+@settings(QUICK, max_examples=600)
 @given(mutated())
 def test_a_mutated_grid_is_a_plan_or_refused(path: Path, text: str) -> None:
     load(path, text)
@@ -200,9 +222,8 @@ def test_any_bytes_are_a_plan_or_refused(path: Path, raw: bytes) -> None:
 
 
 words = st.sampled_from(
-    ["model.name=lenet", "model.residual=true", "model.residual=false", "recipe=a", "steps", "test_accuracy"]
-    + [">", "<", "~", "-", "(", ")", "on", "where", "and", "0.9", '"', "x"]
-)
+    ["model.name=lenet", "model.residual=true", "model.residual=false", "recipe=a", "steps", "test_accuracy", "0.9"]
+) | st.sampled_from([*'><~-()"', "on", "where", "and", "x"])
 
 
 @settings(QUICK, max_examples=400)
@@ -211,8 +232,7 @@ def test_any_words_are_a_hypothesis_or_refused(text: str) -> None:
     factors = {"model.name": ["lenet"], "model.residual": ["true", "false"], "recipe": ["a"]}
     try:
         found = parse_hypothesis(text, factors)
-    except HypothesisError as error:
-        assert str(error)
-    else:
-        assert parse_hypothesis(found.text, factors) == found
-        assert found.terms
+    except HypothesisError:
+        return
+    assert parse_hypothesis(found.text, factors) == found
+    assert found.terms

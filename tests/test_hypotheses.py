@@ -40,7 +40,12 @@ def test_an_interaction_is_a_difference_of_differences() -> None:
       > (model.residual=true - model.residual=false where model.name=resnet18) on dev_accuracy where optimizer=sgd
     """
     signs = {(term.weight, term.levels["model.residual"], term.levels["model.name"]) for term in parse(text).terms}
-    assert signs == {(1, "true", "resnet34"), (-1, "false", "resnet34"), (-1, "true", "resnet18"), (1, "false", "resnet18")}
+    assert signs == {
+        (1, "true", "resnet34"),
+        (-1, "false", "resnet34"),
+        (-1, "true", "resnet18"),
+        (1, "false", "resnet18"),
+    }
     assert all(term.levels["optimizer"] == "sgd" for term in parse(text).terms)
 
 
@@ -84,7 +89,10 @@ def parse(text: str) -> Hypothesis:
         ("(optimizer=sgd - optimizer=sgd) > 1 on steps", "both sides of a difference are the same"),
         ("(optimizer=sgd > 1 on steps", "expected a difference, as in `(A=x - A=y)`, got '>'"),
         ("(optimizer=sgd - optimizer=adam > 1 on steps", "expected a closing parenthesis, got '>'"),
-        ("optimiser=sgd > 1 on steps", "no such factor 'optimiser'; did you mean optimizer?; there are model.residual,"),
+        (
+            "optimiser=sgd > 1 on steps",
+            "no such factor 'optimiser'; did you mean optimizer?; there are model.residual,",
+        ),
         ("optimizer=adan > 1 on steps", "optimizer has no level 'adan'; did you mean adam?; there are sgd, adam, no "),
         ("optimizer=sgd and optimizer=adam > 1 on steps", "optimizer can't be sgd and adam at once"),
         ("steps > 1 where", "expected FACTOR=LEVEL, a metric or a number, got the end"),

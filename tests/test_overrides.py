@@ -110,6 +110,15 @@ def test_set_picks_labelled_levels_and_adds_none(change: Change) -> None:
         change("model=huge", edit=edit)
 
 
+def test_set_takes_new_levels_of_a_whole_section(change: Change) -> None:
+    def edit(grid: str) -> str:
+        return grid.partition("factors:")[0] + "factors: {optimizer: [{name: sgd, lr: 1}, {name: adam, lr: 2}]}\n"
+
+    plan = change("optimizer={name: sgd, lr: 9},{name: momentum, lr: 8}", edit=edit)
+    assert labels(plan) == ["optimizer=sgd", "optimizer=momentum"]
+    assert [trial.settings.optimizer.lr for trial in plan.trials if trial.seed == 0] == [9, 8]
+
+
 def test_set_of_a_setting_in_replaced_sections_still_counts(change: Change) -> None:
     def edit(grid: str) -> str:
         return grid.partition("factors:")[0] + "factors: {optimizer: [{name: sgd, lr: 1}, {name: adam, lr: 2}]}\n"

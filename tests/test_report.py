@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import math
+import subprocess
+import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -80,7 +82,9 @@ def record(folder: Path, grid: str, level: Callable[[Trial], tuple[str, float, f
         correct = random.uniform(size=IMAGES) + images < accuracy + 0.05
         epochs = trial.settings.train.epochs
         curve = [
-            Evaluation(20 * epoch, float(epoch), 0.1 + (accuracy - 0.1) * (1 - math.exp(-0.9 * epoch)), 1.0, 1.0, epoch / 5)
+            Evaluation(
+                20 * epoch, float(epoch), 0.1 + (accuracy - 0.1) * (1 - math.exp(-0.9 * epoch)), 1.0, 1.0, epoch / 5
+            )
             for epoch in range(epochs + 1)
         ]
         row = {
@@ -125,3 +129,137 @@ def text_of(folder: Path, width: int = 80) -> str:
     output = io.StringIO()
     report(folder, Console(file=output, width=width, highlight=False))
     return output.getvalue()
+
+
+@pytest.fixture(scope="module")
+def rates_report(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A whole report of a grid where large rates without BatchNorm diverge."""
+    folder = tmp_path_factory.mktemp("results") / "batch_norm"
+    record(folder, RATES, rates)
+    return folder, text_of(folder)
+
+
+def section(text: str, heading: str) -> list[list[str]]:
+    """The cells of each line of a table in the terminal, below its rule."""
+    table = text.split(f"\n{heading}\n", 1)[1].split("\n\n")[0].splitlines()
+    start = next(i for i, line in enumerate(table) if line.startswith("──"))
+    return [[cell.strip() for cell in line.split("  ") if cell.strip()] for line in table[start + 1 :]]
+
+
+def test_the_terminal_shows_the_question_and_what_is_covered(rates_report: tuple[Path, str]) -> None:
+    _, text = rates_report
+    joined = " ".join(text.split())
+    assert joined.startswith("batch_norm Does BatchNorm allow larger learning rates and converge sooner?")
+    assert "53 of 60 trials; 7 diverged: batch_norm=false lr=1.0 (seeds 3, 4); batch_norm=false lr=10.0" in joined
+    assert "Accuracies are those of the trials that converged" in joined
+
+
+def test_a_table_a_factor_and_one_of_all_cells_fit_80_columns(rates_report: tuple[Path, str]) -> None:
+    _, text = rates_report
+    assert max(map(len, text.splitlines()[:-1])) <= 80  # the last names a folder
+    assert [row[0] for row in section(text, "model.batch_norm")] == ["true", "false"]
+    assert [row[:2] for row in section(text, "optimizer.lr")][3:] == [
+        ["0.1", "10/10"],
+        ["1.0", "8/10"],
+        ["10.0", "5/10"],
+    ]
+    assert len(section(text, "cells")) == 12
+    assert "\x1b" not in text
+
+
+def test_no_mean_stands_without_its_interval(rates_report: tuple[Path, str]) -> None:
+    _, text = rates_report
+    for heading in ("model.batch_norm", "optimizer.lr", "cells"):
+        for row in section(text, heading):
+            numbers = [cell for cell in row if "." in cell and cell not in row[:2]]
+            assert numbers or row[-1] == "–"
+            assert all("±" in number for number in numbers)
+
+
+def test_the_baseline_is_marked_and_an_incomplete_difference_is_starred(rates_report: tuple[Path, str]) -> None:
+    _, text = rates_report
+    by_rate = {row[0]: row[3] for row in section(text, "optimizer.lr")}
+    assert by_rate["0.1"] == "baseline"
+    assert by_rate["1.0"].endswith("*")
+    assert by_rate["0.001"].startswith("-")
+    assert not by_rate["0.001"].endswith("*")
+
+
+def test_the_numbers_are_in_csv_and_agree_with_the_terminal(rates_report: tuple[Path, str]) -> None:
+    folder, text = rates_report
+    levels = pd.read_csv(folder / "report" / "levels.csv")
+    assert levels["level"].astype(str).tolist()[:2] == ["true", "false"]
+    shown = section(text, "model.batch_norm")[0][2]
+    half = (levels["test_accuracy_high"] - levels["test_accuracy_low"])[0] / 2
+    assert shown == f"{100 * levels['test_accuracy'][0]:.1f} ± {100 * half:.1f}"
+    cells = pd.read_csv(folder / "report" / "cells.csv")
+    assert cells["diverged"].sum() == 7
+    trials = pd.read_csv(folder / "trials.csv")
+    mean = trials[trials["cell"] == "batch_norm=true lr=0.1"]["test_accuracy"].mean()
+    assert cells.set_index("cell").loc["batch_norm=true lr=0.1", "test_accuracy"] == pytest.approx(mean)
+
+
+def test_the_page_of_markdown_holds_the_tables_and_the_figures(rates_report: tuple[Path, str]) -> None:
+    folder, _ = rates_report
+    page = (folder / "report" / "report.md").read_text()
+    assert page.startswith("# batch_norm\n\nDoes BatchNorm")
+    for name in ("curves", "accuracy", "trade_off"):
+        assert f"({name}.png)" in page
+        assert (folder / "report" / f"{name}.png").stat().st_size > 10_000
+        assert (folder / "report" / f"{name}.svg").read_text().lstrip().startswith("<?xml")
+    rows = [line for line in page.splitlines() if line.startswith("| false | 1.0 |")]
+    assert len(rows) == 1
+    assert rows[0].count("|") == page.split("## cells")[1].strip().splitlines()[0].count("|")
+    assert "| 3/5 |" in rows[0]
+
+
+def test_a_table_of_one_factor_is_not_repeated_as_cells(tmp_path: Path) -> None:
+    record(tmp_path / "optimizers", OPTIMIZERS, lambda trial: ("diverged", 0.0, 1.0))
+    text = text_of(tmp_path / "optimizers")
+    assert "optimizer\n" in text
+    assert "\ncells\n" not in text
+
+
+def test_a_grid_in_which_all_diverged_says_so_and_has_no_figures(tmp_path: Path) -> None:
+    record(tmp_path / "residual_vs_plain", RESIDUAL, lambda trial: ("diverged", 0.0, 1.0))
+    text = text_of(tmp_path / "residual_vs_plain")
+    assert "0 of 40 trials; 40 diverged: in 8 cells" in text
+    assert section(text, "model.residual") == [["true", "0/20", "–", "baseline", "–", "–"], ["false", "0/20", *"––––"]]
+    assert not list((tmp_path / "residual_vs_plain" / "report").glob("*.png"))
+
+
+def test_a_half_finished_grid_is_reported_with_what_is_missing(tmp_path: Path) -> None:
+    def first_ones(trial: Trial) -> tuple[str, float, float]:
+        status, accuracy, rate = optimizer(trial)
+        kept = {"sgd": 3, "momentum": 1, "rmsprop": 2, "adam": 0}[trial.cell.levels["optimizer"]]
+        return status if trial.seed < kept else "error" if trial.seed == 2 and kept == 2 else "", accuracy, rate
+
+    record(tmp_path / "optimizers", OPTIMIZERS, first_ones)
+    text = text_of(tmp_path / "optimizers")
+    joined = " ".join(text.split())
+    assert "6 of 12 trials; 1 error: optimizer=rmsprop (seed 2); 5 missing:" in joined
+    rows = {row[0]: row[1:] for row in section(text, "optimizer")}
+    assert rows["adam"] == ["0/3", "–", "baseline", "–", "–"]
+    assert rows["sgd"][0] == "3/3"
+    assert rows["momentum"][3].endswith("± ?")
+    assert "± ?: no interval" in joined
+    assert (tmp_path / "optimizers" / "report" / "accuracy.png").exists()
+
+
+def test_long_names_of_levels_fold_and_numbers_stay_whole(tmp_path: Path) -> None:
+    long = OPTIMIZERS.replace("momentum: {", "momentum with a very long label that says all of its settings: {")
+    record(tmp_path / "optimizers", long, lambda trial: ("diverged", 0.0, 1.0))
+    text = text_of(tmp_path / "optimizers")
+    assert max(map(len, text.splitlines()[:-1])) <= 80
+    assert "0/3" in text
+
+
+def test_a_report_never_imports_torch(tmp_path: Path) -> None:
+    record(tmp_path / "optimizers", OPTIMIZERS, optimizer)
+    code = (
+        "import sys; from pathlib import Path; from rich.console import Console; from bench.report import report;"
+        f"report(Path({str(tmp_path / 'optimizers')!r}), Console(width=80)); assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "12 of 12 trials" in done.stdout

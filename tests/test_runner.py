@@ -61,7 +61,7 @@ class Recording(torch.optim.SGD):
         self.rates: list[float] = []
         self.norms: list[float] = []
 
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> Any:
         gradients = [p.grad.flatten() for group in self.param_groups for p in group["params"]]
         self.rates.append(self.param_groups[0]["lr"])
         self.norms.append(float(torch.cat(gradients).norm()))
@@ -76,7 +76,7 @@ def slope(metric: Any = None, lr: float = 0.25, **settings: Any) -> Runner:
 
 
 def weight(runner: Runner) -> float:
-    return float(runner.model.weight.detach())  # type: ignore[arg-type]  # a parameter of nn.Linear
+    return float(runner.model.weight.detach())
 
 
 def points(curve: list[Evaluation]) -> list[tuple[int, float]]:

@@ -1,0 +1,143 @@
+"""Kills a run with SIGKILL at random instants, again and again, and compares what it leaves with an undisturbed run.
+
+    python tests/torture.py --kills 200 --drivers 1     # minutes
+    python tests/torture.py --kills 60 --drivers 2
+
+Each instant, the driver or one of its workers is killed; the run is started again at once. At the end every setting and
+accuracy of ``trials.csv`` and every point of ``curves.csv`` must be what the undisturbed run recorded, no row lost, none
+doubled. Prints the instants, the losses and the differences; exits 1 if there are any.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import csv
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+GRID = """
+question: Does a run that is killed again and again record what an undisturbed one does?
+base:
+  data: {name: digits, size: 16, augment: shift}
+  model: {name: mlp, hidden: [256, 256], dropout: 0.2}
+  optimizer: {name: adam, lr: 0.002}
+  schedule: {name: cosine}
+  train: {epochs: 120}
+factors:
+  model.batch_norm: [true, false]
+seeds: 4
+"""
+TIMES = ("seconds", "per_second")
+COMPARED = ("status", "seed", "accuracy", "epoch", "steps", "loss", "parameters", "forward_macs", ".")
+
+
+@dataclass
+class Tally:
+    """What was done to the runs."""
+
+    instants: list[float] = field(default_factory=list)
+    victims: Counter[str] = field(default_factory=Counter)
+    starts: int = 0
+
+
+def start(folder: Path, results: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "bench", "run", "torture.yaml", "--results", results]
+    command += ["--checkpoint", "0", "--no-time", "-j", "2"]
+    with (folder / f"{results}.txt").open("ab") as output:
+        return subprocess.Popen(command, cwd=folder, stdout=output, stderr=output)
+
+
+def workers(driver: int) -> list[int]:
+    """The processes that the driver's server has forked: grandchildren of the driver."""
+
+    parents: dict[int, list[int]] = {}
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            pid, _, rest = status.read_text().partition(" (")
+            parents.setdefault(int(rest.rpartition(") ")[2].split()[1]), []).append(int(pid))
+    return [grandchild for child in parents.get(driver, []) for grandchild in parents.get(child, [])]
+
+
+def torture(folder: Path, kills: int, drivers: int, seed: int) -> Tally:
+    """Runs the grid to its end, killing ``kills`` times on the way."""
+    choose, tally, began = random.Random(seed), Tally(), time.monotonic()
+    running = [start(folder, "tortured") for _ in range(drivers)]
+    tally.starts = drivers
+    while True:
+        time.sleep(choose.uniform(0.05, 12.0))
+        for index, process in enumerate(running):
+            if process.poll() is not None:
+                if len(tally.instants) >= kills and process.returncode == 0:
+                    [other.wait() for other in running]
+                    return tally
+                if process.returncode == 0:  # all done before the kills were: from the start again
+                    wipe_some(folder, choose)
+                running[index] = start(folder, "tortured")
+                tally.starts += 1
+        if len(tally.instants) < kills:
+            victim = choose.choice(running)
+            pids = workers(victim.pid)
+            kind = choose.choice(["driver", "worker"]) if pids else "driver"
+            try:
+                os.kill(victim.pid if kind == "driver" else choose.choice(pids), signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+            tally.instants.append(time.monotonic() - began)
+            tally.victims[kind] += 1
+
+
+def wipe_some(folder: Path, choose: random.Random) -> None:
+    """Forgets half of the finished trials, so that there is something to kill."""
+    path = folder / "tortured" / "torture" / "trials.csv"
+    header, *lines = path.read_text().splitlines(keepends=True)
+    path.write_text(header + "".join(choose.sample(lines, len(lines) // 2)))
+
+
+def recorded(folder: Path, results: str, table: str) -> list[dict[str, str]]:
+    """The rows of a table without what differs from run to run: times and the environment."""
+    with (folder / results / "torture" / table).open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    names = [n for n in rows[0] if any(word in n for word in COMPARED) and not any(word in n for word in TIMES)]
+    return sorted(({name: row[name] for name in ["trial_id", *names]} for row in rows), key=lambda row: str(row))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--drivers", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "torture.yaml").write_text(GRID)
+        if start(folder, "undisturbed").wait() != 0:
+            print((folder / "undisturbed.txt").read_text())
+            return 1
+        tally = torture(folder, arguments.kills, arguments.drivers, arguments.seed)
+        lost = differences = doubled = 0
+        for table in ("trials.csv", "curves.csv"):
+            expected, found = (recorded(folder, results, table) for results in ("undisturbed", "tortured"))
+            doubled += len(found) - len({str(row) for row in found})
+            lost += len([row for row in expected if row["trial_id"] not in {other["trial_id"] for other in found}])
+            differences += len([row for row in expected if row not in found]) + len([r for r in found if r not in expected])
+        again = (folder / "tortured.txt").read_text()
+        logs = sum(log.read_text().count("going on from step") for log in folder.glob("tortured/torture/logs/*.log"))
+    print("killed after (s):", " ".join(f"{instant:.1f}" for instant in tally.instants))
+    print(f"kills: {len(tally.instants)} ({dict(tally.victims)}), starts: {tally.starts}, drivers: {arguments.drivers}")
+    print(f"trials taken up from a checkpoint: {logs}; tracebacks printed: {again.count('Traceback')}")
+    print(again, file=sys.stderr)
+    print(f"rows lost: {lost}, doubled: {doubled}, different: {differences}")
+    return 1 if lost or doubled or differences else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
