@@ -268,7 +268,10 @@ def _serve(connection: Connection, device: str, threads: int) -> None:
         except EOFError:
             return
         os.chdir(job.working_dir)
-        connection.send(attempt(job, device, connection.send, lambda: asked_to_stop))
+        try:
+            connection.send(attempt(job, device, connection.send, lambda: asked_to_stop))
+        except BrokenPipeError:  # the driver is gone
+            return
 
 
 def end_with_parent() -> None:

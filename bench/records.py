@@ -60,8 +60,10 @@ def encode(value: Any) -> str:
             return "'" + value if FORMULA.match(value) else value
         case list() | dict() | tuple():
             return json.dumps(value)
+        case float():
+            return repr(float(value))  # also of a numpy float, which is one
         case _:
-            return repr(value)
+            return str(value)
 
 
 def decode_text(cell: str) -> str:
@@ -85,7 +87,7 @@ class Table:
         return status.st_ino, status.st_size
 
     def changed(self) -> bool:
-        """Whether somebody else has written since this object last wrote or last said so; at first, if the file exists."""
+        """Whether somebody else wrote since this object last wrote or was last asked; at first, if there is a file."""
         before, self._written = self._written, self._stamp()
         return before != self._written
 
@@ -238,12 +240,13 @@ class Records:
 
 def read_trials(folder: Path) -> pd.DataFrame:
     """``trials.csv``, one row a trial; measures as numbers, all else as text."""
-    return _frame(Records(folder).trials).drop_duplicates("trial_id", keep="last", ignore_index=True)
+    frame = _frame(Records(folder).trials, [*IDENTITY, *MEASURES, *ENVIRONMENT])
+    return frame.drop_duplicates("trial_id", keep="last", ignore_index=True)
 
 
 def read_curves(folder: Path) -> pd.DataFrame:
     """``curves.csv``: each trial's last attempt, in the order of its steps."""
-    frame = _frame(Records(folder).curves)
+    frame = _frame(Records(folder).curves, CURVE)
     attempt = (frame["step"] == 0).groupby(frame["trial_id"]).cumsum()
     return frame[attempt == attempt.groupby(frame["trial_id"]).transform("max")].reset_index(drop=True)
 
@@ -259,10 +262,10 @@ def read_correct(folder: Path) -> dict[str, np.ndarray]:
     return found
 
 
-def _frame(table: Table) -> pd.DataFrame:
+def _frame(table: Table, columns: Sequence[str]) -> pd.DataFrame:
     import pandas as pd
 
-    frame = pd.DataFrame(table.rows(), columns=table.header() or None, dtype=str)
+    frame = pd.DataFrame(table.rows(), columns=table.header() or list(columns), dtype=str)
     for column in frame.columns.intersection(list(NUMERIC)):
         try:
             frame[column] = pd.to_numeric(frame[column].where(~frame[column].isin(["", "nan"])))

@@ -16,12 +16,12 @@ TRAINING = ("data", "device", "metrics", "models", "optim", "parts", "runner", "
 
 def source_fingerprint(settings: Settings) -> str:
     """12 hex digits over :func:`sources`."""
-    digests = sources(settings)
-    return hashlib.sha256("".join(f"{name}={digest};" for name, digest in digests.items()).encode()).hexdigest()[:12]
+    text = "".join(f"{name}={digest};" for name, digest in sources(settings).items())
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def sources(settings: Settings) -> dict[str, str]:
-    """A digest of each source file that a trial uses: the laboratory's and those of the parts that its settings name."""
+    """A digest of each source file that a trial uses: the laboratory's, and those of the parts that it names."""
     named = [settings.data.name, settings.model.name, settings.optimizer.name, settings.schedule.name]
     paths = [name for name in [*named, settings.train.loss, settings.train.metric] if ":" in name]
     return _digests(tuple(sorted({path.partition(":")[0] for path in paths})), Path.cwd())

@@ -3,9 +3,9 @@
     python tests/torture.py --kills 200 --drivers 1     # minutes
     python tests/torture.py --kills 60 --drivers 2
 
-Each instant, the driver or one of its workers is killed; the run is started again at once. At the end every setting and
-accuracy of ``trials.csv`` and every point of ``curves.csv`` must be what the undisturbed run recorded, no row lost, none
-doubled. Prints the instants, the losses and the differences; exits 1 if there are any.
+Each instant, the driver or one of its workers is killed; the run is started again at once. At the end every setting
+and accuracy of ``trials.csv`` and every point of ``curves.csv`` must be what the undisturbed run recorded, no row lost,
+none doubled. Prints the instants, the losses and the differences; exits 1 if there are any.
 """
 
 from __future__ import annotations
@@ -58,7 +58,6 @@ def start(folder: Path, results: str) -> subprocess.Popen[bytes]:
 
 def workers(driver: int) -> list[int]:
     """The processes that the driver's server has forked: grandchildren of the driver."""
-
     parents: dict[int, list[int]] = {}
     for status in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
@@ -127,8 +126,8 @@ def main() -> int:
         for table in ("trials.csv", "curves.csv"):
             expected, found = (recorded(folder, results, table) for results in ("undisturbed", "tortured"))
             doubled += len(found) - len({str(row) for row in found})
-            lost += len([row for row in expected if row["trial_id"] not in {other["trial_id"] for other in found}])
-            differences += len([row for row in expected if row not in found]) + len([r for r in found if r not in expected])
+            lost += len({row["trial_id"] for row in expected} - {row["trial_id"] for row in found})
+            differences += sum(row not in found for row in expected) + sum(row not in expected for row in found)
         again = (folder / "tortured.txt").read_text()
         logs = sum(log.read_text().count("going on from step") for log in folder.glob("tortured/torture/logs/*.log"))
     print("killed after (s):", " ".join(f"{instant:.1f}" for instant in tally.instants))
