@@ -1,7 +1,7 @@
 # `make check` is what CI runs.
 PYTHON := $(if $(wildcard .venv/bin/python),.venv/bin/python,python)
 
-.PHONY: check lint types test speed-tests
+.PHONY: check lint types test speed-tests torture
 
 check: lint types test
 
@@ -17,3 +17,7 @@ test:
 
 speed-tests:
 	$(PYTHON) -m pytest tests/speed
+
+torture:
+	$(PYTHON) tests/torture.py --kills 200
+	$(PYTHON) tests/torture.py --kills 60 --drivers 2

@@ -181,10 +181,18 @@ def report(
         list[Path] | None, typer.Argument(metavar="GRID", help="Grids; default: all that have results.")
     ] = None,
     results: Results = Path("results"),
+    form: Annotated[
+        str, typer.Option("--format", metavar="NAME", help="table, or csv, json, markdown, latex on standard output.")
+    ] = "table",
+    show_page: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
 ) -> None:
-    """Show the answer: tables here; figures, Markdown and CSV in results/<grid>/report/."""
-    from bench.report import report as make_report
+    """Show the answer: tables here; page, figures, LaTeX, Markdown and CSV in results/<grid>/report/."""
+    from bench.findings import gather
+    from bench.paper import FORMATS
+    from bench.report import print_report, write_report
 
+    if form not in ("table", *FORMATS):
+        raise Refused(f"--format must be one of table, {', '.join(FORMATS)}, got {form!r}")
     folders = [results / load_plan(grid).name for grid in grids or []]
     folders = folders or sorted(path.parent for path in results.glob("*/grid.yaml"))
     if not folders:
@@ -193,8 +201,18 @@ def report(
         if not (folder / "trials.csv").exists():
             raise Refused(f"{folder}: no trials.csv here; python -m bench run GRID makes it")
     console = Console(highlight=False)
-    for folder in folders:
-        make_report(folder, console)
+    all_findings = [gather(folder) for folder in folders]
+    if form != "table":
+        sys.stdout.write(FORMATS[form](all_findings))
+    for findings in all_findings:
+        if form == "table":
+            print_report(console, findings)
+        if form == "table" or show_page:
+            target = write_report(findings)
+        if form == "table":
+            console.print(Text(f"page, figures, LaTeX, Markdown and CSV: {target}"), soft_wrap=True)
+        if show_page:
+            typer.launch(str(target / "index.html"))
 
 
 @app.command()

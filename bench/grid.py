@@ -20,6 +20,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 from bench.expansion import Resolved, Resolver, check_untouched, expand
 from bench.factors import Errors, Factor, num_combinations
@@ -157,12 +158,12 @@ def _merge(sheet: Sheet, resolved: Sequence[Resolved], warnings: list[str]) -> l
 def _trials(sheet: Sheet, one: Resolved) -> list[Trial]:
     """The trials of a cell that are known before any result: all seeds, or with ``tune_seeds`` those that choose."""
     seeds = sheet.tune_seeds if sheet.tune else sheet.seeds
-    stage = "tune" if sheet.tune else "final"
+    stage: Literal["tune", "final"] = "tune" if sheet.tune else "final"
     trials = []
     for tuned, settings in one.experiments:
         for seed in seeds:
             seeded = settings.with_seed(seed)
-            trials.append(Trial(seeded.trial_id, sheet.name, one.cell, seed, seeded, tuned, stage))  # type: ignore[arg-type]
+            trials.append(Trial(seeded.trial_id, sheet.name, one.cell, seed, seeded, tuned, stage))
     return trials
 
 

@@ -29,6 +29,8 @@ class Recorder:
         self._columns = setting_columns([trial.settings for trial in plan.trials])
         self._always = {"grid": plan.name, "concurrent_trials": num_workers, "hostname": socket.gethostname(), **git()}
         self._unwritten: list[tuple[dict[str, Any], Outcome]] = []
+        self._num_written = 0
+        self.num_lost = 0  # rows of this run that somebody removed with the folder
 
     def ended(self, trial: Trial, outcome: Outcome, started_at: datetime) -> None:
         row: dict[str, Any] = self._always | {
@@ -62,6 +64,7 @@ class Recorder:
                 else:
                     self.records.append(row, self._columns, result.curve, result.correct, result.num_test_images)
                 del self._unwritten[0]
+                self._num_written += 1
         except OSError as error:
             return error
         return None
@@ -69,6 +72,11 @@ class Recorder:
     def prepare(self) -> None:
         """The folder, with the grid as it is run; also where somebody removed it meanwhile. Raises OSError."""
         grid = self.records.folder / "grid.yaml"
+        if self._num_written and not self.records.trials.path.exists():
+            self._complain(
+                f"{self.records.folder}: was removed meanwhile, with {self._num_written} results of this run"
+            )
+            self.num_lost, self._num_written = self.num_lost + self._num_written, 0
         if not grid.exists() or grid.read_text(encoding="utf-8") != self._plan.text:
             self.records.folder.mkdir(parents=True, exist_ok=True)
             grid.write_text(self._plan.text, encoding="utf-8")

@@ -52,13 +52,14 @@ class Summary:
     elsewhere: int = 0
     interrupted: bool = False
     unwritten: OSError | None = None
+    num_lost: int = 0
     seconds: float = 0.0
 
     @property
     def exit_code(self) -> int:
         if self.interrupted:
             return 130
-        return 1 if self.unwritten or FAILED & self.statuses.keys() else 0
+        return 1 if self.unwritten or self.num_lost or FAILED & self.statuses.keys() else 0
 
 
 def missing(plan: Plan, options: Options) -> list[Trial]:
@@ -91,7 +92,7 @@ def run(plan: Plan, options: Options, progress: Progress) -> Summary:
             _run_batch(plan, batch, options, executor, recorder, progress, summary)
             seen |= {trial.trial_id for trial in batch}
             batch = [trial for trial in missing(plan, options) if trial.trial_id not in seen]
-    summary.unwritten = recorder.flush()
+    summary.unwritten, summary.num_lost = recorder.flush(), recorder.num_lost
     if summary.unwritten is None:
         records.compact()
     summary.interrupted, summary.seconds = bool(asked), time.monotonic() - start

@@ -15,12 +15,18 @@ import pandas as pd
 
 from bench import stats
 from bench.factors import Factor
+from bench.hypotheses import Hypothesis
 from bench.plan import Cell, Plan, Trial
 from bench.records import ENVIRONMENT, MEASURES
+from bench.verdicts import holm
+from lab.fingerprint import source_fingerprint
+from lab.settings import timing_id
 
 OK, DIVERGED, MISSING = "ok", "diverged", "missing"
 NOT_ENDED = {MISSING, "skipped", "interrupted"}
 MACHINE = ["device", "device_name", "threads", "concurrent_trials", "precision", "torch_version"]
+SPEEDS = {"train_images_per_second", "eval_images_per_second", "train_seconds", "total_seconds"}
+EXACT = {"parameters", "forward_macs", "steps", "epochs"}  # what no seed changes
 MAX_ARMS = 6  # lines in one panel of a figure, before another factor is given panels of its own
 
 
@@ -70,32 +76,60 @@ def coverage_line(found: pd.DataFrame) -> str:
     return "; ".join(parts)
 
 
-def cautions(plan: Plan, found: pd.DataFrame, trials: pd.DataFrame) -> list[str]:
-    """What a reader must know before comparing: rows left out, unlike machines, unlike sources, too few seeds."""
+def cautions(plan: Plan, found: pd.DataFrame, trials: pd.DataFrame, timings: pd.DataFrame | None = None) -> list[str]:
+    """What a reader must know before comparing: rows left out, stale or of unlike machines, speeds, too few seeds."""
     result = list(plan.warnings)
     foreign = len(trials) - found["trial_id"].isin(trials["trial_id"]).sum()
     if foreign:
         result.append(f"{foreign} recorded trials are none of this grid's and are left out")
     ended = found[found["status"] == OK]
-    if len(timed(found)) < len(ended):
-        unlike = [name for name in MACHINE if ended[name].nunique(dropna=False) > 1]
-        result.append(
-            f"speeds are those of {len(timed(found))} of {len(ended)} trials: the others differ in {', '.join(unlike)}"
-        )
+    unlike = [name for name in MACHINE if name != "concurrent_trials" and ended[name].nunique() > 1]
+    if unlike:
+        result.append(f"the trials ran on unlike machines: they differ in {', '.join(unlike)}")
     if ended["source_fingerprint"].nunique() > 1:
         result.append("the trials ran with different versions of the source code")
     if (ended[ended["compared"]].groupby("cell").size() == 1).any():
         result.append(
             "some cells have one seed: what another seed would change is unknown there, and no interval counts it"
         )
-    return result
+    return result + _speed_cautions(ended, timings)
+
+
+def _speed_cautions(ended: pd.DataFrame, timings: pd.DataFrame | None) -> list[str]:
+    if timings is not None and len(timings):
+        drifted = int((timings["reliable"] != "true").sum())
+        return [f"{drifted} of {len(timings)} timings are not reliable: the machine's speed drifted"] if drifted else []
+    alone = timed(ended)
+    if not len(ended) or len(alone) == len(ended):
+        return []
+    if not len(alone):
+        return ["no speeds are shown: the trials shared their machine; python -m bench time GRID measures them alone"]
+    return [f"speeds are those of {len(alone)} of {len(ended)} trials: the others shared a machine or ran on another"]
+
+
+def stale(plan: Plan, found: pd.DataFrame) -> int:
+    """How many results were made by other sources than those here now, which may no longer give them."""
+    settings = {trial.trial_id: trial.settings for trial in plan.trials}
+    rows = found[(found["status"] == OK) & found["trial_id"].isin(list(settings))].dropna(subset="source_fingerprint")
+    pairs = zip(rows["trial_id"], rows["source_fingerprint"], strict=True)
+    return sum(source_fingerprint(settings[trial_id]) != recorded for trial_id, recorded in pairs)
 
 
 def timed(found: pd.DataFrame) -> pd.DataFrame:
-    """The trials that ended well on the most frequent machine, at one precision: only their speeds compare."""
-    ended = found[found["status"] == OK]
+    """The trials that ended well, alone, on the most frequent machine at one precision: only their speeds compare."""
+    ended = found[(found["status"] == OK) & (found["concurrent_trials"] == 1)]
     machines = ended.groupby(MACHINE, dropna=False, sort=False)
     return ended[machines.ngroup() == machines.size().argmax()] if len(ended) else ended
+
+
+def timed_alone(plan: Plan, timings: pd.DataFrame) -> pd.DataFrame:
+    """Images a second in training by cell, of the device with most timings: median, slowest and fastest round."""
+    device = timings["device_name"].mode()[0]
+    columns = [f"train_images_per_second{end}" for end in ("", "_low", "_high")]
+    last = timings[timings["device_name"] == device].drop_duplicates("timing_id", keep="last")
+    rates = last.set_index("timing_id")[columns].astype(float)
+    keys = {trial.cell.label: timing_id(trial.settings) for trial in plan.trials}
+    return rates.reindex([keys[cell.label] for cell in plan.cells]).set_axis([cell.label for cell in plan.cells])
 
 
 # --- estimates ------------------------------------------------------------------------------------------------------
@@ -108,7 +142,13 @@ class Comparison:
     and of its differences count the test set beside the seeds.
     """
 
-    def __init__(self, plan: Plan, found: pd.DataFrame, correct: Mapping[str, np.ndarray] | None = None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        found: pd.DataFrame,
+        correct: Mapping[str, np.ndarray] | None = None,
+        timings: pd.DataFrame | None = None,
+    ) -> None:
         self.plan = plan
         self._found = found
         self._ended = found[found["compared"] & (found["status"] == OK)]
@@ -116,6 +156,7 @@ class Comparison:
         self._test = self._matrix(self._ended, "test_accuracy")
         self._first_epoch = self._matrix(self._ended, "first_epoch_dev_accuracy")
         self._rate = self._matrix(timed(self._ended), "train_images_per_second")
+        self._alone = timed_alone(plan, timings) if timings is not None and len(timings) else None
         self._bits = self._correct_images(correct or {})
 
     def _matrix(self, ended: pd.DataFrame, measure: str) -> pd.DataFrame:
@@ -148,19 +189,73 @@ class Comparison:
             **_columns("test_accuracy", stats.contrast([self._arm(labels)], [1])),
             **self._difference(cells, against),
             **_columns("first_epoch_dev_accuracy", stats.mean(self._first_epoch.loc[labels])),
-            **_columns("train_images_per_second", stats.mean(self._rate.loc[labels])),
+            **self._speed(labels),
             "parameters_low": ended["parameters"].min(),
             "parameters_high": ended["parameters"].max(),
+            "forward_macs_low": ended["forward_macs"].min(),
+            "forward_macs_high": ended["forward_macs"].max(),
         }
 
-    def _difference(self, cells: Sequence[Cell], against: Mapping[str, str]) -> dict[str, Any]:
+    def _speed(self, labels: Sequence[str]) -> dict[str, Any]:
+        """From the timing protocol where it ran, else from the trials that had their machine to themselves."""
+        if self._alone is None:
+            return _columns("train_images_per_second", stats.mean(self._rate.loc[list(labels)]))
+        return {
+            **self._alone.loc[list(labels)].mean(),
+            "train_images_per_second_basis": "rounds",
+            "train_images_per_second_seeds": 0,
+        }
+
+    def effect(self, cells: Sequence[Cell], against: Mapping[str, str]) -> stats.Effect | None:
+        """Difference to the cells with the levels ``against``, paired by seed and cell; None where there are none."""
         partners = {cell.label: self._labels.get(frozenset((cell.levels | dict(against)).items())) for cell in cells}
         pairs = [(one, other) for one, other in partners.items() if other is not None and other != one]
         if not pairs:
+            return None
+        return stats.effect(self._arm([one for one, _ in pairs]), self._arm([other for _, other in pairs]))
+
+    def between(self, one: str, other: str) -> stats.Effect:
+        """Difference of two cells, by label, paired by seed."""
+        return stats.effect(self._arm([one]), self._arm([other]))
+
+    def _difference(self, cells: Sequence[Cell], against: Mapping[str, str]) -> dict[str, Any]:
+        effect = self.effect(cells, against)
+        if effect is None:
             return {**_columns("difference", stats.mean([])), "pairs": 0, "pairs_planned": 0}
-        effect = stats.effect(self._arm([one for one, _ in pairs]), self._arm([other for _, other in pairs]))
-        planned = len(pairs) * len(self.plan.seeds)
-        return {**_columns("difference", effect.estimate), "pairs": effect.pairs, "pairs_planned": planned}
+        return {
+            **_columns("difference", effect.estimate),
+            "pairs": effect.pairs,
+            "pairs_planned": effect.pairs_planned,
+        }
+
+    def contrast(self, hypothesis: Hypothesis) -> stats.Estimate:
+        """The weighted sum of means that a hypothesis is about, in the strata that have all of its terms.
+
+        Speeds are those of :func:`timed` trials. Where strata differ in the cells of a term, these are averaged first.
+        """
+        strata = hypothesis.strata({cell.label: cell.levels for cell in self.plan.cells})
+        ended = timed(self._ended) if hypothesis.metric in SPEEDS else self._ended
+        matrix = self._matrix(ended, hypothesis.metric).astype(float)
+        arms: list[stats.Arm] = []
+        weights: list[float] = []
+        for index, term in enumerate(hypothesis.terms):
+            own = [stratum[index] for stratum in strata]
+            if len(set(map(len, own))) > 1:
+                arms.append(stats.Arm(np.array([matrix.loc[list(labels)].mean(skipna=False) for labels in own])))
+                weights.append(term.weight)
+                continue
+            for labels in zip(*own, strict=True):
+                bits = self._arm(labels).correct if hypothesis.metric == "test_accuracy" else None
+                arms.append(stats.Arm(matrix.loc[list(labels)].to_numpy(), bits))
+                weights.append(term.weight / len(own[0]))
+        if hypothesis.metric in EXACT and arms:
+            total = sum(weight * np.asarray(arm.values, float) for arm, weight in zip(arms, weights, strict=True))
+            return stats.exact(total)
+        return stats.contrast(arms, weights) if arms else stats.mean([])
+
+    def typical(self, metric: str) -> float:
+        """Mean size of a measure over the trials compared."""
+        return float(self._ended[metric].abs().mean())
 
     def _arm(self, labels: Sequence[str]) -> stats.Arm:
         """Test accuracies of these cells (cells, seeds), and which images they got right (cells, seeds, images)."""
@@ -169,7 +264,13 @@ class Comparison:
 
 
 def _columns(name: str, value: stats.Estimate) -> dict[str, Any]:
-    return {name: value.value, f"{name}_low": value.low, f"{name}_high": value.high, f"{name}_basis": value.basis}
+    return {
+        name: value.value,
+        f"{name}_low": value.low,
+        f"{name}_high": value.high,
+        f"{name}_basis": value.basis,
+        f"{name}_seeds": value.num_seeds,
+    }
 
 
 def sampled(*shown: pd.DataFrame) -> str:
@@ -218,6 +319,27 @@ def cell_table(comparison: Comparison) -> pd.DataFrame:
         row = {"cell": cell.label, "is_baseline": plan.baseline.items() <= cell.levels.items()}
         rows.append(row | comparison.summary([cell], plan.baseline))
     return pd.DataFrame(rows)
+
+
+def best_cells(comparison: Comparison, cells: pd.DataFrame) -> list[bool]:
+    """For each row of ``cells`` whether it is the best, or does not differ from it (p at 0.05 or above, after Holm)."""
+    known = cells[cells["test_accuracy"].notna()]
+    if not len(known):
+        return [False] * len(cells)
+    best = known.sort_values("test_accuracy", ascending=False, kind="stable")["cell"].iloc[0]
+    others = [cell for cell in known["cell"] if cell != best]
+    effects = [comparison.between(cell, best) for cell in others]
+    p_values = dict(zip(others, holm([effect.p for effect in effects]), strict=True))
+    equal = {cell for cell, effect in zip(others, effects, strict=True) if effect.estimate.value == 0}
+    return [cell == best or cell in equal or p_values.get(cell, np.nan) >= stats.ALPHA for cell in cells["cell"]]
+
+
+def pareto(cells: pd.DataFrame, cost: str, *, low_is_good: bool) -> pd.DataFrame:
+    """The cells that no other beats both in test accuracy and in ``cost``, from cheap to dear."""
+    known = cells.dropna(subset=["test_accuracy", cost]).sort_values("test_accuracy", ascending=False)
+    known = known.sort_values(cost, ascending=low_is_good, kind="stable")
+    best_before = known["test_accuracy"].cummax().shift(fill_value=-np.inf)
+    return known[known["test_accuracy"] > best_before]
 
 
 def curve_table(found: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import platform
-import resource
 import socket
 import sys
 import time
@@ -47,11 +46,12 @@ def slots(name: str = "auto") -> list[str]:
 
 
 def configure(device: torch.device) -> None:
-    """Settles how the device computes: TF32 products and autotuned convolutions on CUDA."""
+    """Settles how the device computes: TF32 products and deterministic convolutions on CUDA."""
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.allow_tf32 = True
-        torch.backends.cudnn.benchmark = True
+        torch.backends.cudnn.deterministic = True  # the same numbers in every run: no autotuning between algorithms
+        torch.backends.cudnn.benchmark = False
         if device.index is not None:
             torch.cuda.set_device(device)
 

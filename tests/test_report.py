@@ -90,7 +90,7 @@ def record(folder: Path, grid: str, level: Callable[[Trial], tuple[str, float, f
         row = {
             **{"trial_id": trial.trial_id, "grid": plan.name, "cell": trial.cell.label, "status": status},
             **{"seed": trial.seed, "parameters": 61706 if rate > 2000 else 175000, "device": "cpu"},
-            **{"device_name": "AMD EPYC", "threads": 1, "concurrent_trials": 2, "source_fingerprint": "f"},
+            **{"device_name": "AMD EPYC", "threads": 1, "concurrent_trials": 1, "source_fingerprint": "f"},
             **({"error": "loss is nan at step 31"} if status == "diverged" else {}),
         }
         if status == "ok":

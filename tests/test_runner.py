@@ -99,10 +99,8 @@ def test_the_curve_of_a_tiny_problem_by_hand() -> None:
 
 
 def test_dev_loss_is_the_mean_over_images_not_over_batches() -> None:
-    runner = slope()
-    near, far = torch.full((3, 1), 0.0), torch.full((1, 1), 2.0)
-    curve = runner.train(ONE, [(torch.ones(3, 1), near), (torch.ones(1, 1), far)], num_epochs=1)
-    assert curve[0].dev_loss == (3 * 0 + 1 * 4) / 4
+    three, one = (torch.ones(3, 1), torch.ones(3, 1)), (torch.ones(1, 1), torch.full((1, 1), 2.0))
+    assert slope().train(ONE, [three, one], num_epochs=1)[0].dev_loss == (3 * 1 + 1 * 4) / 4
 
 
 @pytest.mark.parametrize(
@@ -229,10 +227,12 @@ def test_evaluating_and_predicting_change_nothing() -> None:
     runner = classifier()
     before = {name: value.clone() for name, value in runner.model.state_dict().items()}
     random = torch.get_rng_state()
+    score = runner.evaluate([(X, y)])
+    runner.model.train()
     logits = runner.predict(X)
     assert logits.shape == (24, 4)
     assert not logits.requires_grad
-    assert runner.evaluate([(X, y)]) == int((logits.argmax(1) == y).sum()) / 24
+    assert score == int((logits.argmax(1) == y).sum()) / 24
     assert all(torch.equal(value, before[name]) for name, value in runner.model.state_dict().items())
     assert torch.equal(torch.get_rng_state(), random), "no dropout"
 

@@ -68,7 +68,7 @@ def test_a_validator_agrees_on_shipped_grids_and_on_faults(tmp_path: Path) -> No
         assert not list(validator.iter_errors(plain(read(path))))
     sound = plain(read(GRIDS[0]))
     assert isinstance(sound, dict)
-    for fault in (
+    faults: list[dict[str, Any]] = [
         {"facotrs": {}},
         {"base": {"modle": {}}},
         {"base": {"model": {"name": "resnet81"}}},
@@ -78,5 +78,6 @@ def test_a_validator_agrees_on_shipped_grids_and_on_faults(tmp_path: Path) -> No
         {"seeds": 0},
         {"plan": "one_at_time"},
         {"exclude": [{"when": {"model.name": "x"}}]},
-    ):
+    ]
+    for fault in faults:
         assert list(validator.iter_errors(sound | fault)), fault

@@ -164,6 +164,7 @@ class Made(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.token = nn.Parameter(torch.randn(40, 40))
+        self.gate = nn.Parameter(torch.rand(40, 40))
 
 
 @pytest.mark.parametrize("layer", [functools.partial(nn.Linear, 30, 20), embedding, scaled, Made])
@@ -205,6 +206,14 @@ def test_a_truncated_normal_is_one() -> None:
     assert float(drawn.std()) == pytest.approx(0.02 * 0.7426, rel=0.02)
 
 
+def test_a_parameter_made_at_random_has_the_distribution_it_was_made_with() -> None:
+    token, gate = values(Made, "token"), values(Made, "gate")
+    assert float(token.std()) == pytest.approx(1, rel=0.05)
+    assert float(token.min()) < -2
+    assert 0 <= float(gate.min()) < 0.01 < 0.99 < float(gate.max()) < 1
+    assert float(gate.mean()) == pytest.approx(0.5, rel=0.05)
+
+
 def test_values_computed_out_of_place_follow_the_seed() -> None:
     def orthogonal() -> nn.Module:
         layer = nn.Linear(20, 20, bias=False)
@@ -239,13 +248,24 @@ def test_weights_that_are_tied_stay_tied() -> None:
     assert tied.get_parameter("decode.weight") is tied.get_parameter("encode.weight")
 
 
-def test_a_write_to_another_tensor_is_not_taken_for_one_to_the_first_argument() -> None:
+def test_a_write_to_another_tensor_is_not_repeated_as_one_to_the_first_argument() -> None:
     class WritesOut(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.weight = nn.Parameter(torch.ones(30))
-            self.other = nn.Parameter(torch.zeros(30))
-            torch.mul(self.weight.detach(), 3, out=self.other.detach())
+            self.register_buffer("table", torch.empty(30))
+            torch.mul(self.weight.detach(), 3, out=self.get_buffer("table"))
+            self.get_buffer("table").zero_()
 
-    assert torch.equal(values(WritesOut), torch.ones(30))
-    assert torch.equal(values(WritesOut, "other"), torch.full((30,), 3.0))
+    assert torch.equal(build(WritesOut, 0).get_buffer("table"), torch.zeros(30))
+
+
+def test_a_parameter_does_not_inherit_what_was_written_where_it_lies_now() -> None:
+    class Reuses(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            for i in range(20):
+                torch.empty(1000).normal_()  # freed at once: the next of its size gets its place
+                self.register_parameter(f"zero{i}", nn.Parameter(torch.zeros(1000)))
+
+    assert all(torch.equal(value, torch.zeros(1000)) for value in build(Reuses, 0).parameters())

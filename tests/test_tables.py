@@ -79,7 +79,7 @@ def rows(plan: Plan, accuracy: dict[tuple[str, ...], list[float]]) -> pd.DataFra
                 "device": "cpu",
                 "device_name": "EPYC",
                 "threads": 1,
-                "concurrent_trials": 2,
+                "concurrent_trials": 1,
                 "source_fingerprint": "f",
             }
             found.append(row)
@@ -151,7 +151,10 @@ def test_speeds_of_an_unlike_machine_are_left_out_and_said(plan: Plan) -> None:
     trials.loc[0, "train_images_per_second"] = 1e6
     found = outcomes(plan, trials)
     assert len(timed(found)) == 11
-    assert cautions(plan, found, trials) == ["speeds are those of 11 of 12 trials: the others differ in device_name"]
+    assert cautions(plan, found, trials) == [
+        "the trials ran on unlike machines: they differ in device_name",
+        "speeds are those of 11 of 12 trials: the others shared a machine or ran on another",
+    ]
     table = cell_table(Comparison(plan, found))
     assert table["train_images_per_second"][0] == pytest.approx((1100 + 1200) / 2)
     assert table["test_accuracy"][0] == pytest.approx((0.90 + 0.94 + 0.95) / 3)

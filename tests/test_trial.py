@@ -206,6 +206,15 @@ def test_arms_see_the_same_batches_in_the_same_order(make_settings: Make, change
     assert not torch.equal(one[0], one[len(one) // 2]), "the second epoch has another order"
 
 
+def test_another_seed_sees_another_order(make_settings: Make) -> None:
+    def first_labels(seed: int) -> list[int]:
+        settings = make_settings({"seed": seed})
+        _, y = next(iter(batches(settings, load_data(settings.data, CPU), "train")))
+        return y.tolist()
+
+    assert first_labels(0) == first_labels(0) != first_labels(1)
+
+
 def test_the_users_random_state_does_not_reach_a_trial(make_settings: Make) -> None:
     settings = make_settings(VARIED)
     first = run_trial(settings, device="cpu")

@@ -62,12 +62,12 @@ def train(trial: dict[str, Any], record: Path) -> None:
 def run_ours(folder: Path, jobs: int) -> dict[str, str]:
     import yaml
 
-    grid = {"question": "Who is fastest?", "base": TRIAL, "factors": FACTORS, "seeds": SEEDS}
+    grid = {"name": "peers", "question": "Who is fastest?", "base": TRIAL, "factors": FACTORS, "seeds": SEEDS}
     file = folder / "grid.yaml"
     file.write_text(yaml.safe_dump(grid | {"baseline": {path: levels[0] for path, levels in FACTORS.items()}}))
     command = ["-m", "bench", "run", str(file), "--results", str(folder), "-j", str(jobs), "--device", "cpu"]
     _python([*command, "--no-time"], jobs)
-    with (folder / "grid" / "trials.csv").open(newline="") as records:
+    with (folder / "peers" / "trials.csv").open(newline="") as records:
         return {row["trial_id"]: row["test_accuracy"] for row in csv.DictReader(records)}
 
 
