@@ -31,7 +31,9 @@ def forest(effects: pd.DataFrame) -> Chart:
         "marker": {"size": 11, "color": COLORS[0], "symbol": "diamond"},
         "hovertemplate": "%{y}<br>%{x:+.1f} points<br>%{text}<extra></extra>",
     }
-    axes = {"xaxis": {"title": {"text": "difference in test accuracy, points"}, "zeroline": True, "zerolinewidth": 2}}
+    axes = {
+        "xaxis": {"title": {"text": "difference in test accuracy, points"}, "rangemode": "tozero", "zerolinewidth": 2}
+    }
     axes |= {"yaxis": {"autorange": "reversed", "automargin": True}}
     return {"data": [trace], "layout": {**axes, "height": 140 + 45 * len(names), "showlegend": False}}
 
@@ -68,7 +70,8 @@ def _trade_off(cells: pd.DataFrame, cost: str) -> Chart:
     front = tables.pareto(cells, cost, low_is_good=low_is_good)
     shown = cells.dropna(subset=cost)
     y = shown["test_accuracy"]
-    bars = {"array": _numbers(shown["test_accuracy_high"] - y), "arrayminus": _numbers(y - shown["test_accuracy_low"])}
+    low, high = shown["test_accuracy_low"].clip(lower=0), shown["test_accuracy_high"].clip(upper=1)
+    bars = {"array": _numbers(high - y), "arrayminus": _numbers(y - low)}
     points: Chart = {"type": "scatter", "mode": "markers", "name": "cells", "text": list(shown["cell"])}
     points |= {"x": _numbers(shown[cost]), "y": _numbers(y), "error_y": {**bars, "thickness": 1}}
     points |= {"marker": {"size": 10, "color": COLORS[0]}}

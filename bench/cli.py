@@ -89,6 +89,7 @@ def run(
     force: Annotated[bool, typer.Option("--force", help="Run recorded trials anew.")] = False,
     retry: Annotated[bool, typer.Option(help="Run again what is recorded as failed.")] = True,
     checkpoint: Annotated[str, typer.Option(metavar="TIME", help="Time between two checkpoints of a trial.")] = "10s",
+    keep: Annotated[str, typer.Option(metavar="WHAT", help="Checkpoints of ended trials: best, all or none.")] = "best",
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first trial that fails.")] = False,
     trial: Annotated[str | None, typer.Option(metavar="ID", help="Run this trial only.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and train nothing.")] = False,
@@ -99,9 +100,13 @@ def run(
 
     if executor not in runs.EXECUTORS:
         raise Refused(f"--executor must be one of {', '.join(runs.EXECUTORS)}, got {executor!r}")
+    if keep not in ("best", "all", "none"):
+        raise Refused(f"--keep must be best, all or none, got {keep!r}")
     limit = None if timeout is None else seconds("--timeout", timeout)
     every = seconds("--checkpoint", checkpoint)
-    options = runs.Options(results, data_dir, device, jobs, executor, limit, force, retry, every, fail_fast, trial)
+    options = runs.Options(
+        results, data_dir, device, jobs, executor, limit, force, retry, every, keep, fail_fast, trial
+    )
     plans = [load_plan(grid, overrides=overrides, only=only, seeds=seeds) for grid in grids]
     if trial is not None and not any(trial == known.trial_id for plan in plans for known in plan.trials):
         raise Refused(f"--trial: no trial {trial!r} in {', '.join(str(grid) for grid in grids)}")
@@ -244,6 +249,37 @@ def _time_plan(plan: Plan, folder: Path, device: str, data_dir: Path | None, for
     console.print(f"{plan.name}: {len(rows)} models timed alone, in {folder / 'timings.csv'}", soft_wrap=True)
     if unreliable:
         console.print(f"[yellow]warning:[/] {unreliable} of them not reliable: the machine's speed drifted meanwhile")
+
+
+@app.command()
+def verify(
+    grid: Annotated[Path, typer.Argument(metavar="GRID", help="Grid file.", show_default=False)],
+    sample: Annotated[int, typer.Option(metavar="N", min=1, help="How many trials to run again.")] = 5,
+    seed: Annotated[int, typer.Option(metavar="N", help="Which ones: the seed of the draw.")] = 0,
+    device: Device = "auto",
+    results: Results = Path("results"),
+    data_dir: DataDir = None,
+) -> None:
+    """Run a sample of recorded trials again and compare: bit for bit here, within the seeds' spread elsewhere."""
+    from bench import verify as verification
+
+    plan = load_plan(grid)
+    try:
+        folder = results / plan.name
+        checks = verification.verify(plan, folder, sample=sample, seed=seed, device=device, data_dir=data_dir)
+    except (ValueError, OSError) as error:
+        raise Refused(str(error)) from error
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for name in ("trial", "cell", "seed", "recorded", "again", "rule", ""):
+        table.add_column(name)
+    for check in checks:
+        again = "failed" if check.again is None else f"{check.again:.4f}"
+        told = Text("agrees", style="green") if check.agrees else Text("differs", style="red")
+        trial = check.trial
+        words = (trial.trial_id, trial.cell.label, str(trial.seed), f"{check.recorded:.4f}", again, check.rule)
+        table.add_row(*words, told)
+    Console(highlight=False).print(table)
+    raise typer.Exit(0 if all(check.agrees for check in checks) else 1)
 
 
 @app.command()

@@ -61,11 +61,12 @@ def style() -> Iterator[None]:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Writes the figure to ``path`` with .png and with .svg added."""
+    """Writes the figure to ``path`` with .png, .svg and .pdf added."""
     with style():
         figure.savefig(path.with_name(f"{path.name}.png"), dpi=DPI)
         figure.set_layout_engine("none")
         figure.savefig(path.with_name(f"{path.name}.svg"), metadata={"Date": None})
+        figure.savefig(path.with_name(f"{path.name}.pdf"), metadata={"CreationDate": None})
 
 
 # --- the figures ----------------------------------------------------------------------------------------------------
@@ -126,7 +127,9 @@ def seeds(dots: pd.DataFrame, cells: pd.DataFrame) -> Figure:
 
 def trade_off(cells: pd.DataFrame) -> Figure:
     """Test accuracy against training throughput: a point a cell, with both intervals."""
-    about = f"Point: mean of {_seeds(cells)}. Bars: 95 % intervals. Up and to the right is better."
+    rounds = "rounds" in set(cells.get("train_images_per_second_basis", ()))
+    bars = "Upright: 95 % interval. Level: slowest to fastest round" if rounds else "Bars: 95 % intervals"
+    about = f"Point: mean of {_seeds(cells)}. {bars}. Up and to the right is better."
     looks, rates = _looks(cells), cells["train_images_per_second"]
     known = cells["cell"][rates.notna()]
     with style():
@@ -148,6 +151,53 @@ def trade_off(cells: pd.DataFrame) -> Figure:
         figure.draw_without_rendering()
         for axes, here in panels:
             _label_points(axes, here[here["cell"].isin(known)])
+    return figure
+
+
+def forest(effects: pd.DataFrame) -> Figure:
+    """The difference of each level to the baseline's with its interval (``effects``: ``findings.effect_table``)."""
+    about = "Difference to the baseline in test accuracy, points, with its 95 % interval. Hollow: undecided."
+    with style():
+        figure = _figure(7.5, 0.9 + 0.45 * len(effects), "Effects on test accuracy", about)
+        axes = figure.subplots()
+        axes.axvline(0, color=MUTED, linewidth=1.5)
+        for y, row in enumerate(_rows(effects)):
+            face = "white" if row.verdict == "undecided" else OKABE_ITO[0]
+            axes.plot([100 * row.difference_low, 100 * row.difference_high], [y, y], color=OKABE_ITO[0], linewidth=2)
+            look: dict[str, Any] = {
+                "marker": "D",
+                "markersize": 8,
+                "markerfacecolor": face,
+                "markeredgecolor": OKABE_ITO[0],
+            }
+            axes.plot(100 * row.difference, y, **look)
+            place: dict[str, Any] = {"xycoords": axes.get_yaxis_transform(), "va": "center", "fontsize": LABEL}
+            axes.annotate(row.verdict, (1.02, y), **place)
+        names = [f"{row.factor}:\n{row.level} − {row.against}" for row in _rows(effects)]
+        axes.set(ylim=(len(effects) - 0.5, -0.5), yticks=range(len(effects)), yticklabels=names, xlabel="points")
+        axes.grid(axis="y", visible=False)
+    return figure
+
+
+def interaction(means: pd.DataFrame) -> Figure:
+    """Mean test accuracy by the levels of two factors: a line a row of ``means``, its columns along the axis."""
+    about = "Mean over seeds and the levels of other factors. Parallel lines: no interaction."
+    title = f"Interaction of {means.index.name} and {means.columns.name}"
+    with style():
+        figure = _figure(7.5, 3.7, title, about)
+        axes = figure.subplots()
+        lines = []
+        for index, level in enumerate(means.index):
+            color, marker = OKABE_ITO[index % len(OKABE_ITO)], MARKERS[index % len(MARKERS)]
+            heights = means.loc[level].to_numpy(float)
+            axes.plot(range(means.shape[1]), heights, color=color, marker=marker, linewidth=2)
+            if np.isfinite(heights[-1]):
+                lines.append((float(means.shape[1] - 1), float(heights[-1]), str(level), color))
+        axes.set(xticks=range(means.shape[1]), xticklabels=[str(level) for level in means], xlabel=means.columns.name)
+        axes.set_ylabel("test accuracy")
+        axes.yaxis.set_major_formatter(PERCENT)
+        figure.draw_without_rendering()
+        _label_ends(axes, lines)
     return figure
 
 

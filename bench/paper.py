@@ -62,12 +62,12 @@ def paper_markdown(findings: Findings) -> str:
 
 
 def latex(findings: Findings) -> str:
-    """The ablation table in LaTeX; needs the packages booktabs and pifont, and is one ``table`` environment."""
+    """The ablation table in LaTeX; needs the packages booktabs and amssymb, and is one ``table`` environment."""
     text = ablation(findings)
     rows = _bold(findings, text, tex, r"\textbf{{{}}}")
     align = "l" * (list(text.columns).index("n")) + "r" * (text.shape[1] - list(text.columns).index("n"))
     lines = [
-        "% needs \\usepackage{booktabs,pifont}",
+        "% needs \\usepackage{booktabs,amssymb}",
         r"\begin{table}",
         r"  \centering",
         rf"  \caption{{{tex(caption(findings))}}}",
@@ -121,7 +121,7 @@ TEX = {
     **{letter: f"\\{letter}" for letter in "&%$#_{}"},
     **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
     **{"<": "$<$", ">": "$>$", "|": "$|$", '"': "''", "\n": " "},
-    **{"±": r"$\pm$", "×": r"$\times$", "−": "$-$", "–": "--", ON: r"\ding{51}", OFF: r"\ding{55}"},
+    **{"±": r"$\pm$", "×": r"$\times$", "−": "$-$", "–": "--", ON: r"$\checkmark$", OFF: r"$\times$"},
 }
 
 

@@ -21,6 +21,8 @@ FIGURES = {
     "curves": "Dev accuracy while training",
     "accuracy": "Test accuracy by cell",
     "trade_off": "Test accuracy against training speed",
+    "forest": "Effects on test accuracy",
+    "interaction": "The strongest interaction",
 }
 RULINGS = {"supported": "green", "refuted": "red", "undecided": "yellow"}
 
@@ -116,6 +118,10 @@ def draw(target: Path, findings: Findings) -> dict[str, str]:
     drawn = {"curves": figures.curves(findings.curves, cells), "accuracy": figures.seeds(findings.seeds, cells)}
     if cells["train_images_per_second"].notna().any():
         drawn["trade_off"] = figures.trade_off(cells)
+    if len(findings.effects) and findings.effects["difference"].notna().any():
+        drawn["forest"] = figures.forest(findings.effects)
+    if findings.variance is not None and findings.variance.cell_means is not None:
+        drawn["interaction"] = figures.interaction(findings.variance.cell_means)
     for name, figure in drawn.items():
         figures.save(figure, target / name)
     return {name: FIGURES[name] for name in drawn}

@@ -40,6 +40,7 @@ class Options:
     force: bool = False  # run finished trials anew
     retry: bool = True  # run failed trials again
     checkpoint: float = 10.0  # seconds between two checkpoints of a trial
+    keep: str = "best"  # checkpoints of an ended trial: best, all or none
     fail_fast: bool = False
     trial: str | None = None  # only this one
 
@@ -135,7 +136,9 @@ def _job(trial: Trial, folder: Path, options: Options) -> Job:
     if options.force:
         shutil.rmtree(folder / "checkpoints" / trial.trial_id, ignore_errors=True)
     data_dir = options.data_dir and options.data_dir.resolve()
-    return Job(trial.trial_id, trial.settings.model_dump(), folder, data_dir, options.checkpoint, Path.cwd())
+    return Job(
+        trial.trial_id, trial.settings.model_dump(), folder, data_dir, options.checkpoint, options.keep, Path.cwd()
+    )
 
 
 def make_executor(options: Options, trials: Sequence[Trial]) -> Executor:

@@ -23,6 +23,7 @@ class Job:
     folder: Path  # the results folder of the grid
     data_dir: Path | None = None
     checkpoint_seconds: float = 10.0
+    keep: str = "best"  # checkpoints once it has ended: best, all or none
     working_dir: Path = Path()  # where relative paths start and import paths are looked for
 
 
@@ -68,6 +69,7 @@ def _run(
         data_dir=job.data_dir,
         checkpoint_dir=job.folder / "checkpoints" / job.trial_id,
         checkpoint_seconds=job.checkpoint_seconds,
+        keep=job.keep,
         on_evaluation=on_evaluation,
         should_stop=should_stop,
     )

@@ -120,6 +120,8 @@ def peak_memory_bytes(device: torch.device) -> int:
     for line in status.read_text().splitlines() if status.exists() else []:
         if line.startswith("VmHWM"):
             return int(line.split()[1]) * 1024
+    import resource  # not there on Windows
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # bytes on macOS, KiB elsewhere
 

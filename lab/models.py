@@ -17,6 +17,7 @@ from torch.nn.functional import relu
 
 from lab.parts import accepts, load
 from lab.settings import ModelSettings
+from lab.surgery import remove_modules, replace_modules
 
 
 def initialize(network: nn.Module) -> None:
@@ -197,11 +198,14 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
 def build_model(settings: ModelSettings, *, in_channels: int, num_classes: int, size: int) -> nn.Module:
     """The network of ``settings.name``, a built-in one or an import path, given those of the counts that it asks for.
 
-    Raises ValueError where the network cannot take images of ``size``, or where an import path gives no network.
+    Modules are then taken out and replaced as the settings say (:mod:`lab.surgery`). Raises ValueError where the
+    network cannot take images of ``size``, where an import path gives no network, or where there is no such module.
     """
     make = MODELS[settings.name] if settings.name in MODELS else load(settings.name)
     given = accepts(make, {"in_channels": in_channels, "num_classes": num_classes, "size": size})
-    network = make(**given | settings.model_dump(exclude={"name"}))
+    network = make(**given | settings.model_dump(exclude=set(ModelSettings.model_fields)))
     if not isinstance(network, nn.Module):
         raise ValueError(f"model.name {settings.name!r}: must return a torch.nn.Module, returned {network!r}")
+    remove_modules(network, settings.remove)
+    replace_modules(network, settings.replace)
     return network

@@ -12,8 +12,8 @@ import json
 import sys
 import types
 import typing
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,22 +40,33 @@ def load(path: str) -> Callable[..., Any]:
     module_name, _, attribute = path.partition(":")
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
-    if module_name.split(".")[0] == "torchvision":
-        from lab.vision import import_torchvision
+    with _step(f"{path!r}: cannot import {module_name}"):
+        if module_name.split(".")[0] == "torchvision":
+            from lab.vision import import_torchvision
 
-        import_torchvision()
-    try:
+            import_torchvision()
         found: Any = importlib.import_module(module_name)
-    except ImportError as error:
-        raise PartError(f"{path!r}: cannot import {module_name}: {error}") from error
     for name in attribute.split("."):
-        if not hasattr(found, name):
-            public = [known for known in vars(found) if not known.startswith("_")]
-            raise PartError(f"{path!r}: {module_name} has no {name!r}{did_you_mean(name, public)}")
-        found = getattr(found, name)
+        with _step(f"{path!r}: cannot read {name!r}"):
+            if not hasattr(found, name):
+                public = [known for known in dir(found) if not known.startswith("_")]
+                raise PartError(f"{path!r}: {module_name} has no {name!r}{did_you_mean(name, public)}")
+            found = getattr(found, name)
     if not callable(found):
         raise PartError(f"{path!r}: must be callable, is {type(found).__name__}")
     return found
+
+
+@contextmanager
+def _step(what: str) -> Iterator[None]:
+    """Whatever a user's code raises meanwhile becomes a :class:`PartError` that says ``what`` failed."""
+    try:
+        yield
+    except PartError:
+        raise
+    except (Exception, SystemExit) as error:  # a user's code may raise anything, and it is the user's to mend
+        kind = "" if isinstance(error, ImportError) else f"{type(error).__name__}: "
+        raise PartError(f"{what}: {kind}{' '.join(str(error).split())}") from error
 
 
 def accepts(part: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -72,9 +83,14 @@ def settings_type(section: str, path: str) -> type[Section]:
     """Settings read off the signature of the part at ``path``; raises :class:`SettingsError` at ``section.name``."""
     try:
         part = load(path)
-        signature = inspect.signature(part)
-    except (PartError, ValueError) as error:
+        with _step(f"{path!r}: cannot read its signature"):
+            return _settings_of(section, path, part)
+    except PartError as error:
         raise SettingsError([Problem(f"{section}.name", f"no such {NOUNS[section]}: {error}")]) from error
+
+
+def _settings_of(section: str, path: str, part: Callable[..., Any]) -> type[Section]:
+    signature = inspect.signature(part)
     base = SECTIONS[section]
     hints = _hints(part)
     fields: dict[str, Any] = {}
@@ -85,7 +101,7 @@ def settings_type(section: str, path: str) -> type[Section]:
         if variadic or name in GIVEN[section] or name in base.model_fields or name == "self":
             continue
         required = parameter.default is parameter.empty
-        if required or _is_plain(parameter.default):
+        if required or (_is_plain(parameter.default) and not name.startswith("_")):
             annotation = _plain_annotation(hints.get(name, Any))
             if parameter.default is None:
                 annotation = typing.Optional[annotation]  # noqa: UP045  # computed, not written

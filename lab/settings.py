@@ -8,6 +8,7 @@ it names (see :mod:`lab.parts`).
 from __future__ import annotations
 
 import difflib
+import functools
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
@@ -129,6 +130,10 @@ DATASETS: dict[str, type[DataSettings]] = {
 
 class ModelSettings(Section):
     name: str = Field(description="built-in network or import path")
+    replace: dict[str, str] = Field(
+        {}, description="class of modules: class of torch.nn, with arguments if need be, or import path to put there"
+    )
+    remove: list[str] = Field([], description="paths of modules to take out, such as layer3.*.downsample")
 
     default_size: ClassVar[int | None] = None
     only_size: ClassVar[int | None] = None
@@ -326,7 +331,7 @@ class Settings(BaseModel):
     def parse(cls, raw: Mapping[str, Any]) -> Self:
         """Checks nested plain data, fills in defaults, resolves ``data.size``; raises :class:`SettingsError`."""
         problems = [
-            Problem(name, f"no such section{did_you_mean(name, SECTIONS)}; there are {', '.join(SECTIONS)} and seed")
+            Problem(name, "no such section" + did_you_mean(name, SECTIONS, f"there are {', '.join(SECTIONS)} and seed"))
             for name in raw
             if name not in SECTIONS and name != "seed"
         ]
@@ -340,7 +345,7 @@ class Settings(BaseModel):
             problems += _loss_and_metric_problems(train)
         seed = raw.get("seed", 0)
         if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-            problems.append(Problem("seed", f"must be an integer >= 0, got {seed!r}"))
+            problems.append(Problem("seed", f"must be an integer >= 0, got {spelled(seed)}"))
         if problems:
             raise SettingsError(problems)
         data, model = sections["data"], sections["model"]
@@ -383,7 +388,7 @@ def timing_id(settings: Settings) -> str:
 def parse_section(section: str, raw: object) -> Section:
     """Checks one section by what its ``name`` takes; raises :class:`SettingsError` with paths from the top."""
     if not isinstance(raw, Mapping):
-        raise SettingsError([Problem(section, f"must be a mapping of settings, got {raw!r}")])
+        raise SettingsError([Problem(section, f"must be a mapping of settings, got {spelled(raw)}")])
     kind = section_type(section, raw)
     try:
         return kind.model_validate(dict(raw))
@@ -400,7 +405,7 @@ def section_type(section: str, raw: Mapping[str, Any]) -> type[Section]:
     name = raw.get("name", SECTIONS[section].model_fields["name"].default)
     choices = f"there are {', '.join(known)}, or an import path package.module:attribute"
     if not isinstance(name, str):
-        got = f", got {name!r}" if "name" in raw else ""
+        got = f", got {spelled(name)}" if "name" in raw else ""
         raise SettingsError([Problem(f"{section}.name", f"is required and must be a string{got}; {choices}")])
     if name in known:
         return known[name]
@@ -408,7 +413,7 @@ def section_type(section: str, raw: Mapping[str, Any]) -> type[Section]:
         from lab.parts import settings_type
 
         return settings_type(section, name)
-    problem = f"no such {NOUNS[section]} {name!r}{did_you_mean(name, known)}; {choices}"
+    problem = f"no such {NOUNS[section]} {name!r}{did_you_mean(name, known, choices)}"
     raise SettingsError([Problem(f"{section}.name", problem)])
 
 
@@ -419,12 +424,13 @@ def _loss_and_metric_problems(train: TrainSettings) -> list[Problem]:
             continue
         from lab.parts import PartError, load
 
+        choices = f"there is {known}, or an import path package.module:attribute"
+        if ":" not in name:
+            problems.append(Problem(f"train.{what}", f"no such {what} {name!r}{did_you_mean(name, [known], choices)}"))
+            continue
         try:
-            if ":" not in name:
-                raise PartError(f"{name!r}{did_you_mean(name, [known])}")
             load(name)
         except PartError as error:
-            choices = f"there is {known}, or an import path package.module:attribute"
             problems.append(Problem(f"train.{what}", f"no such {what} {error}; {choices}"))
     if train.loss != "cross_entropy" and train.label_smoothing:
         rule = f"must be 0 with a loss other than cross_entropy, got {train.label_smoothing}"
@@ -432,12 +438,30 @@ def _loss_and_metric_problems(train: TrainSettings) -> list[Problem]:
     return problems
 
 
-def did_you_mean(name: object, known: Iterable[str]) -> str:
-    """``; did you mean X?`` where a known name is near, else an empty string."""
+def did_you_mean(name: object, known: Iterable[str], rest: str = "") -> str:
+    """``; did you mean X?`` where a known name is near, else nothing; then ``rest``, as a sentence or a clause."""
     near = difflib.get_close_matches(str(name), list(known), n=1)
-    return f"; did you mean {near[0]}?" if near else ""
+    if not near:
+        return f"; {rest}" if rest else ""
+    return f"; did you mean {near[0]}?" + (f" {rest[0].upper()}{rest[1:]}" if rest else "")
 
 
+def spelled(value: object) -> str:
+    """A value as YAML spells it, text in quotes: ``null``, ``true``, ``'8'``, ``[1, null]``."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return str(value).lower()
+        case list():
+            return f"[{', '.join(map(spelled, value))}]"
+        case dict():
+            return "{" + ", ".join(f"{key}: {spelled(item)}" for key, item in value.items()) + "}"
+        case _:
+            return repr(value)
+
+
+@functools.cache
 def describe_field(field: FieldInfo) -> str:
     """The values that a setting allows, in words: ``integer > 0``, ``imagenet or cifar``, ``list of integer > 0``."""
     kind: Any = field.annotation
@@ -452,7 +476,7 @@ def _describe(schema: Mapping[str, Any]) -> str:
         return " or ".join(str(value) for value in schema.get("enum", [schema.get("const")]))
     bounds = {"exclusiveMinimum": ">", "minimum": ">=", "exclusiveMaximum": "<", "maximum": "<="}
     limits = " and ".join(f"{sign} {schema[key]:g}" for key, sign in bounds.items() if key in schema)
-    words = {"integer": "integer", "boolean": "true or false", "null": "none", "array": "list", "object": "mapping"}
+    words = {"integer": "integer", "boolean": "true or false", "null": "null", "array": "list", "object": "mapping"}
     kind = words.get(schema.get("type", "any value"), schema.get("type", "any value"))
     if kind == "list":
         length = schema.get("minItems", "")
@@ -464,13 +488,15 @@ def _describe(schema: Mapping[str, Any]) -> str:
 def _problem(section: str, owner: str, kind: type[Section], error: Any) -> Problem:
     path = ".".join([section, *map(str, error["loc"])])
     name = str(error["loc"][0])
-    takes = ", ".join(kind.model_fields)
+    takes = ", ".join(
+        sorted(kind.model_fields, key=lambda field: field in ("replace", "remove"))
+    )  # the model's own first
     match error["type"]:
         case "extra_forbidden" | "invalid_key":
-            hint = did_you_mean(name, kind.model_fields)
-            return Problem(path, f"no such setting of {owner}{hint}; it takes: {takes}")
+            hint = did_you_mean(name, kind.model_fields, f"it takes: {takes}")
+            return Problem(path, f"no such setting of {owner}{hint}")
         case "missing":
             return Problem(path, f"is required: {describe_field(kind.model_fields[name])}")
         case _:
             allowed = describe_field(kind.model_fields[name])
-            return Problem(f"{section}.{name}", f"must be {allowed}, got {error['input']!r}")
+            return Problem(f"{section}.{name}", f"must be {allowed}, got {spelled(error['input'])}")

@@ -37,15 +37,16 @@ def run_trial(
     data_dir: Path | None = None,
     checkpoint_dir: Path | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    keep: str = "best",
     on_evaluation: Callable[[Evaluation], None] = lambda point: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Result:
     """Trains on train, selects the epoch on dev, reads test once for that epoch.
 
     The status of the result is ``ok``, ``diverged`` (then there is no test accuracy) or ``interrupted``. With a
-    ``checkpoint_dir`` the state is written there as training goes on, a trial that was cut off goes on from it with
-    the same numbers as if it had not been, and the best weights are left in ``best.pt``. Raises what the network or the
-    data set raises.
+    ``checkpoint_dir`` the state is written there as training goes on, and a trial that was cut off goes on from it with
+    the same numbers as if it had not been; once it ended, ``keep`` says what is left: the ``best`` weights, ``all`` or
+    ``none``. Raises what the network or the data set raises.
     """
     where = devices.resolve(device)
     devices.configure(where)
@@ -58,7 +59,7 @@ def run_trial(
         runner = make_runner(settings, splits, where)
         counts = count_parameters(runner.model), forward_macs(runner.model, splits.in_channels, _size(settings, splits))
         torch.manual_seed(derive(settings.seed, "dropout"))
-        checkpoint = Checkpoint(checkpoint_dir, checkpoint_seconds, runner, source_fingerprint(settings))
+        checkpoint = Checkpoint(checkpoint_dir, checkpoint_seconds, keep, runner, source_fingerprint(settings))
         checkpoint.load()
 
         def evaluated(point: Evaluation) -> None:
@@ -122,8 +123,9 @@ class Checkpoint:
     A state that other source code wrote is not gone on from. Where there is no room, training goes on without.
     """
 
-    def __init__(self, folder: Path | None, seconds: float, runner: Runner, fingerprint: str) -> None:
-        self._folder, self._seconds, self._runner, self._fingerprint = folder, seconds, runner, fingerprint
+    def __init__(self, folder: Path | None, seconds: float, keep: str, runner: Runner, fingerprint: str) -> None:
+        self._folder, self._seconds, self._keep = folder, seconds, keep
+        self._runner, self._fingerprint = runner, fingerprint
         self._saved = time.monotonic()
 
     def load(self) -> None:
@@ -145,8 +147,11 @@ class Checkpoint:
         self._saved = time.monotonic()
 
     def finish(self) -> None:
-        self._write("best.pt", self._runner.best_weights)
-        if self._folder is not None:
+        if self._keep != "none":
+            self._write("best.pt", self._runner.best_weights)
+        if self._keep == "all":
+            self.save()
+        elif self._folder is not None:
             (self._folder / "last.pt").unlink(missing_ok=True)
 
     def _write(self, name: str, content: dict[str, Any]) -> None:

@@ -128,6 +128,22 @@ def test_a_trial_run_again_has_the_same_numbers_and_one_row(finished: Path) -> N
     assert numbers() == before
 
 
+def test_verify_repeats_recorded_trials_and_finds_one_that_was_changed(finished: Path) -> None:
+    done = bench("verify", "tiny.yaml", "--sample", "2", cwd=finished)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("bit for bit") == done.stdout.count("agrees") == 2
+    changed = finished / "changed" / "tiny"
+    changed.mkdir(parents=True)
+    with (changed / "trials.csv").open("w", newline="") as file:
+        trials = rows(finished / "results" / "tiny" / "trials.csv")
+        writer = csv.DictWriter(file, list(trials[0]))
+        writer.writeheader()
+        writer.writerows(trial | {"final_train_loss": "0.123"} for trial in trials)
+    done = bench("verify", "tiny.yaml", "--sample", "1", "--results", "changed", cwd=finished)
+    assert done.returncode == 1
+    assert "differs" in done.stdout
+
+
 def test_dry_run_shows_the_plan_and_trains_nothing(tmp_path: Path) -> None:
     write(tmp_path / "tiny.yaml", GRID)
     done = bench("run", "tiny.yaml", "--dry-run", cwd=tmp_path)

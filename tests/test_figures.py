@@ -207,3 +207,25 @@ def test_the_same_numbers_give_the_same_files_and_no_figure_stays_open(tmp_path:
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
     assert (tmp_path / "one.png").read_bytes().startswith(b"\x89PNG")
     assert sys.modules["matplotlib.pyplot"].get_fignums() == []
+
+
+def test_the_forest_names_each_effect_and_its_verdict_and_hollow_is_undecided() -> None:
+    effects = pd.DataFrame(
+        [("model.residual", "false", "true", -0.3, "worse"), ("model.batch_norm", "false", "true", 0.01, "undecided")],
+        columns=["factor", "level", "against", "difference", "verdict"],
+    )
+    effects = effects.assign(difference_low=effects["difference"] - 0.02, difference_high=effects["difference"] + 0.02)
+    (axes,) = figures.forest(effects).axes
+    assert axes.get_yticklabels()[0].get_text() == "model.residual:\nfalse − true"
+    assert [text.get_text() for text in axes.texts] == ["worse", "undecided"]
+    points = [line for line in axes.lines if line.get_marker() == "D"]
+    assert [float(np.asarray(line.get_xdata())[0]) for line in points] == pytest.approx([-30, 1])
+    assert [line.get_markerfacecolor() for line in points] == [figures.OKABE_ITO[0], "white"]
+
+
+def test_the_interaction_has_a_line_a_level_labelled_at_its_end() -> None:
+    means = pd.DataFrame([[0.9, 0.8], [0.7, np.nan]], index=["resnet18", "resnet34"], columns=["true", "false"])
+    means.index.name, means.columns.name = "model.name", "model.residual"
+    (axes,) = figures.interaction(means).axes
+    assert len(axes.lines) == 2
+    assert [text.get_text() for text in axes.texts] == ["resnet18"]  # the other has no end

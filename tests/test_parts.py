@@ -32,6 +32,12 @@ def open_ended(width: int = 4, **more): pass
 
 number = 3
 """
+BROKEN = {
+    "unfinished": "class Net(",
+    "failing": "1 / 0",
+    "leaving": "import sys; sys.exit(3)",
+    "guarded": "def __getattr__(name):\n    raise KeyError(name)",
+}
 
 
 # --- load -----------------------------------------------------------------------------------------------------------
@@ -56,10 +62,18 @@ def test_the_working_folder_is_importable(workshop: Write) -> None:
         ("my_nets:Nett", "my_nets has no 'Nett'; did you mean Net?"),
         ("my_nets:", "my_nets has no ''"),
         ("my_nets:number", "must be callable, is int"),
+        (".my_nets:Net", "cannot import .my_nets: TypeError: "),
+        (":Net", "cannot import : ValueError: "),
+        ("unfinished:Net", "cannot import unfinished: SyntaxError: "),
+        ("failing:Net", "cannot import failing: ZeroDivisionError: "),
+        ("leaving:Net", "cannot import leaving: SystemExit: 3"),
+        ("guarded:Net", "cannot read 'Net': KeyError: 'Net'"),
     ],
 )
 def test_load_says_which_step_failed(workshop: Write, path: str, says: str) -> None:
     workshop("my_nets", NETS)
+    for module, source in BROKEN.items():
+        workshop(module, source)
     with pytest.raises(PartError) as caught:
         load(path)
     assert says in str(caught.value)
@@ -83,7 +97,7 @@ def test_the_signature_is_the_settings_without_what_the_harness_gives(workshop: 
     workshop("my_nets", NETS)
     made = parse_section("model", {"name": "my_nets:Net", "depth": 2})
     assert made.model_dump() == {
-        "name": "my_nets:Net", "depth": 2, "width": 8, "rate": 0.0, "kind": "a", "sizes": [3, 5], "scale": None,
+        "name": "my_nets:Net", "replace": {}, "remove": [], "depth": 2, "width": 8, "rate": 0.0, "kind": "a", "sizes": [3, 5], "scale": None,
         "share": 0.5, "path": 1,
     }  # fmt: skip
     assert type(made).__doc__ == "A network of mine."
@@ -124,6 +138,13 @@ def test_a_default_left_out_is_the_same_trial_as_spelled_out(workshop: Write) ->
         assert Settings.parse({**base, "model": net | spelled}).trial_id == left_out.trial_id, spelled
 
 
+@pytest.mark.parametrize("signature", ["_hidden: int", "model_config: int = 1", "x: 'Literal[' = 1"])
+def test_a_signature_that_cannot_be_settings_is_a_problem_of_its_section(workshop: Write, signature: str) -> None:
+    workshop("odd", f"def net({signature}): pass")
+    with pytest.raises(SettingsError, match=r"^model.name: no such model: 'odd:net': cannot read its signature: "):
+        settings_type("model", "odd:net")
+
+
 def test_none_as_a_default_may_be_given(workshop: Write) -> None:
     workshop("my_nets", NETS)
     kind = settings_type("model", "my_nets:implicit")
@@ -133,7 +154,8 @@ def test_none_as_a_default_may_be_given(workshop: Write) -> None:
 def test_any_keyword_is_a_setting_where_the_signature_is_open(workshop: Write) -> None:
     workshop("my_nets", NETS)
     made = parse_section("model", {"name": "my_nets:open_ended", "anything": 3})
-    assert dict(made) == {"name": "my_nets:open_ended", "width": 4, "anything": 3}
+    own = {name: value for name, value in made if name not in ("replace", "remove")}
+    assert own == {"name": "my_nets:open_ended", "width": 4, "anything": 3}
 
 
 def test_torch_optimizers_are_parts() -> None:

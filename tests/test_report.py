@@ -263,3 +263,22 @@ def test_a_report_never_imports_torch(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert "12 of 12 trials" in done.stdout
+
+
+def test_the_report_leaves_a_page_a_table_for_a_paper_and_figures_as_pdf(rates_report: tuple[Path, str]) -> None:
+    folder, text = rates_report
+    names = {path.name for path in (folder / "report").iterdir()}
+    assert {"index.html", "table.tex", "table.md", "effects.csv", "forest.pdf", "interaction.png"} <= names
+    effects = section(text, "effects on test accuracy")
+    assert effects[0][0] == "model.batch_norm"
+    assert {row[-1] for row in effects} & {"better", "worse"}
+
+
+def test_hypotheses_stand_in_the_terminal_with_ruling_and_evidence(tmp_path: Path) -> None:
+    more = "hypotheses: [optimizer=adam > optimizer=sgd on test_accuracy]\n"
+    record(tmp_path / "optimizers", textwrap.dedent(OPTIMIZERS) + more, optimizer)
+    text = text_of(tmp_path / "optimizers")
+    block = text.split("\nhypotheses\n")[1].splitlines()
+    assert block[0].split()[0] in ("supported", "undecided", "refuted")
+    assert block[0].rstrip().endswith("optimizer=adam > optimizer=sgd on test_accuracy")
+    assert block[1].strip().startswith("difference +")

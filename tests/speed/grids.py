@@ -72,7 +72,7 @@ def run_ours(folder: Path, jobs: int) -> dict[str, str]:
 
 
 def run_hydra(folder: Path, jobs: int) -> dict[str, str]:
-    sweep = [f"trial.{path}={','.join(map(str, levels))}" for path, levels in FACTORS.items()]
+    sweep = [f"++trial.{path}={','.join(map(str, levels))}" for path, levels in FACTORS.items()]
     launcher = ["hydra/launcher=joblib", f"hydra.launcher.n_jobs={jobs}"] if jobs > 1 else []
     where = [f"hydra.sweep.dir={folder}", f"record={folder / 'record.csv'}"]
     seeds = f"trial.seed={','.join(map(str, range(SEEDS)))}"
@@ -118,7 +118,7 @@ def compare_grids(folder: Path, rounds: int) -> str:
         shift = index % len(COMMANDS)
         for name in [*list(COMMANDS)[shift:], *list(COMMANDS)[:shift]]:
             function, jobs = COMMANDS[name]
-            place = folder / f"{index} {jobs} {function.__name__}"
+            place = folder / f"{index}-{function.__name__}-{jobs}"
             place.mkdir(parents=True)
             start = time.perf_counter()
             accuracies[name] = function(place, jobs)

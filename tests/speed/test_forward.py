@@ -1,12 +1,10 @@
 """Forward pass of every model on one thread of the CPU: seconds a batch of 32 x 32 grey images.
 
-Run by ``pytest tests/speed``. The head of each table gives the model's parameters and its multiply-accumulates an
-image; with ``--benchmark-json`` they stand beside each time as ``extra_info``.
+Run by ``pytest tests/speed``. Parameters and multiply-accumulates an image stand in the head of each table, and as
+columns in the table of models at the end; with ``--benchmark-json`` they are beside each time as ``extra_info``.
 """
 
 from __future__ import annotations
-
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -27,14 +25,6 @@ CASES = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.mark.parametrize(("name", "batch_size", "precision"), CASES)
 @pytest.mark.benchmark(max_time=0.5, min_rounds=3, warmup=True, warmup_iterations=2)
 def test_forward(benchmark: BenchmarkFixture, name: str, batch_size: int, precision: str) -> None:
@@ -50,6 +40,7 @@ def test_forward(benchmark: BenchmarkFixture, name: str, batch_size: int, precis
         "batch_size": batch_size,
         "precision": precision,
         "size": SIZE,
+        "work": "forward",
         "parameters": parameters,
         "forward_macs": macs,
     }
