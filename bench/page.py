@@ -69,7 +69,7 @@ def embedded(value: object) -> Markup:
 def figures(findings: Findings) -> list[Figure]:
     """The charts there are numbers for."""
     found: list[Figure] = []
-    if len(findings.effects):
+    if findings.effects["difference"].notna().any():
         said = "; ".join(f"{row.factor}={row.level}: {row.sentence}" for row in findings.effects.itertuples())
         found.append(Figure("Effects on test accuracy", f"{said}.", charts.forest(findings.effects)))
     if not findings.cells["n"].any():

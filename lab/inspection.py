@@ -20,7 +20,7 @@ from lab.trial import batches, make_runner
 
 
 def inspect_all(
-    raw: Mapping[str, Mapping[str, Any]], device: str, data_dir: Path | None, threads: int, *, price: bool
+    raw: Mapping[str, Mapping[str, Any]], device: str, data_dir: Path | None, threads: int, price: bool = True
 ) -> list[Inspection]:
     """Inspects settings (plain data, by key) one after the other; whatever one raises is in its ``error``.
 
@@ -44,6 +44,7 @@ def _inspect(key: str, settings: Settings, device: torch.device, data_dir: Path 
             parameters=count_parameters(runner.model),
             forward_macs=forward_macs(runner.model, *X.shape[1:3]),
             signature=signature(runner, X),
+            num_dev_images=len(splits.dev),
         )
         if not price:
             return found

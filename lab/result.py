@@ -95,3 +95,9 @@ class Inspection:
     steps: int = 0  # of a whole trial
     evaluations: int = 0
     peak_memory_bytes: int | None = None
+    num_dev_images: int = 0
+
+    @property
+    def trial_seconds(self) -> float:
+        """Estimated time of a whole trial; 0 where it was not priced."""
+        return self.steps * (self.step_seconds or 0.0) + self.evaluations * (self.eval_seconds or 0.0)

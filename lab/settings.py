@@ -368,9 +368,20 @@ class Settings(BaseModel):
 
     @property
     def trial_id(self) -> str:
-        """12 hex digits of sha256 over the resolved settings, seed included: the identity of a trial."""
-        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        """12 hex digits of sha256 over the resolved settings, seed included: the identity of a trial.
+
+        A setting that is off (null, or empty) is left out, so that a setting that a later version adds, off by default,
+        renames no trial.
+        """
+        on = _without_off(self.model_dump(mode="json"))
+        canonical = json.dumps(on, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+def _without_off(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_off(inner) for key, inner in value.items() if inner is not None and inner not in ([], {})}
+    return value
 
 
 def timing_id(settings: Settings) -> str:

@@ -97,7 +97,8 @@ def test_the_signature_is_the_settings_without_what_the_harness_gives(workshop: 
     workshop("my_nets", NETS)
     made = parse_section("model", {"name": "my_nets:Net", "depth": 2})
     assert made.model_dump() == {
-        "name": "my_nets:Net", "replace": {}, "remove": [], "depth": 2, "width": 8, "rate": 0.0, "kind": "a", "sizes": [3, 5], "scale": None,
+        "name": "my_nets:Net", "replace": {}, "remove": [], "depth": 2, "width": 8,
+        "rate": 0.0, "kind": "a", "sizes": [3, 5], "scale": None,
         "share": 0.5, "path": 1,
     }  # fmt: skip
     assert type(made).__doc__ == "A network of mine."

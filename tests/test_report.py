@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import math
 import subprocess
 import sys
@@ -15,6 +16,8 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from bench.cli import Refused
+from bench.cli import report as command
 from bench.grid import Plan, Trial, load_plan
 from bench.records import Records
 from bench.report import report
@@ -282,3 +285,16 @@ def test_hypotheses_stand_in_the_terminal_with_ruling_and_evidence(tmp_path: Pat
     assert block[0].split()[0] in ("supported", "undecided", "refuted")
     assert block[0].rstrip().endswith("optimizer=adam > optimizer=sgd on test_accuracy")
     assert block[1].strip().startswith("difference +")
+
+
+def test_the_command_prints_for_scripts_and_then_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record(tmp_path / "optimizers", OPTIMIZERS, optimizer)
+    record(tmp_path / "others", OPTIMIZERS.replace("name: optimizers", "name: others"), optimizer)
+    command(form="json", results=tmp_path)
+    both = json.loads(capsys.readouterr().out)
+    assert [item["grid"] for item in both] == ["optimizers", "others"]
+    assert not (tmp_path / "optimizers" / "report").exists()
+    with pytest.raises(Refused, match="--format must be one of table, csv, json, markdown, latex, got 'xml'"):
+        command(form="xml", results=tmp_path)

@@ -116,7 +116,7 @@ def test_what_a_pattern_matches_gives_way_to_identity_and_what_is_in_it_goes_too
 
 
 def test_a_pattern_that_matches_nothing_names_the_nearest_path() -> None:
-    says = "model.remove: no module 'layer3.*.downsampel'; did you mean layer3.0.downsample? There are conv1, "
+    says = "model.remove: no module 'layer3.*.downsampel'; did you mean layer3.1.downsample? There are conv1, "
     with pytest.raises(ValueError, match=re.escape(says)):
         make({"name": "resnet18", "width": 4, "remove": ["layer3.*.downsampel"]})
 
