@@ -93,6 +93,12 @@ def run(
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first trial that fails.")] = False,
     trial: Annotated[str | None, typer.Option(metavar="ID", help="Run this trial only.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and train nothing.")] = False,
+    price: Annotated[
+        bool, typer.Option("--price", help="With --dry-run: one real step of each cell, for time, memory and errors.")
+    ] = False,
+    budget: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Start no trial that is not expected to end in it: 30m, 2h.")
+    ] = None,
     no_time: Annotated[bool, typer.Option("--no-time", help="Skip the timing of each model afterwards.")] = False,
 ) -> None:
     """Train every trial of the grids that is not recorded yet."""
@@ -105,26 +111,45 @@ def run(
     limit = None if timeout is None else seconds("--timeout", timeout)
     every = seconds("--checkpoint", checkpoint)
     options = runs.Options(
-        results, data_dir, device, jobs, executor, limit, force, retry, every, keep, fail_fast, trial
+        results,
+        data_dir,
+        device,
+        jobs,
+        executor,
+        limit,
+        force,
+        retry,
+        every,
+        keep,
+        fail_fast,
+        trial,
+        budget=None if budget is None else seconds("--budget", budget),
     )
+    if price and not dry_run:
+        raise Refused("--price goes with --dry-run, which shows the plan and its price")
     plans = [load_plan(grid, overrides=overrides, only=only, seeds=seeds) for grid in grids]
     if trial is not None and not any(trial == known.trial_id for plan in plans for known in plan.trials):
         raise Refused(f"--trial: no trial {trial!r} in {', '.join(str(grid) for grid in grids)}")
     console = Console(highlight=False)
     codes = [
-        _run_one(plan, grid, options, dry_run, not no_time, console) for plan, grid in zip(plans, grids, strict=True)
+        _show_plan(plan, options, price, console) if dry_run else _run_one(plan, grid, options, not no_time, console)
+        for plan, grid in zip(plans, grids, strict=True)
     ]
     raise typer.Exit(130 if 130 in codes else max(codes))
 
 
-def _run_one(plan: Plan, grid: Path, options: Any, dry_run: bool, timed: bool, console: Console) -> int:
+def _run_one(plan: Plan, grid: Path, options: Any, timed: bool, console: Console) -> int:
     from bench import run as runs
+    from bench.price import check_toggles
     from bench.progress import Progress, duration
 
-    if dry_run:
-        show_plan(plan, len(runs.missing(plan, options)), console)
-        return 0
-    for warning in plan.warnings:
+    idle = []
+    if runs.missing(plan, options):
+        try:
+            idle = check_toggles(plan, options.device, options.data_dir)
+        except (ValueError, OSError) as error:
+            raise Refused(str(error)) from error
+    for warning in [*plan.warnings, *idle]:
         console.print(Text(f"warning: {warning}", style="yellow"), soft_wrap=True)
     command = ["python", "-m", "bench", "run", str(grid), *_given_again()]
     try:
@@ -138,7 +163,9 @@ def _run_one(plan: Plan, grid: Path, options: Any, dry_run: bool, timed: bool, c
         raise Unrecorded(f"{folder}: some results could not be written: {summary.unwritten}; run it again to get them")
     if summary.elsewhere:
         console.print(f"{plan.name}: {summary.elsewhere} trials are left to another process, which is running them")
-    elif not summary.statuses and not summary.interrupted:
+    if summary.left:
+        console.print(f"{plan.name}: {summary.left} trials not started: they would not have ended in the budget")
+    if not (summary.elsewhere or summary.left or summary.statuses or summary.interrupted):
         console.print(
             f"{plan.name}: nothing to train, all {len(plan.trials)} trials are recorded in {folder}", soft_wrap=True
         )
@@ -146,7 +173,7 @@ def _run_one(plan: Plan, grid: Path, options: Any, dry_run: bool, timed: bool, c
         counts = ", ".join(f"{count} {status}" for status, count in sorted(summary.statuses.items()))
         where = folder / "trials.csv"
         console.print(f"{plan.name}: {counts} in {duration(summary.seconds)}; recorded in {where}", soft_wrap=True)
-    if timed and options.trial is None and not summary.interrupted and not summary.exit_code:
+    if timed and options.trial is None and not summary.left and not summary.interrupted and not summary.exit_code:
         _time_plan(plan, folder, options.device, options.data_dir, False, console)
     if not summary.interrupted:
         console.print(f"The answer: python -m bench report {grid}", soft_wrap=True)
@@ -163,21 +190,16 @@ def _given_again() -> list[str]:
     return kept
 
 
-def show_plan(plan: Plan, num_missing: int, console: Console) -> None:
-    """The cells of the plan as a table, then how many trials there are and how many are still to be run."""
-    console.print(Text(plan.question, style="bold"))
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for factor in plan.factors:
-        table.add_column(factor.name)
-    table.add_column("trials", justify="right")
-    for cell in plan.cells:
-        count = sum(trial.cell.label == cell.label for trial in plan.trials)
-        table.add_row(*(cell.levels.get(factor.name, "") for factor in plan.factors), str(count))
-    console.print(table)
-    recorded = len(plan.trials) - num_missing
-    console.print(f"{len(plan.cells)} cells, {len(plan.trials)} trials: {recorded} recorded, {num_missing} to run")
-    for warning in plan.warnings:
-        console.print(Text(f"warning: {warning}", style="yellow"))
+def _show_plan(plan: Plan, options: Any, price: bool, console: Console) -> int:
+    from bench import run as runs
+    from bench.planning import show_plan
+    from bench.price import price_plan
+
+    try:
+        prices = price_plan(plan, options.device, options.jobs, options.data_dir) if price else None
+    except (ValueError, OSError) as error:
+        raise Refused(f"{plan.name}: cannot be priced: {error}") from error
+    return show_plan(plan, runs.missing(plan, options), console, prices)
 
 
 @app.command()

@@ -14,9 +14,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 
+from bench.budget import Budget
 from bench.claims import Claims
 from bench.executors import Ended, Evaluated, Executor, InlineExecutor, LocalExecutor, Started, call_in_child, cores
 from bench.plan import Plan, Trial
+from bench.price import price_plan
 from bench.progress import Progress
 from bench.recorder import Recorder
 from bench.records import Records
@@ -43,6 +45,7 @@ class Options:
     keep: str = "best"  # checkpoints of an ended trial: best, all or none
     fail_fast: bool = False
     trial: str | None = None  # only this one
+    budget: float | None = None  # seconds in which whatever starts is expected to end
 
 
 @dataclass
@@ -51,6 +54,7 @@ class Summary:
 
     statuses: Counter[str] = field(default_factory=Counter)
     elsewhere: int = 0
+    left: int = 0  # not started: they would not have ended in the budget
     interrupted: bool = False
     unwritten: OSError | None = None
     num_lost: int = 0
@@ -83,16 +87,21 @@ def run(plan: Plan, options: Options, progress: Progress) -> Summary:
     batch = missing(plan, options)
     if not batch:
         return summary
+    budget = None if options.budget is None else Budget(options.budget)
     executor = make_executor(options, batch)
+    if budget is not None:
+        prices = price_plan(plan, options.device, executor.num_workers, options.data_dir)
+        budget.price = lambda trial: prices.of(trial.settings).trial_seconds
     records = Records((options.results / plan.name).resolve())
     recorder = Recorder(records, plan, executor.num_workers, progress.complain)
     recorder.prepare()
     seen: set[str] = set()
     with stopping(executor, progress.complain) as asked, progress:
         while batch and not asked and not (options.fail_fast and FAILED & summary.statuses.keys()):
-            _run_batch(plan, batch, options, executor, recorder, progress, summary)
+            _run_batch(plan, batch, options, executor, recorder, progress, summary, budget)
             seen |= {trial.trial_id for trial in batch}
             batch = [trial for trial in missing(plan, options) if trial.trial_id not in seen]
+    summary.left = 0 if budget is None else budget.left
     summary.unwritten, summary.num_lost = recorder.flush(), recorder.num_lost
     if summary.unwritten is None:
         records.compact()
@@ -108,13 +117,15 @@ def _run_batch(
     recorder: Recorder,
     progress: Progress,
     summary: Summary,
+    budget: Budget | None,
 ) -> None:
     folder = recorder.records.folder
     claims = Claims(recorder.records, finished=() if options.force else FINISHED)
     trials = {trial.trial_id: trial for trial in batch}
     started: dict[str, datetime] = {}
     progress.begin(plan, batch, executor.num_workers)
-    for event in executor.run(_job(trial, folder, options) for trial in claims.take(batch)):
+    wanted = batch if budget is None else budget.affordable(batch)
+    for event in executor.run(_job(trial, folder, options) for trial in claims.take(wanted)):
         match event:
             case Started(trial_id, worker):
                 started[trial_id] = datetime.now(UTC)
@@ -127,6 +138,8 @@ def _run_batch(
                 claims.drop(trial_id, finished=outcome.status in FINISHED)
                 progress.ended(worker, outcome)
                 summary.statuses[outcome.status] += 1
+                if budget is not None and outcome.status in FINISHED:
+                    budget.ended(trials[trial_id], (datetime.now(UTC) - started[trial_id]).total_seconds())
                 if options.fail_fast and outcome.status in FAILED:
                     executor.stop()
     summary.elsewhere += claims.elsewhere

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from grids import compare_grids
 from loops import CPU, LOOPS, Stopwatch, Task
 
 from bench.executors import cores
+from grids import compare_grids
 from lab.data import DEBIAN_FASHION_MNIST
 from lab.device import device_name
 from lab.settings import Settings
@@ -71,7 +71,8 @@ def ratios(first: Sequence[float], second: Sequence[float]) -> str:
 
 
 def loop_table(found: dict[str, Measured]) -> str:
-    lines = ["| loop | images/s | ours / it | its processor time / ours | accuracy, % |", "| --- | --- | --- | --- | --- |"]
+    lines = ["| loop | images/s | ours / it | its processor time / ours | accuracy, % |"]
+    lines.append("| --- | --- | --- | --- | --- |")
     us = next(iter(found.values()))
     for name, one in found.items():
         accuracy = 100 * statistics.mean(one.accuracy)

@@ -47,8 +47,9 @@ def record(folder: Path, num_trials: int) -> None:
         points = [Evaluation(20 * t, float(t), accuracy * (0.5 + t / 10), 1.0, 1.0, t / 5) for t in range(6)]
         best = {"selected_epoch": 5.0, "first_epoch_dev_accuracy": points[1].dev_accuracy, "epochs": 5.0, "steps": 100}
         trials.append(
-            {"trial_id": trial.trial_id, "grid": "made_up", "cell": trial.cell.label, "status": "ok", "seed": trial.seed}
-            | {"test_accuracy": accuracy, "dev_accuracy": accuracy, "final_dev_accuracy": accuracy, "parameters": 175_000}
+            {"trial_id": trial.trial_id, "grid": "made_up", "cell": trial.cell.label, "status": "ok"}
+            | {"seed": trial.seed, "parameters": 175_000}
+            | {"test_accuracy": accuracy, "dev_accuracy": accuracy, "final_dev_accuracy": accuracy}
             | {"train_images_per_second": 2500.0, "eval_images_per_second": 9000.0, "train_seconds": 1.0, **best}
             | {"device": "cpu", "device_name": "made up", "threads": 1, "concurrent_trials": 1, "precision": "float32"}
             | trial.settings.flat()

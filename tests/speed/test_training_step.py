@@ -13,7 +13,8 @@ from lab.trial import batches, make_runner
 
 SIZE, BATCH_SIZE = 32, 64
 CPU = torch.device("cpu")
-CASES = [("mlp", "float32"), ("lenet", "float32"), ("lenet", "bfloat16"), ("resnet18", "float32"), ("resnet18", "bfloat16")]
+PRECISIONS = {"mlp": ["float32"], "lenet": ["float32", "bfloat16"], "resnet18": ["float32", "bfloat16"]}
+CASES = [(model, precision) for model, precisions in PRECISIONS.items() for precision in precisions]
 
 
 @pytest.mark.parametrize(("name", "precision"), CASES)
