@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from bench.plan import Plan
 from bench.price import neighbours
-from lab.settings import Value
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MOST_UNEQUAL = 0.05  # share by which parameters or multiply-accumulates of two arms may differ unsaid
 ASSUMED_ACCURACY = 0.9  # before any result
@@ -76,9 +79,8 @@ def _small_dev(plan: Plan, num_dev_images: int) -> Iterator[str]:
         )
 
 
-def counts_of_rows(rows: Mapping[str, Mapping[str, Value]]) -> dict[str, tuple[int, int]]:
-    """Parameters and multiply-accumulates by cell label, of one recorded row a cell."""
-    return {
-        label: (int(float(str(row["parameters"] or 0))), int(float(str(row["forward_macs"] or 0))))
-        for label, row in rows.items()
-    }
+def audit_recorded(plan: Plan, trials: pd.DataFrame) -> list[str]:
+    """The same for a report, with the counts of the rows of ``trials.csv``; its intervals say what dev can tell."""
+    first = trials.dropna(subset=["parameters", "forward_macs"]).drop_duplicates("cell")
+    rows = zip(first["cell"], first["parameters"], first["forward_macs"], strict=True)
+    return audit(plan, {cell: (int(parameters), int(macs)) for cell, parameters, macs in rows})

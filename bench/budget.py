@@ -12,7 +12,7 @@ class Budget:
     """So many ``seconds`` from now on; ``left`` counts the trials that were not started.
 
     A trial is expected to take as long as the longest of its cell that ended in this run, or else its ``price``. One
-    that is too long is left out and the next is asked, so that short trials fill what is left. What runs is not cut off.
+    that is too long is left out and the next one asked: short trials fill what is left. What runs is not cut off.
     """
 
     def __init__(self, seconds: float, now: Callable[[], float] = time.monotonic) -> None:

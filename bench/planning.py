@@ -95,7 +95,7 @@ def _print_prices(plan: Plan, missing: Collection[Trial], prices: Prices, consol
         found = prices.of(trial.settings)
         memory = "" if found.peak_memory_bytes is None else f"{found.peak_memory_bytes / 2**20:,.0f} MiB"
         seconds = found.trial_seconds
-        time = f"{seconds:.1f} s" if seconds < 10 else duration(seconds)
+        time = f"{seconds:.2g} s" if seconds < 10 else duration(seconds)
         table.add_row(Text(label or plan.name), f"{found.parameters:,}", f"{found.forward_macs:,}", memory, time)
     console.print(table)
     workers = f"{prices.num_workers} at once"

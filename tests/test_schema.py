@@ -60,6 +60,12 @@ def test_the_starter_grid_loads_and_says_what_it_is(tmp_path: Path) -> None:
     assert "# mine: " in starter_grid("mine")
 
 
+def test_the_schema_beside_the_grids_is_current() -> None:
+    """``python -m bench schema > grids/schema.json`` makes it so."""
+    shipped = Path(__file__).parents[1] / "grids" / "schema.json"
+    assert json.loads(shipped.read_text()) == grid_schema()
+
+
 def test_a_validator_agrees_on_shipped_grids_and_on_faults(tmp_path: Path) -> None:
     jsonschema = pytest.importorskip("jsonschema", reason="compares with an independent validator")
     validator = jsonschema.Draft7Validator(grid_schema())
