@@ -12,6 +12,7 @@ import pandas as pd
 
 from bench import tables, verdicts
 from bench.anova import VarianceAnalysis, analyse_variance
+from bench.audit import audit_recorded
 from bench.grid import load_plan
 from bench.plan import Plan
 from bench.records import Records, Table, read_correct, read_curves, read_trials
@@ -50,6 +51,7 @@ def gather(folder: Path, plan: Plan | None = None) -> Findings:
     winners = winner_table(plan, folder)
     cells = tables.cell_table(comparison).merge(tables.layout(plan), on="cell")
     said = [*tables.cautions(plan, found, trials, timings), *edge_cautions(winners)]
+    said += audit_recorded(plan, trials[trials["trial_id"].isin(found["trial_id"])])
     if number := tables.stale(plan, found):
         said.append(f"{number} results are stale: made by other sources than those here now; run --force renews them")
     return Findings(
