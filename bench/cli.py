@@ -257,18 +257,21 @@ def time(
     console = Console(highlight=False)
     for plan in plans:
         _time_plan(plan, results / plan.name, device, data_dir, force, console)
+        console.print(f"{plan.name}: timed; recorded in {results / plan.name / 'timings.csv'}", soft_wrap=True)
 
 
 def _time_plan(plan: Plan, folder: Path, device: str, data_dir: Path | None, force: bool, console: Console) -> None:
-    from bench.timings import time_plan
+    from bench.timings import time_models, untimed
 
+    wanted = untimed(plan, folder, force=force)
+    if not wanted:
+        return
+    console.print(f"{plan.name}: timing {len(wanted)} models, each alone on the device")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        rows = time_plan(plan, folder, device=device, data_dir=data_dir, force=force)
+        rows = time_models(wanted, folder, device=device, data_dir=data_dir)
     except (ValueError, OSError) as error:
         raise Refused(f"{plan.name}: cannot be timed: {error}") from error
     unreliable = sum(not row["reliable"] for row in rows)
-    console.print(f"{plan.name}: {len(rows)} models timed alone, in {folder / 'timings.csv'}", soft_wrap=True)
     if unreliable:
         console.print(f"[yellow]warning:[/] {unreliable} of them not reliable: the machine's speed drifted meanwhile")
 
@@ -388,7 +391,7 @@ def _list_settings(console: Console, name: str, kind: type[Section], skip: set[s
 
 
 def _yaml(value: Any) -> str:
-    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 @app.command()

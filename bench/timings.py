@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,23 +20,25 @@ COLUMNS = ["timing_id", "model", "precision", "optimizer", *MEASURED, *ENVIRONME
 SAME = ("timing_id", "device", "device_name", "threads", "torch_version", "hostname")
 
 
-def time_plan(
-    plan: Plan, folder: Path, *, device: str = "auto", data_dir: Path | None = None, force: bool = False
-) -> list[dict[str, Any]]:
-    """Times what the plan holds and ``timings.csv`` lacks; returns the rows added.
-
-    Nothing else may run on the machine meanwhile. A row replaces the one of the same model on the same device. Raises
-    OSError or ValueError where the timing process fails.
-    """
+def untimed(plan: Plan, folder: Path, *, force: bool = False) -> dict[str, Settings]:
+    """What the plan holds and ``timings.csv`` lacks, by ``timing_id``; with ``force``, all that it holds."""
     distinct = {timing_id(trial.settings): trial.settings for trial in plan.trials}
-    table = Table(folder / "timings.csv")
-    known = set() if force else {row["timing_id"] for row in table.rows()}
-    wanted = {key: settings for key, settings in distinct.items() if key not in known}
-    if not wanted:
-        return []
+    known = set() if force else {row["timing_id"] for row in Table(folder / "timings.csv").rows()}
+    return {key: settings for key, settings in distinct.items() if key not in known}
+
+
+def time_models(
+    wanted: Mapping[str, Settings], folder: Path, *, device: str = "auto", data_dir: Path | None = None
+) -> list[dict[str, Any]]:
+    """Times models and records them; nothing else may run on the machine meanwhile. Returns the rows added.
+
+    A row replaces the one of the same model on the same device. Raises OSError or ValueError where timing fails.
+    """
     raw = [settings.model_dump() for settings in wanted.values()]
     timings: list[Timing] = call_in_child("lab.timing", "time_settings", raw, device, cores(), data_dir)
     rows = [_row(timing, wanted[timing.timing_id]) for timing in timings]
+    folder.mkdir(parents=True, exist_ok=True)
+    table = Table(folder / "timings.csv")
     table.append(COLUMNS, rows)
     last = {tuple(row[name] for name in SAME): row for row in table.cells()}
     table.keep(list(last.values()))
