@@ -116,7 +116,7 @@ def two_sided_p(statistic: float, df: int, seed_share: float) -> float:
     def excess(log_alpha: float) -> float:
         return float(critical_value(math.exp(log_alpha), df, seed_share)) - statistic
 
-    smallest = -600.0  # exp(-600): far under any p that is worth telling from 0
+    smallest = -300.0  # exp(-300): far under any p worth telling from 0; t squared is still a number at one df
     return math.exp(optimize.brentq(excess, smallest, 0.0, xtol=1e-12)) if excess(smallest) > 0 else 0.0
 
 
