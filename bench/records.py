@@ -42,7 +42,11 @@ CORRECT = ["trial_id", "num_images", "correct"]
 NUMERIC = {"seed", "threads", "concurrent_trials", *MEASURES, *CURVE[1:], "num_images"}
 
 # A spreadsheet takes a cell that begins so for a formula.
-FORMULA = re.compile(r"'*[=+\-@\t\r]")
+FORMULA = re.compile(r"'*[=+\-@\t]")
+# A row is one line, so that a line that ends is a row that is whole.
+ESCAPES = {"\\": r"\\", "\n": r"\n", "\r": r"\r"}
+PLAIN = {escape: character for character, escape in ESCAPES.items()}
+ESCAPED = re.compile(r"\\[\\nr]")
 
 
 class RecordError(ValueError):
@@ -57,7 +61,8 @@ def encode(value: Any) -> str:
         case bool():
             return "true" if value else "false"
         case str():
-            return "'" + value if FORMULA.match(value) else value
+            line = "".join(ESCAPES.get(character, character) for character in value)
+            return "'" + line if FORMULA.match(line) else line
         case list() | dict() | tuple():
             return json.dumps(value)
         case float():
@@ -67,7 +72,8 @@ def encode(value: Any) -> str:
 
 
 def decode_text(cell: str) -> str:
-    return cell[1:] if cell.startswith("'") and FORMULA.match(cell) else cell
+    text = cell[1:] if cell.startswith("'") and FORMULA.match(cell) else cell
+    return ESCAPED.sub(lambda match: PLAIN[match[0]], text) if "\\" in text else text
 
 
 class Table:
