@@ -76,8 +76,8 @@ class Timing:
     train_flops: float  # a second: 6 x forward_macs an image (forward, and twice that backward)
     matmul_flops: float  # a second: the device's own rate in a square matrix product of that precision
     matmul_share: float  # train_flops / matmul_flops
-    canary_drift: float  # largest over smallest canary time, minus one
-    reliable: bool  # the canary drifted by no more than a tenth
+    canary_drift: float  # largest over smallest canary time of the rounds that count, minus one
+    reliable: bool  # the canary drifted by no more than a tenth in enough rounds
     environment: Environment
 
 

@@ -1,13 +1,16 @@
 """The timing protocol: every model alone on the device, in rounds that alternate, with a canary between them.
 
 A round visits every model once, each time starting with another one, so that a machine that slows down slows all of
-them. Warm-up is outside the clock, the device is idle at both ends of it, and what is inside is whole steps on batches
-that lie on the device ready to use.
+them. The canary is a fixed piece of work before and after each round: a round where it took more than a tenth longer
+than at its fastest does not count and is repeated, up to twice as many rounds in all and as long as there is time.
+Warm-up is outside the clock, the device is idle at both ends of it, and what is inside is whole steps on batches that
+lie on the device ready to use.
 """
 
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,9 +27,10 @@ from lab.settings import Settings, timing_id
 from lab.trial import batches, make_runner
 
 GROUP = 8  # models on the device at once
-ROUNDS = 7
-CALLS_SECONDS = 0.15  # a visit repeats what it times for about so long, three times at least
+ROUNDS = 5
+CALLS_SECONDS = 0.1  # a visit repeats what it times for about so long, three times at least
 MAX_DRIFT = 0.1
+GROUP_SECONDS = 60.0  # no further round of a group starts after so long: on a busy machine there is no steady one
 MATMUL_SIDE = {"cpu": 1024, "cuda": 8192, "mps": 4096}
 
 
@@ -40,8 +44,8 @@ def time_settings(
 ) -> list[Timing]:
     """One timing for each distinct ``timing_id`` among the settings (plain data), in their order.
 
-    A group of models whose canary drifted by more than a tenth is timed once more; if it drifts again its rows are
-    marked as not reliable. Raises what the networks raise.
+    Where the canary left too few steady rounds, all rounds are used and the row is marked as not reliable. Raises what
+    the networks raise.
     """
     where = devices.resolve(device)
     devices.configure(where)
@@ -51,11 +55,7 @@ def time_settings(
     distinct = list({timing_id(one): one for one in parsed}.values())
     timings: list[Timing] = []
     for start in range(0, len(distinct), GROUP):
-        group = distinct[start : start + GROUP]
-        found = _time_group(group, where, data_dir, rounds, now)
-        if not found[0].reliable:
-            found = _time_group(group, where, data_dir, rounds, now)
-        timings += found
+        timings += _time_group(distinct[start : start + GROUP], where, data_dir, rounds, now)
     return timings
 
 
@@ -79,20 +79,39 @@ def _time_group(
     now: Callable[[], float] | None,
 ) -> list[Timing]:
     subjects = [_subject(settings, device, data_dir) for settings in group]
-    canary: list[float] = []
-    products: dict[str, list[float]] = {one.settings.train.precision: [] for one in subjects}
-    multiply = {precision: _matmul(device, precision) for precision in ("float32", *products)}
-    for product in multiply.values():
-        product()
-    for index in range(rounds):
-        canary.append(statistics.median(_calls(multiply["float32"], device, now)))
+    precisions = sorted({one.settings.train.precision for one in subjects})
+    multiply: dict[str, Callable[[], torch.Tensor]] = {
+        precision: _matmul(device, precision) for precision in {"float32", *precisions}
+    }
+    products: dict[str, list[float]] = {str(precision): [] for precision in precisions}
+
+    def canary() -> float:
+        return statistics.median(_calls(multiply["float32"], device, now))
+
+    brackets: list[float] = []
+    deadline = time.monotonic() + GROUP_SECONDS
+    while len(_steady(brackets)) < rounds and len(brackets) < 2 * rounds:
+        if brackets and time.monotonic() > deadline:
+            break
+        shift = len(brackets) % len(subjects)
+        before = canary()
         for precision, seconds in products.items():
-            seconds += _calls(multiply[precision], device, now)
-        shift = index % len(subjects)
+            seconds.append(statistics.median(_calls(multiply[precision], device, now)))
         for subject in [*subjects[shift:], *subjects[:shift]]:
             _visit(subject, device, now)
-        canary.append(statistics.median(_calls(multiply["float32"], device, now)))
-    return [_timing(subject, canary, products[subject.settings.train.precision], device) for subject in subjects]
+        brackets.append(max(before, canary()))
+    reliable = len(_steady(brackets)) >= rounds
+    used = _steady(brackets) if reliable else list(range(len(brackets)))
+    drift = max(brackets[index] for index in used) / min(brackets) - 1
+    return [
+        _timing(subject, used, products[subject.settings.train.precision], drift, reliable, device)
+        for subject in subjects
+    ]
+
+
+def _steady(brackets: Sequence[float]) -> list[int]:
+    """The rounds whose slower canary took at most a tenth longer than the fastest round's."""
+    return [index for index, seconds in enumerate(brackets) if seconds <= (1 + MAX_DRIFT) * min(brackets)]
 
 
 def _subject(settings: Settings, device: torch.device, data_dir: Path | None) -> _Subject:
@@ -134,15 +153,22 @@ def _matmul(device: torch.device, precision: str) -> Callable[[], torch.Tensor]:
     return lambda: torch.mm(a, a, out=out)
 
 
-def _timing(subject: _Subject, canary: list[float], product: list[float], device: torch.device) -> Timing:
+def _timing(
+    subject: _Subject,
+    rounds: Sequence[int],
+    product: Sequence[float],
+    drift: float,
+    reliable: bool,
+    device: torch.device,
+) -> Timing:
     num_images = len(subject.batch[1])
-    forward = statistics.median(statistics.median(calls) for calls in subject.forward)
-    rates = [num_images / statistics.median(calls) for calls in subject.train]
+    forwards = [subject.forward[index] for index in rounds]
+    forward = statistics.median(statistics.median(calls) for calls in forwards)
+    rates = [num_images / statistics.median(subject.train[index]) for index in rounds]
     train = statistics.median(rates)
     flops = 6 * subject.macs * train
-    matmul = 2 * MATMUL_SIDE[device.type] ** 3 / statistics.median(product)
-    drift = max(canary) / min(canary) - 1
-    every_call = sorted(seconds for calls in subject.forward for seconds in calls)
+    matmul = 2 * MATMUL_SIDE[device.type] ** 3 / statistics.median(product[index] for index in rounds)
+    every_call = sorted(seconds for calls in forwards for seconds in calls)
     return Timing(
         timing_id=timing_id(subject.settings),
         batch_size=num_images,
@@ -159,6 +185,6 @@ def _timing(subject: _Subject, canary: list[float], product: list[float], device
         matmul_flops=matmul,
         matmul_share=flops / matmul,
         canary_drift=drift,
-        reliable=drift <= MAX_DRIFT,
+        reliable=reliable,
         environment=devices.environment(device),
     )
