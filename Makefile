@@ -1,7 +1,7 @@
 # `make check` is what CI runs.
 PYTHON := $(if $(wildcard .venv/bin/python),.venv/bin/python,python)
 
-.PHONY: check lint types test speed-tests torture
+.PHONY: check lint types test speed-tests speed-check speed-baseline speed torture
 
 check: lint types test
 
@@ -17,6 +17,16 @@ test:
 
 speed-tests:
 	$(PYTHON) -m pytest tests/speed
+
+# Against tests/speed/baseline.json, by ratio to a canary; speed-baseline writes that file.
+speed-check speed-baseline:
+	mkdir -p .benchmarks
+	$(PYTHON) -m pytest tests/speed -q --benchmark-columns=min,median,rounds --benchmark-json .benchmarks/speed.json
+	$(PYTHON) tests/speed/compare.py .benchmarks/speed.json $(if $(filter speed-baseline,$@),--save)
+
+# The same training by us and by others; needs the extra peers. About 6 minutes on two cores with nothing else running.
+speed:
+	$(PYTHON) tests/speed/peers.py
 
 torture:
 	$(PYTHON) tests/torture.py --kills 200

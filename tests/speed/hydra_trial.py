@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import hydra
+from drivers import TRIAL, train
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
-
-from grids import TRIAL, train
 
 ConfigStore.instance().store("trial_settings", {"trial": TRIAL | {"seed": 0}, "record": "???"})
 

@@ -110,7 +110,7 @@ COMMANDS: dict[str, tuple[Callable[[Path, int], dict[str, str]], int]] = {
 }
 
 
-def compare_grids(folder: Path, rounds: int) -> str:
+def compare_drivers(folder: Path, rounds: int) -> str:
     """A Markdown table of seconds and ratios; every command once a round, each round beginning with another one."""
     seconds: dict[str, list[float]] = {name: [] for name in COMMANDS}
     accuracies: dict[str, dict[str, str]] = {}
