@@ -77,7 +77,7 @@ class Runner:
         factor: Callable[[int], float] | None = None,
     ) -> None:
         self.device = resolve(device)
-        self.model = model.to(self.device, memory_format=memory_format(self.device))  # type: ignore[call-overload]  # torch's types lack it
+        self.model = model.to(self.device, memory_format=memory_format(self.device, precision))  # type: ignore[call-overload]  # torch's types lack it
         self.optimizer, self.loss_fn, self.metric = optimizer, loss_fn, metric
         self.precision, self.clip_norm, self.factor = precision, clip_norm, factor
         self.progress = Progress()
@@ -164,7 +164,7 @@ class Runner:
 
     def step(self, X: Tensor, y: Tensor) -> None:
         """One training step on a batch, in whatever mode the network is; waits for nothing."""
-        X, y = transfer(X, self.device), transfer(y, self.device)
+        X, y = transfer(X, self.device, self.precision), transfer(y, self.device)
         if self.factor is not None:
             factor = self.factor(self.progress.step)
             for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
@@ -216,7 +216,7 @@ class Runner:
         self.metric.reset()
         total, num_images = torch.zeros((), device=self.device), 0
         for X, y in loader:
-            X, y = transfer(X, self.device), transfer(y, self.device)
+            X, y = transfer(X, self.device, self.precision), transfer(y, self.device)
             with autocast(self.device, self.precision):
                 logits = self.model(X)
                 total += self.loss_fn(logits, y) * len(y)
@@ -231,7 +231,7 @@ class Runner:
         """Logits ``(N, num_classes)`` of a batch, in evaluation mode."""
         self.model.eval()
         with autocast(self.device, self.precision):
-            return self.model(transfer(X, self.device))
+            return self.model(transfer(X, self.device, self.precision))
 
     # --- files ------------------------------------------------------------------------------------------------------
 
