@@ -47,7 +47,7 @@ def slots(name: str = "auto") -> list[str]:
 
 
 def configure(device: torch.device) -> None:
-    """Settles how the device computes: TF32 products and deterministic convolutions on CUDA, memory that stays on CPU."""
+    """Settles how the device computes: TF32 and deterministic convolutions on CUDA, freed memory kept on a CPU."""
     if device.type == "cpu":
         _keep_freed_memory()
     if device.type == "cuda":
@@ -103,7 +103,7 @@ def memory_format(device: torch.device, precision: str) -> torch.memory_format:
 
 
 def transfer(tensor: Tensor, device: torch.device, precision: str = "float32") -> Tensor:
-    """The tensor on the device, without waiting for it; images ``(N, C, H, W)`` in the memory format of the precision."""
+    """The tensor on the device, without waiting for it; images ``(N, C, H, W)`` in the precision's memory format."""
     if device.type == "cuda" and tensor.device.type == "cpu":
         tensor = tensor.pin_memory()  # the copy of pageable memory would wait for the device
     layout = memory_format(device, precision) if tensor.ndim == 4 else torch.preserve_format

@@ -1,10 +1,12 @@
 """The timing protocol: every model alone on the device, in rounds that alternate, with a canary between them.
 
 A round visits every model once, each time starting with another one, so that a machine that slows down slows all of
-them. The canary is a fixed piece of work before and after each round: a round where it took more than a tenth longer
-than at its fastest does not count and is repeated, up to twice as many rounds in all and as long as there is time.
-Warm-up is outside the clock, the device is idle at both ends of it, and what is inside is whole steps on batches that
-lie on the device ready to use.
+them. The canary is fixed work before and after each round, of the two kinds that training is made of: a large matrix
+product, and a burst of small kernels, which suffers much more where another process takes a core for a moment. A round
+does not count where either took more than a tenth longer than at its fastest, or where the canary did not get the
+processors: that tells of a neighbour that is always there. It is repeated, up to twice as many rounds in all and as
+long as there is time. Warm-up is outside the clock, the device is idle at both ends of it, and what is inside is whole
+steps on batches that lie on the device ready to use.
 """
 
 from __future__ import annotations
@@ -30,6 +32,8 @@ GROUP = 8  # models on the device at once
 ROUNDS = 5
 CALLS_SECONDS = 0.1  # a visit repeats what it times for about so long, three times at least
 MAX_DRIFT = 0.1
+MIN_SHARE = 0.9  # of the processor time that its threads ask for, that the canary must get on a CPU
+BURST = 200  # small kernels
 GROUP_SECONDS = 60.0  # no further round of a group starts after so long: on a busy machine there is no steady one
 MATMUL_SIDE = {"cpu": 1024, "cuda": 8192, "mps": 4096}
 
@@ -79,39 +83,80 @@ def _time_group(
     now: Callable[[], float] | None,
 ) -> list[Timing]:
     subjects = [_subject(settings, device, data_dir) for settings in group]
-    precisions = sorted({one.settings.train.precision for one in subjects})
-    multiply: dict[str, Callable[[], torch.Tensor]] = {
-        precision: _matmul(device, precision) for precision in {"float32", *precisions}
-    }
-    products: dict[str, list[float]] = {str(precision): [] for precision in precisions}
-
-    def canary() -> float:
-        return statistics.median(_calls(multiply["float32"], device, now))
-
-    brackets: list[float] = []
+    products: dict[str, list[float]] = {one.settings.train.precision: [] for one in subjects}
+    multiply = {precision: _matmul(device, precision) for precision in products}
+    canary = _Canary(device, now)
+    rounds_of_canary: list[_Beat] = []
     deadline = time.monotonic() + GROUP_SECONDS
-    while len(_steady(brackets)) < rounds and len(brackets) < 2 * rounds:
-        if brackets and time.monotonic() > deadline:
+    while len(_steady(rounds_of_canary)) < rounds and len(rounds_of_canary) < 2 * rounds:
+        if rounds_of_canary and time.monotonic() > deadline:
             break
-        shift = len(brackets) % len(subjects)
-        before = canary()
+        shift = len(rounds_of_canary) % len(subjects)
+        before = canary.beat()
         for precision, seconds in products.items():
             seconds.append(statistics.median(_calls(multiply[precision], device, now)))
         for subject in [*subjects[shift:], *subjects[:shift]]:
             _visit(subject, device, now)
-        brackets.append(max(before, canary()))
-    reliable = len(_steady(brackets)) >= rounds
-    used = _steady(brackets) if reliable else list(range(len(brackets)))
-    drift = max(brackets[index] for index in used) / min(brackets) - 1
+        rounds_of_canary.append(before.worse(canary.beat()))
+    steady = _steady(rounds_of_canary)
+    reliable = len(steady) >= rounds
+    used = steady if reliable else list(range(len(rounds_of_canary)))
+    drift = _drift([rounds_of_canary[index] for index in used])
     return [
         _timing(subject, used, products[subject.settings.train.precision], drift, reliable, device)
         for subject in subjects
     ]
 
 
-def _steady(brackets: Sequence[float]) -> list[int]:
-    """The rounds whose slower canary took at most a tenth longer than the fastest round's."""
-    return [index for index, seconds in enumerate(brackets) if seconds <= (1 + MAX_DRIFT) * min(brackets)]
+@dataclass(frozen=True)
+class _Beat:
+    """Seconds of the canary's product and of its burst, and the share of processor time that it got."""
+
+    product: float
+    burst: float
+    share: float = 1.0
+
+    def worse(self, other: _Beat) -> _Beat:
+        return _Beat(max(self.product, other.product), max(self.burst, other.burst), min(self.share, other.share))
+
+
+class _Canary:
+    """Fixed work on the device."""
+
+    def __init__(self, device: torch.device, now: Callable[[], float] | None) -> None:
+        self._device, self._now = device, now
+        self._product = _matmul(device, "float32")
+        self._small = torch.zeros(64, 16, 14, 14, device=device)  # as small as LeNet's, and split between threads
+
+    def beat(self) -> _Beat:
+        wall, processor = time.perf_counter(), time.process_time()
+        product = statistics.median(_calls(self._product, self._device, self._now))
+        wall, processor = time.perf_counter() - wall, time.process_time() - processor
+        on_its_own_clock = self._now is None and self._device.type == "cpu"
+        share = processor / (wall * torch.get_num_threads()) if on_its_own_clock else 1.0
+        return _Beat(product, statistics.median(_calls(self._burst, self._device, self._now)), share)
+
+    def _burst(self) -> None:
+        for _ in range(BURST):
+            self._small.add_(1.0)
+
+
+def _steady(beats: Sequence[_Beat]) -> list[int]:
+    """The rounds whose canary got its processors and took at most a tenth longer than in the fastest round."""
+    return [
+        index
+        for index, beat in enumerate(beats)
+        if beat.share >= MIN_SHARE
+        and beat.product <= (1 + MAX_DRIFT) * min(other.product for other in beats)
+        and beat.burst <= (1 + MAX_DRIFT) * min(other.burst for other in beats)
+    ]
+
+
+def _drift(beats: Sequence[_Beat]) -> float:
+    """How much longer the canary took in its slowest round than in its fastest."""
+    return max(
+        max(times) / min(times) - 1 for times in zip(*((beat.product, beat.burst) for beat in beats), strict=True)
+    )
 
 
 def _subject(settings: Settings, device: torch.device, data_dir: Path | None) -> _Subject:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lab.timing import _steady, time_settings
+from lab.timing import _Beat, _steady, time_settings
 
 
 def settings(lr: float = 0.1, hidden: int = 8) -> dict[str, Any]:
@@ -41,9 +41,13 @@ def test_a_machine_that_gets_slower_and_slower_is_not_reliable() -> None:
     assert timing.rounds == 4
 
 
-def test_a_round_counts_where_its_canary_is_within_a_tenth_of_the_fastest() -> None:
-    assert _steady([1.0, 1.09, 1.2, 1.05]) == [0, 1, 3]
-    assert _steady([1.2, 1.09, 1.0]) == [1, 2]
+def test_a_round_counts_where_both_canaries_are_within_a_tenth_of_their_fastest() -> None:
+    assert _steady([_Beat(1.0, 2.0), _Beat(1.09, 2.0), _Beat(1.2, 2.0), _Beat(1.0, 2.3)]) == [0, 1]
+    assert _steady([_Beat(1.2, 2.0), _Beat(1.09, 2.1), _Beat(1.0, 2.0)]) == [1, 2]
+
+
+def test_a_round_counts_only_where_the_canary_got_its_processors() -> None:
+    assert _steady([_Beat(1.0, 2.0, share=0.99), _Beat(1.0, 2.0, share=0.6)]) == [0]
 
 
 def test_models_that_differ_only_in_what_costs_no_time_are_timed_once() -> None:
