@@ -56,6 +56,7 @@ class Result:
     curve: list[Evaluation] = field(default_factory=list)
     correct: bytes | None = None  # one bit a test image, packed: predicted right or not
     num_test_images: int = 0
+    compile_error: str | None = None  # why a network that was to be compiled ran as it is
 
 
 @dataclass(frozen=True)

@@ -82,6 +82,7 @@ class Runner:
         self.precision, self.clip_norm, self.factor = precision, clip_norm, factor
         self.progress = Progress()
         self.best_weights: dict[str, Tensor] = {}
+        self.compile_error: str | None = None  # why a network that was to be compiled runs as it is
         self._rates = [group["lr"] for group in optimizer.param_groups]
         self._clock = Clock(self.device)
         self._loss_sum = torch.zeros((), device=self.device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch.nn.functional as F
 
 from lab import device as devices
 from lab import parts
+from lab.compilation import compile_network
 from lab.data import Batches, Splits, load_data
 from lab.fingerprint import source_fingerprint
 from lab.measure import count_parameters, forward_macs
@@ -114,6 +116,7 @@ def run_trial(
         curve=at.curve,
         correct=correct,
         num_test_images=len(splits.test),
+        compile_error=runner.compile_error,
     )
 
 
@@ -183,10 +186,8 @@ def make_runner(settings: Settings, splits: Splits, device: torch.device) -> Run
         build_model, settings.model, in_channels=splits.in_channels, num_classes=splits.num_classes, size=size
     )
     model = build(make, settings.seed).to(device)
-    if settings.train.compile:
-        model.compile()
     num_steps = settings.train.epochs * len(batches(settings, splits, "train"))
-    return Runner(
+    runner = Runner(
         model,
         build_optimizer(settings.optimizer, model.parameters()),
         make_loss(settings.train),
@@ -196,6 +197,13 @@ def make_runner(settings: Settings, splits: Splits, device: torch.device) -> Run
         clip_norm=settings.train.clip_norm,
         factor=None if settings.schedule.name == "constant" else schedule_factor(settings.schedule, num_steps),
     )
+    if settings.train.compile:
+        X, _ = next(iter(batches(settings, splits, "train")))
+        kind = (json.dumps(settings.model.model_dump(), default=str), X.shape[1:], settings.train.precision)
+        runner.compile_error = compile_network(model, X, device, settings.train.precision, kind)
+        if runner.compile_error:
+            print(f"train.compile: runs uncompiled: {runner.compile_error}")
+    return runner
 
 
 def batches(settings: Settings, splits: Splits, part: str) -> Batches:

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.optim import Adam
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
+from lab import device as devices
 from lab.data import Batches, Images, Splits, load_data
 from lab.metrics import Accuracy
 from lab.settings import Settings
@@ -123,7 +124,8 @@ Loop = Callable[[Task, int, Stopwatch], nn.Module]
 
 
 def ours(task: Task, seed: int, clock: Stopwatch) -> nn.Module:
-    """``lab.Runner``, with dev evaluated on two images before and after."""
+    """``lab.Runner``, with dev evaluated on two images before and after; the device as trials have it."""
+    devices.configure(CPU)
     settings = task.settings.with_seed(seed)
     runner = make_runner(settings, task.splits, CPU)
     few = [next(iter(batches(settings, task.splits, "dev")))]
@@ -189,7 +191,10 @@ def torchvision(task: Task, seed: int, clock: Stopwatch, num_workers: int = 0) -
     network = task.network(seed)
     optimizer = Adam(network.parameters(), task.settings.optimizer.lr)
     torch.manual_seed(seed)
-    loader = DataLoader(task.torchvision, task.batch_size, shuffle=True, num_workers=num_workers)
+    start = "fork" if num_workers else None
+    loader = DataLoader(
+        task.torchvision, task.batch_size, shuffle=True, num_workers=num_workers, multiprocessing_context=start
+    )
     with clock.running():
         for X, y in loader:
             optimizer.zero_grad()
@@ -204,6 +209,7 @@ def torchvision(task: Task, seed: int, clock: Stopwatch, num_workers: int = 0) -
 
 def lightning(task: Task, seed: int, clock: Stopwatch, *, in_memory: bool = False) -> nn.Module:
     """Lightning's Trainer, with logging, checkpoints, progress bar and summary switched off."""
+    import_torchvision()  # Lightning's import fails where torchvision's does
     from lightning.pytorch import LightningModule, Trainer
 
     class Module(LightningModule):
@@ -263,3 +269,22 @@ LOOPS: dict[str, Loop] = {
     "skorch, torchvision data": skorch,
     "skorch, floats in memory": partial(skorch, in_memory=True),
 }
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One loop, one round."""
+
+    images_per_second: float
+    processor_seconds: float
+    accuracy: float
+
+
+def measure(name: str, settings: Settings, folder: Path, seed: int, threads: int) -> Measurement:
+    """Trains in this process, after a few steps that do not count: imports, and kernels chosen at first use."""
+    torch.set_num_threads(threads)
+    few = settings.model_copy(update={"data": settings.data.model_copy(update={"limit": 6 * settings.data.batch_size})})
+    LOOPS[name](Task(few, folder / "few"), seed, Stopwatch())
+    task, clock = Task(settings, folder / "all"), Stopwatch()
+    network = LOOPS[name](task, seed, clock)
+    return Measurement(len(task.splits.train) / clock.wall, clock.processor, task.accuracy(network))

@@ -1,0 +1,50 @@
+"""torch.compile for any network, and the way back where it fails."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from itertools import chain
+
+import torch
+from torch import Tensor, nn
+
+from lab.device import autocast, transfer
+
+_last: list[Hashable] = []  # what this process compiled last
+
+
+def compile_network(
+    model: nn.Module, X: Tensor, device: torch.device, precision: str, kind: Hashable, backend: str = "inductor"
+) -> str | None:
+    """Compiles the network in place; returns None, or in words why it runs uncompiled.
+
+    Compilation happens, and may fail, at the first training and evaluation pass: here, on the batch ``X`` ``(N, C, H,
+    W)``, so that no trial pays for it inside its clock. Parameters, buffers and random streams are left as they were.
+    ``kind`` is the same for networks that can share what was compiled; where it changes, the compiler forgets, since it
+    gives up silently after a few variants of one piece of code.
+    """
+    if _last != [kind]:
+        torch.compiler.reset()
+        _last[:] = [kind]
+    kept = [(tensor, tensor.detach().clone()) for tensor in chain(model.parameters(), model.buffers())]
+    training = model.training
+    cards = [device] if device.type == "cuda" else []
+    try:
+        model.compile(backend=backend)
+        with torch.random.fork_rng(devices=cards):
+            for passes in (True, False):
+                model.train(passes)
+                with torch.set_grad_enabled(passes), autocast(device, precision):
+                    logits = model(transfer(X, device, precision))
+                if passes:
+                    logits.float().sum().backward()
+    except Exception as error:  # noqa: BLE001  # whatever the compiler raises: the network itself may be sound
+        model._compiled_call_impl = None
+        return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+    finally:
+        model.train(training)
+        model.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            for tensor, before in kept:
+                tensor.copy_(before)
+    return None
