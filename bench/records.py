@@ -1,7 +1,8 @@
-"""The record: three CSV files that only grow, one locked, flushed and synced write an ended trial.
+"""The record: CSV files that only grow, one locked, flushed and synced write an ended trial.
 
-``trials.csv`` holds a row a trial, ``curves.csv`` a row an evaluation, ``correct.csv`` a bit a test image. A trial that
-was tried again stands there more than once until :meth:`Records.compact`; readers take its last row.
+``trials.csv`` holds a row a trial, ``curves.csv`` a row an evaluation, ``correct.csv`` a bit a test image, and
+``sources.csv`` what each fingerprint in ``trials.csv`` is of. A trial that was tried again stands there more than once
+until :meth:`Records.compact`; readers take its last row.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from filelock import FileLock
 
@@ -37,9 +38,13 @@ ENVIRONMENT = [
     *("device", "device_name", "threads", "concurrent_trials", "precision", "torch_version", "python_version"),
     *("git_commit", "git_dirty", "source_fingerprint", "hostname", "started_at"),
 ]
+ATTEMPTS = "attempts"  # how often this code has tried the trial, those not counted that were interrupted
 CURVE = ["trial_id", *Evaluation.__dataclass_fields__]
 CORRECT = ["trial_id", "num_images", "correct"]
-NUMERIC = {"seed", "threads", "concurrent_trials", *MEASURES, *CURVE[1:], "num_images"}
+SOURCES = ["source_fingerprint", "file", "digest"]
+FINISHED = {"ok", "diverged"}  # running it again would give the same
+FAILED = {"error", "out_of_memory", "timed_out"}
+NUMERIC = {"seed", "threads", "concurrent_trials", ATTEMPTS, *MEASURES, *CURVE[1:], "num_images"}
 
 # A spreadsheet takes a cell that begins so for a formula.
 FORMULA = re.compile(r"'*[=+\-@\t]")
@@ -194,14 +199,29 @@ def merged(header: Sequence[str], columns: Sequence[str]) -> list[str]:
     return result
 
 
+class Recorded(NamedTuple):
+    """How a trial's last attempt ended; ``dev_accuracy`` is None where it failed."""
+
+    status: str
+    dev_accuracy: float | None
+    attempts: int
+    source_fingerprint: str  # empty where it is not known
+
+
+def ended(recorded: Mapping[str, Recorded]) -> dict[str, float | None]:
+    """The dev accuracy of each trial that ended, None where it failed: what decides a tuned setting."""
+    return {key: last.dev_accuracy for key, last in recorded.items() if last.status in FINISHED | FAILED}
+
+
 class Records:
     """What is recorded in one results folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.trials, self.curves, self.correct = (
-            Table(folder / f"{name}.csv") for name in ("trials", "curves", "correct")
+        self.trials, self.curves, self.correct, self.sources = (
+            Table(folder / f"{name}.csv") for name in ("trials", "curves", "correct", "sources")
         )
+        self._fingerprints: set[str] = set()
 
     def append(
         self,
@@ -210,22 +230,46 @@ class Records:
         curve: Sequence[Evaluation] = (),
         correct: bytes | None = None,
         num_images: int = 0,
+        sources: Mapping[str, str] | None = None,
     ) -> None:
         """Records one ended trial. Its row in ``trials.csv`` comes last: where it stands, all of it stands."""
         trial_id = row["trial_id"]
+        if sources:
+            self._append_sources(row["source_fingerprint"], sources)
         if curve:
             self.curves.append(CURVE, [{"trial_id": trial_id, **asdict(point)} for point in curve])
         if correct is not None:
             bits = base64.b64encode(correct).decode()
             self.correct.append(CORRECT, [{"trial_id": trial_id, "num_images": num_images, "correct": bits}])
-        self.trials.append([*IDENTITY, *setting_columns, *MEASURES, *ENVIRONMENT], [row])
+        self.trials.append([*IDENTITY, *setting_columns, *MEASURES, *ENVIRONMENT, ATTEMPTS], [row])
 
-    def outcomes(self) -> dict[str, tuple[str, float | None]]:
-        """Status and dev accuracy of each recorded trial, by its last row; the accuracy of a failed one is None."""
-        return {
-            row["trial_id"]: (row["status"], float(row["dev_accuracy"]) if row["status"] == "ok" else None)
-            for row in self.trials.rows()
-        }
+    def _append_sources(self, fingerprint: str, digests: Mapping[str, str]) -> None:
+        if self.sources.changed():
+            self._fingerprints = set(self.digests())
+        if fingerprint not in self._fingerprints:
+            rows = [dict(zip(SOURCES, (fingerprint, *item), strict=True)) for item in digests.items()]
+            self.sources.append(SOURCES, rows)
+            self._fingerprints.add(fingerprint)
+
+    def digests(self) -> dict[str, dict[str, str]]:
+        """What each recorded fingerprint is of: a digest a source file."""
+        found: dict[str, dict[str, str]] = {}
+        for row in self.sources.rows():
+            found.setdefault(row["source_fingerprint"], {})[row["file"]] = row["digest"]
+        return found
+
+    def outcomes(self) -> dict[str, Recorded]:
+        """Each recorded trial by its last row."""
+        return {row["trial_id"]: self._outcome(row) for row in self.trials.rows()}
+
+    def _outcome(self, row: Mapping[str, str]) -> Recorded:
+        status, attempts = row["status"], row.get(ATTEMPTS, "")
+        try:
+            dev_accuracy = float(row["dev_accuracy"]) if status == "ok" else None
+            count = int(attempts) if attempts else int(status != "interrupted")
+        except ValueError as error:
+            raise RecordError(f"{self.trials.path}: trial {row['trial_id']}: {error}") from error
+        return Recorded(status, dev_accuracy, count, row.get("source_fingerprint", ""))
 
     def compact(self) -> None:
         """Removes the rows of earlier attempts, where a trial was tried again."""

@@ -113,6 +113,21 @@ def test_text_where_a_number_belongs_is_an_error(tmp_path: Path) -> None:
         read_trials(tmp_path)
 
 
+def test_attempts_that_are_no_number_are_an_error_that_names_the_trial(tmp_path: Path) -> None:
+    Records(tmp_path).trials.append([*COLUMNS, "attempts"], [row("a1", "error", attempts="twice")])
+    with pytest.raises(RecordError, match=r"trials\.csv: trial a1: .*'twice'"):
+        Records(tmp_path).outcomes()
+
+
+def test_what_a_fingerprint_is_of_is_written_once(tmp_path: Path) -> None:
+    for records in (Records(tmp_path), Records(tmp_path)):
+        for trial_id in "ab":
+            record = row(trial_id, source_fingerprint="f1")
+            records.append(record, [], sources={"lab/models.py": "d1", "my_nets.py": "d2"})
+    assert len(records.sources.rows()) == 2
+    assert records.digests() == {"f1": {"lab/models.py": "d1", "my_nets.py": "d2"}}
+
+
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     texts=st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0")), min_size=1, max_size=4),
@@ -171,11 +186,11 @@ def test_a_trial_has_its_row_its_curve_and_a_bit_a_test_image(tmp_path: Path) ->
 
 def test_of_a_trial_that_was_tried_again_the_last_attempt_counts(tmp_path: Path) -> None:
     records = Records(tmp_path)
-    records.append(row("a1", "error"), [], [point(0), point(10), point(20)])
+    records.append(row("a1", "error", attempts=1), [], [point(0), point(10), point(20)])
     records.append(row("b2", dev_accuracy=0.5), [], [point(0)])
-    records.append(row("a1", "ok", dev_accuracy=0.9), [], [point(0, 0.9), point(10, 0.9)])
+    records.append(row("a1", "ok", dev_accuracy=0.9, attempts=2), [], [point(0, 0.9), point(10, 0.9)])
     for _ in range(2):
-        assert records.outcomes() == {"a1": ("ok", 0.9), "b2": ("ok", 0.5)}
+        assert records.outcomes() == {"a1": ("ok", 0.9, 2, ""), "b2": ("ok", 0.5, 1, "")}
         assert len(read_trials(tmp_path)) == 2
         curves = read_curves(tmp_path)
         assert curves[curves["trial_id"] == "a1"]["dev_accuracy"].tolist() == [0.9, 0.9]
