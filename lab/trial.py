@@ -171,16 +171,19 @@ class Checkpoint:
             self._write("best.pt", self._runner.best_weights)
         if self._keep == "all":
             self.save()
-        elif self._folder is not None:
-            (self._folder / "last.pt").unlink(missing_ok=True)
+        else:
+            self._attempt("removed", "last.pt", lambda path: path.unlink(missing_ok=True))
 
     def _write(self, name: str, content: dict[str, Any]) -> None:
+        self._attempt("written", name, functools.partial(save_weights, content))
+
+    def _attempt(self, what: str, name: str, act: Callable[[Path], None]) -> None:
         if self._folder is None:
             return
         try:
-            save_weights(content, self._folder / name)
+            act(self._folder / name)
         except OSError as error:
-            print(f"{self._folder / name}: not written: {error}")
+            print(f"{self._folder / name}: not {what}: {error}")
 
 
 def prepare(device: str, data: Sequence[Mapping[str, Any]], data_dir: Path | None = None) -> list[str]:

@@ -169,6 +169,9 @@ def test_a_failed_trial_is_a_row_and_exit_code_1_and_is_tried_again(tmp_path: Pa
         assert [(t["status"], t["error"]) for t in trials] == [("error", "RuntimeError: wires crossed")] * 4
     shown = bench("show", trials[0]["trial_id"], cwd=tmp_path)
     assert "Traceback" in shown.stdout
+    left = bench("run", "broken.yaml", "--attempts", "2", cwd=tmp_path)
+    assert "4 trials failed 2 times and are left; --attempts 3 or --force tries again" in left.stdout
+    assert left.returncode == 1
 
 
 def test_show_tells_all_of_one_trial(finished: Path) -> None:
