@@ -255,7 +255,10 @@ def report(
         if form == "table":
             print_report(console, findings)
         if form == "table" or show_page:
-            target = write_report(findings)
+            try:
+                target = write_report(findings)
+            except OSError as error:
+                raise Unrecorded(f"{findings.folder / 'report'}: cannot be written: {error}") from error
         if form == "table":
             console.print(Text(f"page, figures, LaTeX, Markdown and CSV: {target}"), soft_wrap=True)
         if show_page:

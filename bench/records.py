@@ -11,6 +11,7 @@ import base64
 import csv
 import errno
 import io
+import itertools
 import json
 import os
 import re
@@ -82,10 +83,13 @@ def decode_text(cell: str) -> str:
 
 
 class Table:
-    """One CSV file with a header. Writers hold its lock; every write ends with a whole line on the disk."""
+    """One CSV file with a header. Writers hold its lock; every write ends with a whole line on the disk.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    A file that lacks one of the columns ``needed`` is not ours: reading it raises :class:`RecordError`.
+    """
+
+    def __init__(self, path: Path, needed: Sequence[str] = ()) -> None:
+        self.path, self._needed = path, needed
         self._lock = FileLock(path.with_name(f".{path.name}.lock"))
         self._written = (0, 0)
 
@@ -126,7 +130,7 @@ class Table:
     def header(self) -> list[str]:
         if not self.path.exists():
             return []
-        with self.path.open(newline="", encoding="utf-8") as file:
+        with self.path.open(newline="", encoding="utf-8-sig") as file:
             return next(csv.reader(file), [])
 
     def rows(self) -> list[dict[str, str]]:
@@ -137,9 +141,17 @@ class Table:
         """Like :meth:`rows`, each cell as it stands in the file."""
         if not self.path.exists():
             return []
-        text = self.path.read_text(encoding="utf-8")
-        reader = csv.reader(io.StringIO(text[: text.rfind("\n") + 1], newline=""))
+        data = self.path.read_bytes()
+        try:
+            text = data[: data.rfind(b"\n") + 1].decode("utf-8-sig")  # a spreadsheet may put a mark first
+        except UnicodeDecodeError as error:
+            line = data[: error.start].count(b"\n") + 1
+            raise RecordError(f"{self.path}:{line}: must be UTF-8, has byte {data[error.start]:#04x}") from error
+        reader = csv.reader(io.StringIO(text, newline=""))
         header = next(reader, [])
+        lacking = [column for column in self._needed if column not in header]
+        if lacking:
+            raise RecordError(f"{self.path}:1: the header must have {', '.join(lacking)}, has {', '.join(header)}")
         rows = []
         for cells in reader:
             if len(cells) != len(header):
@@ -147,6 +159,14 @@ class Table:
                 raise RecordError(f"{where}: a row must have the header's {len(header)} columns, has {len(cells)}")
             rows.append(dict(zip(header, cells, strict=True)))
         return rows
+
+    def where(self, index: int) -> str:
+        """File and line of a row, counted from 0, for a message."""
+        with self.path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file)
+            for _ in itertools.islice(reader, index + 2):  # the header, and up to the row
+                pass
+            return f"{self.path}:{reader.line_num}"
 
     def keep(self, rows: Sequence[Mapping[str, str]]) -> None:
         """Rewrites the file with these of its :meth:`cells` only."""
@@ -218,9 +238,10 @@ class Records:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.trials, self.curves, self.correct, self.sources = (
-            Table(folder / f"{name}.csv") for name in ("trials", "curves", "correct", "sources")
-        )
+        self.trials = Table(folder / "trials.csv", ["trial_id", "status"])
+        self.curves = Table(folder / "curves.csv", CURVE)
+        self.correct = Table(folder / "correct.csv", CORRECT)
+        self.sources = Table(folder / "sources.csv", SOURCES)
         self._fingerprints: set[str] = set()
 
     def append(
@@ -260,15 +281,15 @@ class Records:
 
     def outcomes(self) -> dict[str, Recorded]:
         """Each recorded trial by its last row."""
-        return {row["trial_id"]: self._outcome(row) for row in self.trials.rows()}
+        return {row["trial_id"]: self._outcome(index, row) for index, row in enumerate(self.trials.rows())}
 
-    def _outcome(self, row: Mapping[str, str]) -> Recorded:
+    def _outcome(self, index: int, row: Mapping[str, str]) -> Recorded:
         status, attempts = row["status"], row.get(ATTEMPTS, "")
         try:
-            dev_accuracy = float(row["dev_accuracy"]) if status == "ok" else None
+            dev_accuracy = float(row.get("dev_accuracy", "")) if status == "ok" else None
             count = int(attempts) if attempts else int(status != "interrupted")
         except ValueError as error:
-            raise RecordError(f"{self.trials.path}: trial {row['trial_id']}: {error}") from error
+            raise RecordError(f"{self.trials.where(index)}: {error}") from error
         return Recorded(status, dev_accuracy, count, row.get("source_fingerprint", ""))
 
     def compact(self) -> None:
@@ -283,7 +304,7 @@ class Records:
         for row in rows:
             if row["step"] == "0":
                 curves[row["trial_id"]] = []
-            curves[row["trial_id"]].append(row)
+            curves.setdefault(row["trial_id"], []).append(row)
         if sum(map(len, curves.values())) < len(rows):
             self.curves.keep([row for curve in curves.values() for row in curve])
 
@@ -305,10 +326,13 @@ def read_correct(folder: Path) -> dict[str, np.ndarray]:
     """For each trial ``(num_images,)`` booleans: which test images were predicted right."""
     import numpy as np
 
-    found = {}
-    for row in Records(folder).correct.rows():
-        packed = np.frombuffer(base64.b64decode(row["correct"]), np.uint8)
-        found[row["trial_id"]] = np.unpackbits(packed, count=int(row["num_images"])).astype(bool)
+    found, table = {}, Records(folder).correct
+    for index, row in enumerate(table.rows()):
+        try:
+            packed = np.frombuffer(base64.b64decode(row["correct"], validate=True), np.uint8)
+            found[row["trial_id"]] = np.unpackbits(packed, count=int(row["num_images"])).astype(bool)
+        except ValueError as error:
+            raise RecordError(f"{table.where(index)}: must hold num_images bits in base64: {error}") from error
     return found
 
 
@@ -317,8 +341,10 @@ def _frame(table: Table, columns: Sequence[str]) -> pd.DataFrame:
 
     frame = pd.DataFrame(table.rows(), columns=table.header() or list(columns), dtype=str)
     for column in frame.columns.intersection(list(NUMERIC)):
-        try:
-            frame[column] = pd.to_numeric(frame[column].where(~frame[column].isin(["", "nan"])))
-        except ValueError as error:
-            raise RecordError(f"{table.path}: column {column} must hold numbers: {error}") from error
+        cells = frame[column].where(~frame[column].isin(["", "nan"]))
+        frame[column] = pd.to_numeric(cells, errors="coerce")
+        wrong = cells.notna() & frame[column].isna()
+        if wrong.any():
+            index = int(wrong.to_numpy().argmax())
+            raise RecordError(f"{table.where(index)}: {column} must be a number, got {cells[index]!r}")
     return frame

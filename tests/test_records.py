@@ -107,16 +107,66 @@ def test_a_foreign_row_is_an_error_at_its_line(table: Table) -> None:
         table.rows()
 
 
-def test_text_where_a_number_belongs_is_an_error(tmp_path: Path) -> None:
-    Table(tmp_path / "trials.csv").append(COLUMNS, [row("a1", test_accuracy="many")])
-    with pytest.raises(RecordError, match="column test_accuracy must hold numbers"):
+def test_text_where_a_number_belongs_is_an_error_at_its_line(tmp_path: Path) -> None:
+    table = Table(tmp_path / "trials.csv")
+    table.append(COLUMNS, [row("a1", test_accuracy=0.5), row("b2"), row("c3", test_accuracy="many")])
+    with pytest.raises(RecordError, match=r"trials\.csv:4: test_accuracy must be a number, got 'many'"):
         read_trials(tmp_path)
 
 
-def test_attempts_that_are_no_number_are_an_error_that_names_the_trial(tmp_path: Path) -> None:
-    Records(tmp_path).trials.append([*COLUMNS, "attempts"], [row("a1", "error", attempts="twice")])
-    with pytest.raises(RecordError, match=r"trials\.csv: trial a1: .*'twice'"):
-        Records(tmp_path).outcomes()
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("trials.csv", "trial_id;status\na1;ok\n", r"trials\.csv:1: the header must have trial_id, status, has"),
+        ("trials.csv", "trial_id,status,dev_accuracy\na1,ok,high\n", r"trials\.csv:2: .*'high'"),
+        ("trials.csv", "trial_id,status\na1,ok\n", r"trials\.csv:2: could not convert"),
+        ("trials.csv", "trial_id,status,attempts\na1,error,1\na2,error,twice\n", r"trials\.csv:3: .*'twice'"),
+        ("curves.csv", "step\n1\n", r"curves\.csv:1: the header must have trial_id, epoch, dev_accuracy"),
+        (
+            "correct.csv",
+            "trial_id,num_images,correct\na1,9,?\n",
+            r"correct\.csv:2: must hold num_images bits in base64",
+        ),
+        ("correct.csv", "trial_id,num_images,correct\na1,many,AA==\n", r"correct\.csv:2: .*'many'"),
+        ("sources.csv", "file,digest\n", r"sources\.csv:1: the header must have source_fingerprint"),
+    ],
+)
+def test_what_was_edited_by_hand_and_is_not_ours_is_an_error_at_its_line(
+    tmp_path: Path, name: str, text: str, message: str
+) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(RecordError, match=message):
+        {
+            "trials.csv": lambda: Records(tmp_path).outcomes(),
+            "curves.csv": lambda: read_curves(tmp_path),
+            "correct.csv": lambda: read_correct(tmp_path),
+            "sources.csv": lambda: Records(tmp_path).digests(),
+        }[name]()
+
+
+def test_bytes_that_are_not_utf_8_are_an_error_at_their_line(table: Table) -> None:
+    table.path.write_bytes(b"trial_id,status\na1,ok\nb2,caf\xe9\n")
+    with pytest.raises(RecordError, match=r"trials\.csv:3: must be UTF-8, has byte 0xe9"):
+        table.rows()
+
+
+def test_what_a_spreadsheet_saved_is_read_and_appended_to(table: Table) -> None:
+    table.path.write_bytes(b"\xef\xbb\xbftrial_id,status\r\na1,ok\r\n")
+    table.append(["trial_id", "status"], [row("b2", "error")])
+    assert table.rows() == [row("a1"), row("b2", "error")]
+    table.append(["trial_id", "status", "seed"], [row("c3", seed=1)])
+    assert [r["seed"] for r in table.rows()] == ["", "", "1"]
+
+
+def test_a_curve_without_its_beginning_is_kept(tmp_path: Path) -> None:
+    records = Records(tmp_path)
+    records.append(row("a1"), [], [point(10), point(20)])
+    records.append(row("a1"), [], [point(0)])
+    records.compact()
+    assert [r["step"] for r in records.curves.rows()] == ["0"]
+    records.append(row("b2"), [], [point(10)])
+    records.compact()
+    assert [r["trial_id"] for r in records.curves.rows()] == ["a1", "b2"]
 
 
 def test_what_a_fingerprint_is_of_is_written_once(tmp_path: Path) -> None:
