@@ -6,24 +6,25 @@ record is asked whether the trial is finished, and dropped after the trial is re
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from bench.plan import Trial
-from bench.records import Records
+from bench.records import Recorded, Records
 
 
 class Claims:
     """The claims of this process; ``elsewhere`` counts trials that another process has claimed.
 
-    ``finished`` are the statuses of a record that make running the trial needless.
+    ``settled`` says whether what is recorded of a trial makes running it needless.
     """
 
-    def __init__(self, records: Records, finished: Collection[str]) -> None:
-        self._folder, self._records, self._finished = records.folder / "claims", records, finished
-        self._done: set[str] = set()
+    def __init__(self, records: Records, settled: Callable[[Trial, Recorded], bool]) -> None:
+        self._folder, self._records, self._settled = records.folder / "claims", records, settled
+        records.trials.changed()
+        self._recorded = records.outcomes()
         self._held: dict[str, FileLock] = {}
         self.elsewhere = 0
 
@@ -37,7 +38,8 @@ class Claims:
             except Timeout:
                 self.elsewhere += 1
                 continue
-            if self._finished_elsewhere(trial.trial_id):
+            before = self.recorded(trial.trial_id)
+            if before is not None and self._settled(trial, before):
                 lock.release()
                 continue
             self._held[trial.trial_id] = lock
@@ -52,8 +54,8 @@ class Claims:
     def _path(self, trial_id: str) -> Path:
         return self._folder / f"{trial_id}.lock"
 
-    def _finished_elsewhere(self, trial_id: str) -> bool:
+    def recorded(self, trial_id: str) -> Recorded | None:
+        """What was recorded of a trial before this process claimed it."""
         if self._records.trials.changed():
-            outcomes = self._records.outcomes().items()
-            self._done |= {other for other, (status, _) in outcomes if status in self._finished}
-        return trial_id in self._done
+            self._recorded = self._records.outcomes()
+        return self._recorded.get(trial_id)

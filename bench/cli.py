@@ -88,6 +88,10 @@ def run(
     timeout: Annotated[str | None, typer.Option(metavar="TIME", help="Longest time of a trial: 90s, 10m, 2h.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Run recorded trials anew.")] = False,
     retry: Annotated[bool, typer.Option(help="Run again what is recorded as failed.")] = True,
+    attempts: Annotated[
+        int, typer.Option("--attempts", metavar="N", min=1, help="Leave alone what has failed so often.")
+    ] = 3,
+    stale: Annotated[bool, typer.Option("--stale", help="Run anew what other source code finished.")] = False,
     checkpoint: Annotated[str, typer.Option(metavar="TIME", help="Time between two checkpoints of a trial.")] = "10s",
     keep: Annotated[str, typer.Option(metavar="WHAT", help="Checkpoints of ended trials: best, all or none.")] = "best",
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first trial that fails.")] = False,
@@ -124,6 +128,8 @@ def run(
         fail_fast,
         trial,
         budget=None if budget is None else seconds("--budget", budget),
+        stale=stale,
+        attempts=attempts,
     )
     if price and not dry_run:
         raise Refused("--price goes with --dry-run, which shows the plan and its price")
@@ -142,6 +148,8 @@ def _run_one(plan: Plan, grid: Path, options: Any, timed: bool, console: Console
     from bench import run as runs
     from bench.price import check_toggles
     from bench.progress import Progress, duration
+    from bench.records import Records
+    from bench.staleness import find_stale
 
     idle = []
     if runs.missing(plan, options):
@@ -173,6 +181,15 @@ def _run_one(plan: Plan, grid: Path, options: Any, timed: bool, console: Console
         counts = ", ".join(f"{count} {status}" for status, count in sorted(summary.statuses.items()))
         where = folder / "trials.csv"
         console.print(f"{plan.name}: {counts} in {duration(summary.seconds)}; recorded in {where}", soft_wrap=True)
+    if summary.given_up:
+        times, left = max(summary.given_up), len(summary.given_up)
+        console.print(
+            f"{plan.name}: {left} trial{'s' * (left > 1)} failed {times} times and {'are' if left > 1 else 'is'} left; "
+            f"--attempts {times + 1} or --force tries again",
+            soft_wrap=True,
+        )
+    if not (options.stale or options.force) and (stale := find_stale(plan, Records(folder))).changed:
+        console.print(Text(f"{plan.name}: {stale}; run again with --stale"), soft_wrap=True)
     if timed and options.trial is None and not summary.left and not summary.interrupted and not summary.exit_code:
         _time_plan(plan, folder, options.device, options.data_dir, False, console)
     if not summary.interrupted:
@@ -194,12 +211,15 @@ def _show_plan(plan: Plan, options: Any, price: bool, console: Console) -> int:
     from bench import run as runs
     from bench.planning import show_plan
     from bench.price import price_plan
+    from bench.records import Records
+    from bench.staleness import find_stale
 
     try:
         prices = price_plan(plan, options.device, options.jobs, options.data_dir) if price else None
     except (ValueError, OSError) as error:
         raise Refused(f"{plan.name}: cannot be priced: {error}") from error
-    return show_plan(plan, runs.missing(plan, options), console, prices)
+    stale = find_stale(plan, Records(options.results / plan.name))
+    return show_plan(plan, runs.missing(plan, options), console, prices, stale)
 
 
 @app.command()
@@ -235,7 +255,10 @@ def report(
         if form == "table":
             print_report(console, findings)
         if form == "table" or show_page:
-            target = write_report(findings)
+            try:
+                target = write_report(findings)
+            except OSError as error:
+                raise Unrecorded(f"{findings.folder / 'report'}: cannot be written: {error}") from error
         if form == "table":
             console.print(Text(f"page, figures, LaTeX, Markdown and CSV: {target}"), soft_wrap=True)
         if show_page:
@@ -419,6 +442,7 @@ def show(
         if value:
             table.add_row(Text(name, style="bold"), Text(value))
     console.print(table)
+    _show_stale(console, folder, ids[0])
     _show_curve(console, [point for point in Records(folder).curves.rows() if point["trial_id"] == ids[0]])
     log = folder / "logs" / f"{ids[0]}.log"
     if row["status"] in ("error", "out_of_memory", "timed_out") and log.exists():
@@ -428,6 +452,20 @@ def show(
         f"\nagain: python -m bench run {folder / 'grid.yaml'} --results {results} --trial {ids[0]} --force",
         soft_wrap=True,
     )
+
+
+def _show_stale(console: Console, folder: Path, trial_id: str) -> None:
+    """Whether the trial was made by other source code; nothing where its grid cannot be read here."""
+    from bench.records import Records
+    from bench.staleness import find_stale
+
+    try:
+        changed = find_stale(load_plan(folder / "grid.yaml"), Records(folder)).changed
+    except GridError:
+        return
+    if trial_id in changed:
+        what = ", ".join(changed[trial_id]) or "what changed since is not recorded"
+        console.print(Text(f"stale: made by other source code than what is here now: {what}", style="yellow"))
 
 
 def _show_curve(console: Console, points: list[dict[str, str]]) -> None:

@@ -15,7 +15,8 @@ from bench.anova import VarianceAnalysis, analyse_variance
 from bench.audit import audit_recorded
 from bench.grid import load_plan
 from bench.plan import Plan
-from bench.records import Records, Table, read_correct, read_curves, read_trials
+from bench.records import Records, Table, ended, read_correct, read_curves, read_trials
+from bench.staleness import find_stale
 
 SMALL_P = 0.001
 
@@ -52,8 +53,8 @@ def gather(folder: Path, plan: Plan | None = None) -> Findings:
     cells = tables.cell_table(comparison).merge(tables.layout(plan), on="cell")
     said = [*tables.cautions(plan, found, trials, timings), *edge_cautions(winners)]
     said += audit_recorded(plan, trials[trials["trial_id"].isin(found["trial_id"])])
-    if number := tables.stale(plan, found):
-        said.append(f"{number} results are stale: made by other sources than those here now; run --force renews them")
+    if (stale := find_stale(plan, Records(folder))).changed:
+        said.append(f"{stale}; run again with --stale")
     return Findings(
         folder=folder,
         plan=plan,
@@ -245,10 +246,9 @@ def winner_table(plan: Plan, folder: Path) -> pd.DataFrame:
     """A row for each cell and tuned setting: the candidate that won on dev, and whether it is at an end of the list."""
     if not plan.tune:
         return pd.DataFrame(columns=["cell", "setting", "winner", "at_edge"])
-    dev = {key: accuracy for key, (_, accuracy) in Records(folder).outcomes().items()}
     rows = [
         {"cell": label, "setting": name, "winner": value, "at_edge": _at_edge(value, plan.tune[name])}
-        for label, trial in plan.winners(dev).items()
+        for label, trial in plan.winners(ended(Records(folder).outcomes())).items()
         for name, value in trial.tuned.items()
         if name in plan.tune
     ]

@@ -13,18 +13,28 @@ from bench.audit import audit
 from bench.plan import Plan, Trial
 from bench.price import Prices, without_effect
 from bench.progress import duration
+from bench.staleness import Staleness
 from lab.settings import spelled
 
 
-def show_plan(plan: Plan, missing: Collection[Trial], console: Console, prices: Prices | None = None) -> int:
+def show_plan(
+    plan: Plan,
+    missing: Collection[Trial],
+    console: Console,
+    prices: Prices | None = None,
+    stale: Staleness | None = None,
+) -> int:
     """Prints the plan, with its price if given; returns the exit code: 1 where a cell would fail, else 0."""
+    changed = stale.changed if stale is not None else {}
     console.print(Text(plan.question, style="bold"))
-    console.print(_cells(plan, missing))
+    console.print(_cells(plan, missing, changed))
     for path, values in plan.tune.items():
         console.print(Text(f"tuned in every cell: {path} in {spelled(list(values))[1:-1]}"))
     for because, labels in _excluded(plan).items():
         console.print(Text(f"excluded, {because}: {'; '.join(labels)}"))
     _print_total(plan, missing, console)
+    if changed:
+        console.print(Text(f"{stale}; run again with --stale"))
     warnings = list(plan.warnings)
     failing = False
     if prices is not None:
@@ -35,10 +45,11 @@ def show_plan(plan: Plan, missing: Collection[Trial], console: Console, prices: 
     return int(failing)
 
 
-def _cells(plan: Plan, missing: Collection[Trial]) -> Table:
+def _cells(plan: Plan, missing: Collection[Trial], stale: Collection[str]) -> Table:
     trials = Counter(trial.cell.label for trial in plan.trials)
     known = {trial.trial_id for trial in plan.trials}
     left = Counter(trial.cell.label for trial in missing if trial.trial_id in known)
+    outdated = Counter(trial.cell.label for trial in plan.trials if trial.trial_id in stale)
     candidates: dict[str, set[str]] = defaultdict(set)
     seeds: dict[str, set[int]] = defaultdict(set)
     for trial in plan.trials:
@@ -47,12 +58,13 @@ def _cells(plan: Plan, missing: Collection[Trial]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for factor in plan.factors:
         table.add_column(factor.name, overflow="fold")
-    for name in [*(["candidates"] if plan.tune else []), "seeds", "trials", "recorded"]:
+    for name in [*(["candidates"] if plan.tune else []), "seeds", "trials", "recorded", *(["stale"] if stale else [])]:
         table.add_column(name, justify="right", no_wrap=True)
     for cell in plan.cells:
         label = cell.label
         counts = [len(candidates[label])] * bool(plan.tune)
         counts += [len(seeds[label]), trials[label], trials[label] - left[label]]
+        counts += [outdated[label]] * bool(stale)
         levels = [Text(cell.levels.get(factor.name, "")) for factor in plan.factors]
         table.add_row(*levels, *map(str, counts))
     return table

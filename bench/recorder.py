@@ -10,11 +10,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from bench.plan import Plan, Trial
-from bench.records import Records
+from bench.records import ATTEMPTS, FINISHED, Recorded, Records
 from bench.worker import Outcome
+from lab.fingerprint import source_fingerprint
 from lab.settings import Settings
 
-NOT_IN_ROW = {"environment", "curve", "correct", "num_test_images"}
+NOT_IN_ROW = {"environment", "curve", "correct", "num_test_images", "sources"}
 
 
 class Recorder:
@@ -32,7 +33,8 @@ class Recorder:
         self._num_written = 0
         self.num_lost = 0  # rows of this run that somebody removed with the folder
 
-    def ended(self, trial: Trial, outcome: Outcome, started_at: datetime) -> None:
+    def ended(self, trial: Trial, outcome: Outcome, started_at: datetime, before: Recorded | None = None) -> None:
+        """Records the outcome of a trial; ``before`` is what was recorded of it until now."""
         row: dict[str, Any] = self._always | {
             "trial_id": trial.trial_id,
             "cell": trial.cell.label,
@@ -40,12 +42,14 @@ class Recorder:
             "error": outcome.error,
             "seed": trial.seed,
             "precision": trial.settings.train.precision,
+            "source_fingerprint": source_fingerprint(trial.settings),
             "started_at": started_at.astimezone(UTC).isoformat(timespec="seconds"),
             **trial.settings.flat(),
         }
         if outcome.result is not None:
             row |= {name: value for name, value in vars(outcome.result).items() if name not in NOT_IN_ROW}
             row |= asdict(outcome.result.environment)
+        row[ATTEMPTS] = attempts_before(row["source_fingerprint"], before) + (outcome.status != "interrupted")
         complained = bool(self._unwritten)
         self._unwritten.append((row, outcome))
         error = self.flush()
@@ -62,7 +66,8 @@ class Recorder:
                 if result is None:
                     self.records.append(row, self._columns)
                 else:
-                    self.records.append(row, self._columns, result.curve, result.correct, result.num_test_images)
+                    images = result.correct, result.num_test_images
+                    self.records.append(row, self._columns, result.curve, *images, result.sources)
                 del self._unwritten[0]
                 self._num_written += 1
         except OSError as error:
@@ -80,6 +85,13 @@ class Recorder:
         if not grid.exists() or grid.read_text(encoding="utf-8") != self._plan.text:
             self.records.folder.mkdir(parents=True, exist_ok=True)
             grid.write_text(self._plan.text, encoding="utf-8")
+
+
+def attempts_before(fingerprint: str, before: Recorded | None) -> int:
+    """How often the code with this fingerprint has tried a trial in vain; a finished trial, run anew, starts anew."""
+    if before is None or before.status in FINISHED or before.source_fingerprint not in ("", fingerprint):
+        return 0
+    return before.attempts
 
 
 def setting_columns(settings: Sequence[Settings]) -> list[str]:

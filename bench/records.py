@@ -1,7 +1,8 @@
-"""The record: three CSV files that only grow, one locked, flushed and synced write an ended trial.
+"""The record: CSV files that only grow, one locked, flushed and synced write an ended trial.
 
-``trials.csv`` holds a row a trial, ``curves.csv`` a row an evaluation, ``correct.csv`` a bit a test image. A trial that
-was tried again stands there more than once until :meth:`Records.compact`; readers take its last row.
+``trials.csv`` holds a row a trial, ``curves.csv`` a row an evaluation, ``correct.csv`` a bit a test image, and
+``sources.csv`` what each fingerprint in ``trials.csv`` is of. A trial that was tried again stands there more than once
+until :meth:`Records.compact`; readers take its last row.
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ import base64
 import csv
 import errno
 import io
+import itertools
 import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from filelock import FileLock
 
@@ -37,9 +39,14 @@ ENVIRONMENT = [
     *("device", "device_name", "threads", "concurrent_trials", "precision", "torch_version", "python_version"),
     *("git_commit", "git_dirty", "source_fingerprint", "hostname", "started_at"),
 ]
+COMPILE_ERROR = "compile_error"  # why a network that was to be compiled ran as it is
+ATTEMPTS = "attempts"  # how often this code has tried the trial, those not counted that were interrupted
 CURVE = ["trial_id", *Evaluation.__dataclass_fields__]
 CORRECT = ["trial_id", "num_images", "correct"]
-NUMERIC = {"seed", "threads", "concurrent_trials", *MEASURES, *CURVE[1:], "num_images"}
+SOURCES = ["source_fingerprint", "file", "digest"]
+FINISHED = {"ok", "diverged"}  # running it again would give the same
+FAILED = {"error", "out_of_memory", "timed_out"}
+NUMERIC = {"seed", "threads", "concurrent_trials", ATTEMPTS, *MEASURES, *CURVE[1:], "num_images"}
 
 # A spreadsheet takes a cell that begins so for a formula.
 FORMULA = re.compile(r"'*[=+\-@\t]")
@@ -77,10 +84,13 @@ def decode_text(cell: str) -> str:
 
 
 class Table:
-    """One CSV file with a header. Writers hold its lock; every write ends with a whole line on the disk."""
+    """One CSV file with a header. Writers hold its lock; every write ends with a whole line on the disk.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    A file that lacks one of the columns ``needed`` is not ours: reading it raises :class:`RecordError`.
+    """
+
+    def __init__(self, path: Path, needed: Sequence[str] = ()) -> None:
+        self.path, self._needed = path, needed
         self._lock = FileLock(path.with_name(f".{path.name}.lock"))
         self._written = (0, 0)
 
@@ -121,7 +131,7 @@ class Table:
     def header(self) -> list[str]:
         if not self.path.exists():
             return []
-        with self.path.open(newline="", encoding="utf-8") as file:
+        with self.path.open(newline="", encoding="utf-8-sig") as file:
             return next(csv.reader(file), [])
 
     def rows(self) -> list[dict[str, str]]:
@@ -132,9 +142,17 @@ class Table:
         """Like :meth:`rows`, each cell as it stands in the file."""
         if not self.path.exists():
             return []
-        text = self.path.read_text(encoding="utf-8")
-        reader = csv.reader(io.StringIO(text[: text.rfind("\n") + 1], newline=""))
+        data = self.path.read_bytes()
+        try:
+            text = data[: data.rfind(b"\n") + 1].decode("utf-8-sig")  # a spreadsheet may put a mark first
+        except UnicodeDecodeError as error:
+            line = data[: error.start].count(b"\n") + 1
+            raise RecordError(f"{self.path}:{line}: must be UTF-8, has byte {data[error.start]:#04x}") from error
+        reader = csv.reader(io.StringIO(text, newline=""))
         header = next(reader, [])
+        lacking = [column for column in self._needed if column not in header]
+        if lacking:
+            raise RecordError(f"{self.path}:1: the header must have {', '.join(lacking)}, has {', '.join(header)}")
         rows = []
         for cells in reader:
             if len(cells) != len(header):
@@ -142,6 +160,14 @@ class Table:
                 raise RecordError(f"{where}: a row must have the header's {len(header)} columns, has {len(cells)}")
             rows.append(dict(zip(header, cells, strict=True)))
         return rows
+
+    def where(self, index: int) -> str:
+        """File and line of a row, counted from 0, for a message."""
+        with self.path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file)
+            for _ in itertools.islice(reader, index + 2):  # the header, and up to the row
+                pass
+            return f"{self.path}:{reader.line_num}"
 
     def keep(self, rows: Sequence[Mapping[str, str]]) -> None:
         """Rewrites the file with these of its :meth:`cells` only."""
@@ -194,14 +220,30 @@ def merged(header: Sequence[str], columns: Sequence[str]) -> list[str]:
     return result
 
 
+class Recorded(NamedTuple):
+    """How a trial's last attempt ended; ``dev_accuracy`` is None where it failed."""
+
+    status: str
+    dev_accuracy: float | None
+    attempts: int
+    source_fingerprint: str  # empty where it is not known
+
+
+def ended(recorded: Mapping[str, Recorded]) -> dict[str, float | None]:
+    """The dev accuracy of each trial that ended, None where it failed: what decides a tuned setting."""
+    return {key: last.dev_accuracy for key, last in recorded.items() if last.status in FINISHED | FAILED}
+
+
 class Records:
     """What is recorded in one results folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.trials, self.curves, self.correct = (
-            Table(folder / f"{name}.csv") for name in ("trials", "curves", "correct")
-        )
+        self.trials = Table(folder / "trials.csv", ["trial_id", "status"])
+        self.curves = Table(folder / "curves.csv", CURVE)
+        self.correct = Table(folder / "correct.csv", CORRECT)
+        self.sources = Table(folder / "sources.csv", SOURCES)
+        self._fingerprints: set[str] = set()
 
     def append(
         self,
@@ -210,22 +252,46 @@ class Records:
         curve: Sequence[Evaluation] = (),
         correct: bytes | None = None,
         num_images: int = 0,
+        sources: Mapping[str, str] | None = None,
     ) -> None:
         """Records one ended trial. Its row in ``trials.csv`` comes last: where it stands, all of it stands."""
         trial_id = row["trial_id"]
+        if sources:
+            self._append_sources(row["source_fingerprint"], sources)
         if curve:
             self.curves.append(CURVE, [{"trial_id": trial_id, **asdict(point)} for point in curve])
         if correct is not None:
             bits = base64.b64encode(correct).decode()
             self.correct.append(CORRECT, [{"trial_id": trial_id, "num_images": num_images, "correct": bits}])
-        self.trials.append([*IDENTITY, *setting_columns, *MEASURES, *ENVIRONMENT], [row])
+        self.trials.append([*IDENTITY, *setting_columns, *MEASURES, *ENVIRONMENT, ATTEMPTS, COMPILE_ERROR], [row])
 
-    def outcomes(self) -> dict[str, tuple[str, float | None]]:
-        """Status and dev accuracy of each recorded trial, by its last row; the accuracy of a failed one is None."""
-        return {
-            row["trial_id"]: (row["status"], float(row["dev_accuracy"]) if row["status"] == "ok" else None)
-            for row in self.trials.rows()
-        }
+    def _append_sources(self, fingerprint: str, digests: Mapping[str, str]) -> None:
+        if self.sources.changed():
+            self._fingerprints = set(self.digests())
+        if fingerprint not in self._fingerprints:
+            rows = [dict(zip(SOURCES, (fingerprint, *item), strict=True)) for item in digests.items()]
+            self.sources.append(SOURCES, rows)
+            self._fingerprints.add(fingerprint)
+
+    def digests(self) -> dict[str, dict[str, str]]:
+        """What each recorded fingerprint is of: a digest a source file."""
+        found: dict[str, dict[str, str]] = {}
+        for row in self.sources.rows():
+            found.setdefault(row["source_fingerprint"], {})[row["file"]] = row["digest"]
+        return found
+
+    def outcomes(self) -> dict[str, Recorded]:
+        """Each recorded trial by its last row."""
+        return {row["trial_id"]: self._outcome(index, row) for index, row in enumerate(self.trials.rows())}
+
+    def _outcome(self, index: int, row: Mapping[str, str]) -> Recorded:
+        status, attempts = row["status"], row.get(ATTEMPTS, "")
+        try:
+            dev_accuracy = float(row.get("dev_accuracy", "")) if status == "ok" else None
+            count = int(attempts) if attempts else int(status != "interrupted")
+        except ValueError as error:
+            raise RecordError(f"{self.trials.where(index)}: {error}") from error
+        return Recorded(status, dev_accuracy, count, row.get("source_fingerprint", ""))
 
     def compact(self) -> None:
         """Removes the rows of earlier attempts, where a trial was tried again."""
@@ -239,7 +305,7 @@ class Records:
         for row in rows:
             if row["step"] == "0":
                 curves[row["trial_id"]] = []
-            curves[row["trial_id"]].append(row)
+            curves.setdefault(row["trial_id"], []).append(row)
         if sum(map(len, curves.values())) < len(rows):
             self.curves.keep([row for curve in curves.values() for row in curve])
 
@@ -261,10 +327,13 @@ def read_correct(folder: Path) -> dict[str, np.ndarray]:
     """For each trial ``(num_images,)`` booleans: which test images were predicted right."""
     import numpy as np
 
-    found = {}
-    for row in Records(folder).correct.rows():
-        packed = np.frombuffer(base64.b64decode(row["correct"]), np.uint8)
-        found[row["trial_id"]] = np.unpackbits(packed, count=int(row["num_images"])).astype(bool)
+    found, table = {}, Records(folder).correct
+    for index, row in enumerate(table.rows()):
+        try:
+            packed = np.frombuffer(base64.b64decode(row["correct"], validate=True), np.uint8)
+            found[row["trial_id"]] = np.unpackbits(packed, count=int(row["num_images"])).astype(bool)
+        except ValueError as error:
+            raise RecordError(f"{table.where(index)}: must hold num_images bits in base64: {error}") from error
     return found
 
 
@@ -273,8 +342,10 @@ def _frame(table: Table, columns: Sequence[str]) -> pd.DataFrame:
 
     frame = pd.DataFrame(table.rows(), columns=table.header() or list(columns), dtype=str)
     for column in frame.columns.intersection(list(NUMERIC)):
-        try:
-            frame[column] = pd.to_numeric(frame[column].where(~frame[column].isin(["", "nan"])))
-        except ValueError as error:
-            raise RecordError(f"{table.path}: column {column} must hold numbers: {error}") from error
+        cells = frame[column].where(~frame[column].isin(["", "nan"]))
+        frame[column] = pd.to_numeric(cells, errors="coerce")
+        wrong = cells.notna() & frame[column].isna()
+        if wrong.any():
+            index = int(wrong.to_numpy().argmax())
+            raise RecordError(f"{table.where(index)}: {column} must be a number, got {cells[index]!r}")
     return frame

@@ -20,13 +20,13 @@ from bench.executors import Ended, Evaluated, Executor, InlineExecutor, LocalExe
 from bench.plan import Plan, Trial
 from bench.price import price_plan
 from bench.progress import Progress
-from bench.recorder import Recorder
-from bench.records import Records
+from bench.recorder import Recorder, attempts_before
+from bench.records import FAILED, FINISHED, Recorded, Records, ended
+from bench.staleness import is_stale
 from bench.worker import Job
+from lab.fingerprint import source_fingerprint
 
 EXECUTORS = ("local", "inline")
-FINISHED = {"ok", "diverged"}  # running it again would give the same
-FAILED = {"error", "out_of_memory", "timed_out"}
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,8 @@ class Options:
     fail_fast: bool = False
     trial: str | None = None  # only this one
     budget: float | None = None  # seconds in which whatever starts is expected to end
+    stale: bool = False  # run anew what other source code finished
+    attempts: int = 3  # a trial that failed so often is left alone
 
 
 @dataclass
@@ -58,24 +60,52 @@ class Summary:
     interrupted: bool = False
     unwritten: OSError | None = None
     num_lost: int = 0
+    given_up: list[int] = field(default_factory=list)  # for each trial that is left alone: how often it failed
     seconds: float = 0.0
 
     @property
     def exit_code(self) -> int:
         if self.interrupted:
             return 130
-        return 1 if self.unwritten or self.num_lost or FAILED & self.statuses.keys() else 0
+        return 1 if self.unwritten or self.num_lost or self.given_up or FAILED & self.statuses.keys() else 0
 
 
 def missing(plan: Plan, options: Options) -> list[Trial]:
     """The trials that can run now and should, in the plan's order."""
     recorded = Records(options.results / plan.name).outcomes()
-    trials = [*plan.trials, *plan.final_trials({key: dev for key, (_, dev) in recorded.items()})]
+    renewed = {
+        trial.trial_id for trial in plan.trials if options.stale and is_stale(trial, recorded.get(trial.trial_id))
+    }
+    decided = {key: dev for key, dev in ended(recorded).items() if key not in renewed}
+    trials = [*plan.trials, *plan.final_trials(decided)]
     trials = [trial for trial in trials if options.trial in (None, trial.trial_id)]
-    if options.force:
-        return trials
-    settled = FINISHED if options.retry else FINISHED | FAILED
-    return [trial for trial in trials if recorded.get(trial.trial_id, ("", None))[0] not in settled]
+    return [trial for trial in trials if not settled(trial, recorded.get(trial.trial_id), options)]
+
+
+def settled(trial: Trial, recorded: Recorded | None, options: Options) -> bool:
+    """Whether a trial is to be left as it is recorded."""
+    if options.force or recorded is None:
+        return False
+    if recorded.status in FAILED:
+        return not options.retry or is_given_up(trial, recorded, options)
+    return recorded.status in FINISHED and not (options.stale and is_stale(trial, recorded))
+
+
+def is_given_up(trial: Trial, recorded: Recorded, options: Options) -> bool:
+    """Whether the source code that is here now has failed at the trial as often as it may."""
+    failed = recorded.status in FAILED
+    return failed and attempts_before(source_fingerprint(trial.settings), recorded) >= options.attempts
+
+
+def given_up(plan: Plan, options: Options) -> list[int]:
+    """For each trial that the next run would leave alone because it failed too often: how often it did."""
+    if options.force or not options.retry:
+        return []
+    recorded = Records(options.results / plan.name).outcomes()
+    trials = [*plan.trials, *plan.final_trials(ended(recorded))]
+    trials = [trial for trial in trials if options.trial in (None, trial.trial_id)]
+    last = [(trial, recorded[trial.trial_id]) for trial in trials if trial.trial_id in recorded]
+    return [before.attempts for trial, before in last if is_given_up(trial, before, options)]
 
 
 def run(plan: Plan, options: Options, progress: Progress) -> Summary:
@@ -86,6 +116,7 @@ def run(plan: Plan, options: Options, progress: Progress) -> Summary:
     start, summary = time.monotonic(), Summary()
     batch = missing(plan, options)
     if not batch:
+        summary.given_up = given_up(plan, options)
         return summary
     budget = None if options.budget is None else Budget(options.budget)
     executor = make_executor(options, batch)
@@ -105,6 +136,7 @@ def run(plan: Plan, options: Options, progress: Progress) -> Summary:
     summary.unwritten, summary.num_lost = recorder.flush(), recorder.num_lost
     if summary.unwritten is None:
         records.compact()
+        summary.given_up = given_up(plan, options)
     summary.interrupted, summary.seconds = bool(asked), time.monotonic() - start
     return summary
 
@@ -120,7 +152,7 @@ def _run_batch(
     budget: Budget | None,
 ) -> None:
     folder = recorder.records.folder
-    claims = Claims(recorder.records, finished=() if options.force else FINISHED)
+    claims = Claims(recorder.records, lambda trial, recorded: settled(trial, recorded, options))
     trials = {trial.trial_id: trial for trial in batch}
     started: dict[str, datetime] = {}
     progress.begin(plan, batch, executor.num_workers)
@@ -134,7 +166,7 @@ def _run_batch(
                 progress.evaluated(worker, point)
             case Ended(worker, outcome):
                 trial_id = outcome.trial_id
-                recorder.ended(trials[trial_id], outcome, started[trial_id])
+                recorder.ended(trials[trial_id], outcome, started[trial_id], claims.recorded(trial_id))
                 claims.drop(trial_id, finished=outcome.status in FINISHED)
                 progress.ended(worker, outcome)
                 summary.statuses[outcome.status] += 1

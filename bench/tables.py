@@ -19,7 +19,6 @@ from bench.hypotheses import Hypothesis
 from bench.plan import Cell, Plan, Trial
 from bench.records import ENVIRONMENT, MEASURES
 from bench.verdicts import holm
-from lab.fingerprint import source_fingerprint
 from lab.settings import timing_id
 
 OK, DIVERGED, MISSING = "ok", "diverged", "missing"
@@ -105,14 +104,6 @@ def _speed_cautions(ended: pd.DataFrame, timings: pd.DataFrame | None) -> list[s
     if not len(alone):
         return ["no speeds are shown: the trials shared their machine; python -m bench time GRID measures them alone"]
     return [f"speeds are those of {len(alone)} of {len(ended)} trials: the others shared a machine or ran on another"]
-
-
-def stale(plan: Plan, found: pd.DataFrame) -> int:
-    """How many results were made by other sources than those here now, which may no longer give them."""
-    settings = {trial.trial_id: trial.settings for trial in plan.trials}
-    rows = found[(found["status"] == OK) & found["trial_id"].isin(list(settings))].dropna(subset="source_fingerprint")
-    pairs = zip(rows["trial_id"], rows["source_fingerprint"], strict=True)
-    return sum(source_fingerprint(settings[trial_id]) != recorded for trial_id, recorded in pairs)
 
 
 def timed(found: pd.DataFrame) -> pd.DataFrame:

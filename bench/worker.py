@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import io
 import os
 import traceback
 from collections.abc import Callable, Iterator
@@ -44,9 +45,7 @@ def attempt(
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Outcome:
     """Runs the trial; its output and, where it failed, the traceback are left in its log."""
-    log = job.folder / "logs" / f"{job.trial_id}.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a", buffering=1, encoding="utf-8") as file, output_to(file):
+    with open_log(job.folder / "logs" / f"{job.trial_id}.log") as file, output_to(file):
         try:
             return _run(job, device, on_evaluation, should_stop)
         except Exception as error:  # noqa: BLE001  # the one place where any failure of a trial becomes its record
@@ -74,6 +73,25 @@ def _run(
         should_stop=should_stop,
     )
     return Outcome(job.trial_id, result.status, result.error, result)
+
+
+class Log(io.FileIO):
+    """A file that goes without what there is no room for: no trial fails of its log."""
+
+    def write(self, data: Any) -> int:
+        with contextlib.suppress(OSError):
+            super().write(data)
+        return memoryview(data).nbytes
+
+
+def open_log(path: Path) -> TextIO:
+    """The log to append to, a line at a time; where it cannot be opened, output goes nowhere."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = Log(path, "a")
+    except OSError:
+        file = Log(os.devnull, "a")
+    return io.TextIOWrapper(io.BufferedWriter(file), encoding="utf-8", errors="replace", line_buffering=True)
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import pickle
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from lab import device as devices
 from lab import parts
 from lab.compilation import compile_network
 from lab.data import Batches, Splits, load_data
-from lab.fingerprint import source_fingerprint
+from lab.fingerprint import source_fingerprint, sources
 from lab.measure import count_parameters, forward_macs
 from lab.metrics import Accuracy, Metric
 from lab.models import build_model
@@ -28,6 +29,17 @@ from lab.settings import DataSettings, Settings, TrainSettings, parse_section
 from lab.streams import build, derive
 
 CHECKPOINT_SECONDS = 10.0  # at most so often is the state of a trial written; a shorter one is run again instead
+# What torch.load and Runner.load_state raise for a file that is torn, not ours, or of another network.
+UNREADABLE = (
+    OSError,
+    EOFError,
+    pickle.UnpicklingError,
+    RuntimeError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+)
 EVAL_BATCH = 512  # images an evaluation step at most; does not change what is computed
 EVAL_PIXELS = 2**22  # and pixels: at 224 x 224 it must not take more memory than training does
 
@@ -113,6 +125,7 @@ def run_trial(
         peak_memory_bytes=devices.peak_memory_bytes(where),
         environment=devices.environment(where),
         source_fingerprint=source_fingerprint(settings),
+        sources=sources(settings),
         curve=at.curve,
         correct=correct,
         num_test_images=len(splits.test),
@@ -123,7 +136,8 @@ def run_trial(
 class Checkpoint:
     """The state of a trial on the disk: ``last.pt`` until it ends, ``best.pt`` then.
 
-    A state that other source code wrote is not gone on from. Where there is no room, training goes on without.
+    A state that other source code wrote, or that cannot be read or does not fit, is not gone on from: the trial starts
+    from the beginning, and its log says why. Where there is no room, training goes on without.
     """
 
     def __init__(self, folder: Path | None, seconds: float, keep: str, runner: Runner, fingerprint: str) -> None:
@@ -135,10 +149,16 @@ class Checkpoint:
         """Takes up the state that was left, if there is one that fits."""
         if self._folder is None or not (self._folder / "last.pt").exists():
             return
-        device = self._runner.device
-        state = torch.load(self._folder / "last.pt", map_location=device, weights_only=True)
-        if state.pop("source_fingerprint") == self._fingerprint:
+        path, beginning = self._folder / "last.pt", self._runner.state()
+        try:
+            state = torch.load(path, map_location=self._runner.device, weights_only=True)
+            if state.pop("source_fingerprint") != self._fingerprint:
+                raise ValueError("other source code wrote it")
             self._runner.load_state(state)
+        except UNREADABLE as error:
+            self._runner.load_state(beginning)  # some of the weights may have been taken up already
+            print(f"{path}: not gone on from, the trial starts from the beginning: {type(error).__name__}: {error}")
+        else:
             print(f"going on from step {self._runner.progress.step}")
 
     def save_if_due(self) -> None:
@@ -154,16 +174,19 @@ class Checkpoint:
             self._write("best.pt", self._runner.best_weights)
         if self._keep == "all":
             self.save()
-        elif self._folder is not None:
-            (self._folder / "last.pt").unlink(missing_ok=True)
+        else:
+            self._attempt("removed", "last.pt", lambda path: path.unlink(missing_ok=True))
 
     def _write(self, name: str, content: dict[str, Any]) -> None:
+        self._attempt("written", name, functools.partial(save_weights, content))
+
+    def _attempt(self, what: str, name: str, act: Callable[[Path], None]) -> None:
         if self._folder is None:
             return
         try:
-            save_weights(content, self._folder / name)
+            act(self._folder / name)
         except OSError as error:
-            print(f"{self._folder / name}: not written: {error}")
+            print(f"{self._folder / name}: not {what}: {error}")
 
 
 def prepare(device: str, data: Sequence[Mapping[str, Any]], data_dir: Path | None = None) -> list[str]:

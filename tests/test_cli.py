@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.records import ENVIRONMENT, IDENTITY, MEASURES
+from bench.records import ATTEMPTS, ENVIRONMENT, IDENTITY, MEASURES
 
 GRID = """
     question: Does BatchNorm help a small network?
@@ -60,7 +60,7 @@ def test_run_records_each_trial_in_the_columns_of_the_design(finished: Path) -> 
     trials = rows(finished / "results" / "tiny" / "trials.csv")
     columns = list(trials[0])
     settings = [column for column in columns if "." in column]
-    assert columns == [*IDENTITY, *settings, *MEASURES, *ENVIRONMENT]
+    assert columns == [*IDENTITY, *settings, *MEASURES, *ENVIRONMENT, ATTEMPTS]
     assert {"data.name", "model.batch_norm", "optimizer.lr", "schedule.name", "train.epochs"} <= set(settings)
     assert sorted((t["model.batch_norm"], t["seed"]) for t in trials) == [
         ("false", "0"),
@@ -169,6 +169,9 @@ def test_a_failed_trial_is_a_row_and_exit_code_1_and_is_tried_again(tmp_path: Pa
         assert [(t["status"], t["error"]) for t in trials] == [("error", "RuntimeError: wires crossed")] * 4
     shown = bench("show", trials[0]["trial_id"], cwd=tmp_path)
     assert "Traceback" in shown.stdout
+    left = bench("run", "broken.yaml", "--attempts", "2", cwd=tmp_path)
+    assert "4 trials failed 2 times and are left; --attempts 3 or --force tries again" in left.stdout
+    assert left.returncode == 1
 
 
 def test_show_tells_all_of_one_trial(finished: Path) -> None:

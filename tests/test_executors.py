@@ -33,6 +33,12 @@ NETS = """
             print("about to fail")
             raise RuntimeError("no such luck")
 
+    class Prints(Linear):
+        def forward(self, X):
+            print("x" * 10_000)
+            os.system("echo from a child process")
+            return super().forward(X)
+
     class Nan(Linear):
         def forward(self, X):
             return super().forward(X) * float("nan")
@@ -206,3 +212,17 @@ def test_a_check_that_kills_its_process_is_an_error() -> None:
 
 def test_this_process_is_not_a_worker() -> None:
     assert os.getpid() != call_in_child("os", "getpid")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs the device that is always full")
+def test_no_trial_fails_of_its_log(executor: Executor, job: Callable[..., Job], folder: Path) -> None:
+    (folder / "logs").mkdir()
+    for name in ("Prints-0", "Raises-0"):
+        (folder / "logs" / f"{name}.log").symlink_to("/dev/full")
+    (folder / "logs" / "mlp-0.log").mkdir()  # cannot be opened
+    found = outcomes(executor.run([job(net) for net in ("nets:Prints", "nets:Raises", "mlp")]))
+    assert {name: (outcome.status, outcome.error) for name, outcome in found.items()} == {
+        "Prints-0": ("ok", None),
+        "Raises-0": ("error", "RuntimeError: no such luck"),
+        "mlp-0": ("ok", None),
+    }

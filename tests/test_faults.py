@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
 from torture import recorded, start
@@ -96,6 +97,64 @@ def test_a_checkpoint_of_other_source_code_is_not_gone_on_from(tmp_path: Path, m
     steps: list[int] = []
     run_trial(settings(), device="cpu", checkpoint_dir=tmp_path, on_evaluation=lambda point: steps.append(point.step))
     assert steps == [0, 21, 42, 63]
+
+
+def spoil_torn(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+def spoil_bytes(path: Path) -> None:
+    path.write_bytes(b"not a checkpoint")
+
+
+def spoil_keys(path: Path) -> None:
+    state = torch.load(path)
+    del state["loss_sum"], state["progress"]["images"]
+    torch.save(state, path)
+
+
+def spoil_weights(path: Path) -> None:
+    """As if of another network: some of its weights fit, one does not."""
+    state = torch.load(path)
+    name = list(state["model"])[-1]
+    state["model"] = {key: value + 1 for key, value in state["model"].items()}
+    state["model"][name] = torch.zeros(3)
+    torch.save(state, path)
+
+
+def spoil_optimizer(path: Path) -> None:
+    state = torch.load(path)
+    del state["optimizer"]["param_groups"][0]["params"][0]
+    torch.save(state, path)
+
+
+def spoil_by_code(path: Path) -> None:
+    """A pickle that would run code where it is loaded without care."""
+    torch.save({"source_fingerprint": Path}, path)
+
+
+def spoil_path(path: Path) -> None:
+    """Something that not even the superuser can read."""
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize(
+    "spoil", [spoil_torn, spoil_bytes, spoil_keys, spoil_weights, spoil_optimizer, spoil_by_code, spoil_path]
+)
+def test_a_checkpoint_that_cannot_be_gone_on_from_is_left_and_the_trial_starts_again(
+    tmp_path: Path, spoil: Callable[[Path], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = run_trial(settings(), device="cpu")
+    run_trial(settings(), device="cpu", checkpoint_dir=tmp_path, should_stop=after(30))
+    spoil(tmp_path / "last.pt")
+    steps: list[int] = []
+    again = run_trial(
+        settings(), device="cpu", checkpoint_dir=tmp_path, on_evaluation=lambda point: steps.append(point.step)
+    )
+    assert steps == [0, 21, 42, 63]
+    assert numbers(again) == numbers(whole)
+    assert "last.pt: not gone on from, the trial starts from the beginning" in capsys.readouterr().out
 
 
 @pytest.fixture

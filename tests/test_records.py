@@ -107,10 +107,75 @@ def test_a_foreign_row_is_an_error_at_its_line(table: Table) -> None:
         table.rows()
 
 
-def test_text_where_a_number_belongs_is_an_error(tmp_path: Path) -> None:
-    Table(tmp_path / "trials.csv").append(COLUMNS, [row("a1", test_accuracy="many")])
-    with pytest.raises(RecordError, match="column test_accuracy must hold numbers"):
+def test_text_where_a_number_belongs_is_an_error_at_its_line(tmp_path: Path) -> None:
+    table = Table(tmp_path / "trials.csv")
+    table.append(COLUMNS, [row("a1", test_accuracy=0.5), row("b2"), row("c3", test_accuracy="many")])
+    with pytest.raises(RecordError, match=r"trials\.csv:4: test_accuracy must be a number, got 'many'"):
         read_trials(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("trials.csv", "trial_id;status\na1;ok\n", r"trials\.csv:1: the header must have trial_id, status, has"),
+        ("trials.csv", "trial_id,status,dev_accuracy\na1,ok,high\n", r"trials\.csv:2: .*'high'"),
+        ("trials.csv", "trial_id,status\na1,ok\n", r"trials\.csv:2: could not convert"),
+        ("trials.csv", "trial_id,status,attempts\na1,error,1\na2,error,twice\n", r"trials\.csv:3: .*'twice'"),
+        ("curves.csv", "step\n1\n", r"curves\.csv:1: the header must have trial_id, epoch, dev_accuracy"),
+        (
+            "correct.csv",
+            "trial_id,num_images,correct\na1,9,?\n",
+            r"correct\.csv:2: must hold num_images bits in base64",
+        ),
+        ("correct.csv", "trial_id,num_images,correct\na1,many,AA==\n", r"correct\.csv:2: .*'many'"),
+        ("sources.csv", "file,digest\n", r"sources\.csv:1: the header must have source_fingerprint"),
+    ],
+)
+def test_what_was_edited_by_hand_and_is_not_ours_is_an_error_at_its_line(
+    tmp_path: Path, name: str, text: str, message: str
+) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(RecordError, match=message):
+        {
+            "trials.csv": lambda: Records(tmp_path).outcomes(),
+            "curves.csv": lambda: read_curves(tmp_path),
+            "correct.csv": lambda: read_correct(tmp_path),
+            "sources.csv": lambda: Records(tmp_path).digests(),
+        }[name]()
+
+
+def test_bytes_that_are_not_utf_8_are_an_error_at_their_line(table: Table) -> None:
+    table.path.write_bytes(b"trial_id,status\na1,ok\nb2,caf\xe9\n")
+    with pytest.raises(RecordError, match=r"trials\.csv:3: must be UTF-8, has byte 0xe9"):
+        table.rows()
+
+
+def test_what_a_spreadsheet_saved_is_read_and_appended_to(table: Table) -> None:
+    table.path.write_bytes(b"\xef\xbb\xbftrial_id,status\r\na1,ok\r\n")
+    table.append(["trial_id", "status"], [row("b2", "error")])
+    assert table.rows() == [row("a1"), row("b2", "error")]
+    table.append(["trial_id", "status", "seed"], [row("c3", seed=1)])
+    assert [r["seed"] for r in table.rows()] == ["", "", "1"]
+
+
+def test_a_curve_without_its_beginning_is_kept(tmp_path: Path) -> None:
+    records = Records(tmp_path)
+    records.append(row("a1"), [], [point(10), point(20)])
+    records.append(row("a1"), [], [point(0)])
+    records.compact()
+    assert [r["step"] for r in records.curves.rows()] == ["0"]
+    records.append(row("b2"), [], [point(10)])
+    records.compact()
+    assert [r["trial_id"] for r in records.curves.rows()] == ["a1", "b2"]
+
+
+def test_what_a_fingerprint_is_of_is_written_once(tmp_path: Path) -> None:
+    for records in (Records(tmp_path), Records(tmp_path)):
+        for trial_id in "ab":
+            record = row(trial_id, source_fingerprint="f1")
+            records.append(record, [], sources={"lab/models.py": "d1", "my_nets.py": "d2"})
+    assert len(records.sources.rows()) == 2
+    assert records.digests() == {"f1": {"lab/models.py": "d1", "my_nets.py": "d2"}}
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -171,11 +236,11 @@ def test_a_trial_has_its_row_its_curve_and_a_bit_a_test_image(tmp_path: Path) ->
 
 def test_of_a_trial_that_was_tried_again_the_last_attempt_counts(tmp_path: Path) -> None:
     records = Records(tmp_path)
-    records.append(row("a1", "error"), [], [point(0), point(10), point(20)])
+    records.append(row("a1", "error", attempts=1), [], [point(0), point(10), point(20)])
     records.append(row("b2", dev_accuracy=0.5), [], [point(0)])
-    records.append(row("a1", "ok", dev_accuracy=0.9), [], [point(0, 0.9), point(10, 0.9)])
+    records.append(row("a1", "ok", dev_accuracy=0.9, attempts=2), [], [point(0, 0.9), point(10, 0.9)])
     for _ in range(2):
-        assert records.outcomes() == {"a1": ("ok", 0.9), "b2": ("ok", 0.5)}
+        assert records.outcomes() == {"a1": ("ok", 0.9, 2, ""), "b2": ("ok", 0.5, 1, "")}
         assert len(read_trials(tmp_path)) == 2
         curves = read_curves(tmp_path)
         assert curves[curves["trial_id"] == "a1"]["dev_accuracy"].tolist() == [0.9, 0.9]

@@ -1,0 +1,132 @@
+"""Which trials a run takes up: what is missing, and what failed, so often as it may."""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from bench.grid import load_plan
+from bench.plan import Plan
+from bench.progress import Progress
+from bench.records import Records
+from bench.run import Options, Summary, missing, run
+from lab.fingerprint import source_fingerprint
+
+GRID = """
+    question: How often is it tried?
+    base:
+      data: {name: digits, limit: 100}
+      model: {name: "nets:net"}
+      optimizer: {name: sgd, lr: 0.1}
+      train: {epochs: 1}
+    factors:
+      optimizer.lr: [0.1]
+    seeds: 1
+"""
+NET = """
+    import os
+    from pathlib import Path
+    from torch import nn
+
+    def net(size: int, num_classes: int):
+        if Path("broken").exists():
+            raise RuntimeError("wires crossed")
+        if Path("dies").exists():
+            os._exit(3)
+        return nn.Sequential(nn.Flatten(), nn.Linear(size * size, num_classes))
+"""
+
+
+@pytest.fixture
+def plan(workshop: Callable[[str, str], None], tmp_path: Path) -> Plan:
+    workshop("nets", textwrap.dedent(NET))
+    (tmp_path / "grid.yaml").write_text(textwrap.dedent(GRID))
+    return load_plan(tmp_path / "grid.yaml")
+
+
+def options(**changes: Any) -> Options:
+    return Options(**{"results": Path("results"), "device": "cpu", "executor": "inline", "jobs": 1, **changes})
+
+
+def again(plan: Plan, **changes: Any) -> Summary:
+    return run(plan, options(**changes), Progress(Console(file=io.StringIO()), ["bench"]))
+
+
+def attempts() -> list[tuple[str, int]]:
+    return [(last.status, last.attempts) for last in Records(Path("results/grid")).outcomes().values()]
+
+
+def test_what_failed_is_tried_so_often_as_it_may_and_then_left(plan: Plan, tmp_path: Path) -> None:
+    (tmp_path / "broken").touch()
+    for count in (1, 2, 3):
+        assert again(plan).statuses == {"error": 1}
+        assert attempts() == [("error", count)]
+    left = again(plan)
+    assert left.statuses == {}
+    assert left.given_up == [3]
+    assert left.exit_code == 1
+    assert again(plan, retry=False).exit_code == 0, "asked to leave failures alone"
+    assert again(plan, attempts=4).statuses == {"error": 1}
+    (tmp_path / "broken").unlink()
+    assert again(plan, force=True).statuses == {"ok": 1}
+    assert attempts() == [("ok", 5)]
+    assert again(plan, force=True).statuses == {"ok": 1}
+    assert attempts() == [("ok", 1)], "a finished trial, run anew, starts anew"
+
+
+def test_the_death_of_a_worker_is_an_attempt(plan: Plan, tmp_path: Path) -> None:
+    (tmp_path / "dies").touch()
+    assert again(plan, executor="local").statuses == {"error": 1}
+    assert attempts() == [("error", 1)]
+    assert again(plan, executor="local", attempts=1).given_up == [1]
+
+
+def test_an_interruption_is_no_attempt(plan: Plan) -> None:
+    (trial,) = plan.trials
+    row = {"trial_id": trial.trial_id, "status": "interrupted", "attempts": 2}
+    row["source_fingerprint"] = source_fingerprint(trial.settings)
+    Path("results/grid").mkdir(parents=True)
+    Records(Path("results/grid")).append(row, [])
+    assert missing(plan, options(attempts=2)) == [trial]
+    Path("broken").touch()
+    assert again(plan).statuses == {"error": 1}
+    assert attempts() == [("error", 3)]
+
+
+@pytest.mark.parametrize(("made_by", "tried"), [("the code here now", False), ("other code", True), ("", False)])
+def test_failures_of_other_source_code_do_not_count(plan: Plan, made_by: str, tried: bool) -> None:
+    (trial,) = plan.trials
+    here = source_fingerprint(trial.settings)
+    row = {"trial_id": trial.trial_id, "status": "timed_out", "attempts": 3}
+    row["source_fingerprint"] = here if made_by == "the code here now" else made_by
+    Path("results/grid").mkdir(parents=True)
+    Records(Path("results/grid")).append(row, [])
+    assert (missing(plan, options()) == [trial]) == tried
+
+
+def test_a_tuned_value_is_not_chosen_while_a_candidate_is_interrupted_or_stale(plan: Plan, tmp_path: Path) -> None:
+    (tmp_path / "grid.yaml").write_text(
+        textwrap.dedent(GRID).replace("seeds: 1", "seeds: 2\ntune: {train.epochs: [1, 2]}\ntune_seeds: 1")
+    )
+    plan = load_plan(tmp_path / "grid.yaml")
+    one, two = plan.trials
+    Path("results/grid").mkdir(parents=True)
+    records = Records(Path("results/grid"))
+
+    def record(trial_id: str, status: str, fingerprint: str) -> None:
+        row = {"trial_id": trial_id, "status": status, "dev_accuracy": 0.5, "source_fingerprint": fingerprint}
+        records.append(row, [])
+
+    here = source_fingerprint(one.settings)
+    record(one.trial_id, "ok", here)
+    record(two.trial_id, "interrupted", here)
+    assert missing(plan, options()) == [two]
+    record(two.trial_id, "ok", "other")
+    assert [trial.seed for trial in missing(plan, options())] == [1], "the winner's other seed"
+    assert missing(plan, options(stale=True)) == [two]

@@ -1,0 +1,175 @@
+"""Stale results: kept, marked with what changed, and run again only where that is asked for."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bench.grid import load_plan
+from bench.plan import Plan, Trial
+from bench.records import Records
+from bench.staleness import find_stale
+from lab import fingerprint
+from lab.fingerprint import source_fingerprint, sources
+from lab.settings import Settings
+
+GRID = """
+    question: Is anything out of date?
+    base:
+      data: {name: digits, limit: 100}
+      model: {name: mlp, hidden: [8]}
+      optimizer: {name: sgd, lr: 0.1}
+      train: {epochs: 1}
+    factors:
+      model.batch_norm: [true, false]
+    seeds: 3
+"""
+NET = """
+    from layers import head
+    from torch import nn
+
+    def net(size: int, num_classes: int, bias: bool = True) -> nn.Module:
+        return nn.Sequential(nn.Flatten(), head(size * size, num_classes, bias))
+"""
+LAYERS = "from torch import nn\n\ndef head(*arguments):\n    return nn.Linear(*arguments)\n"
+
+
+def plan_of(folder: Path, more: str = "") -> Plan:
+    (folder / "grid.yaml").write_text(textwrap.dedent(GRID) + more)
+    return load_plan(folder / "grid.yaml")
+
+
+def record(folder: Path, trial: Trial, then: dict[str, str] | None = None, status: str = "ok", **more: object) -> None:
+    """A row as if ``trial`` had ended, made by the sources ``then`` (default: those here now)."""
+    made_by = sources(trial.settings) if then is None else then
+    row = {"trial_id": trial.trial_id, "cell": trial.cell.label, "seed": trial.seed, "status": status}
+    row |= {"dev_accuracy": 0.5, "source_fingerprint": fingerprint.fingerprint(made_by)}
+    Records(folder).append(row | more, [], sources=made_by)
+
+
+def test_what_the_sources_here_now_made_is_not_stale(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path)
+    for trial in plan.trials:
+        record(tmp_path, trial)
+    found = find_stale(plan, Records(tmp_path))
+    assert found.changed == {}
+    assert found.num_finished == 6
+
+
+def test_a_stale_result_is_told_with_the_files_that_changed(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path)
+    first, second, third, failed, other, _ = plan.trials
+    now = sources(first.settings)
+    record(tmp_path, first, now | {"lab/models.py": "other"})
+    record(tmp_path, second, now | {"my_nets.py": "gone since"}, "diverged")
+    record(tmp_path, third)
+    record(tmp_path, failed, now | {"lab/data.py": "other"}, "error")
+    Records(tmp_path).append({"trial_id": other.trial_id, "status": "ok", "dev_accuracy": 1, "attempts": 1}, [])
+    found = find_stale(plan, Records(tmp_path))
+    assert found.changed == {first.trial_id: ("lab/models.py",), second.trial_id: ("my_nets.py",)}
+    said = "2 of 4 results were made by other source code than what is here now: lab/models.py, my_nets.py changed"
+    assert str(found) == said
+
+
+def test_trials_that_follow_from_tuning_are_judged_too(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, "tune: {optimizer.lr: [0.1, 0.2]}\ntune_seeds: 1\n")
+    for trial in plan.trials:
+        record(tmp_path, trial)
+    dev = {trial.trial_id: 0.5 for trial in plan.trials}
+    finals = plan.final_trials(dev)
+    assert len(finals) == 4
+    for trial in finals:
+        record(tmp_path, trial, {"lab/optim.py": "other"})
+    assert set(find_stale(plan, Records(tmp_path)).changed) == {trial.trial_id for trial in finals}
+
+
+def test_the_sources_are_those_that_the_users_modules_import_as_well(
+    workshop: Callable[[str, str], None], tmp_path: Path, make_settings: Callable[..., Settings]
+) -> None:
+    (tmp_path / "parts").mkdir()
+    for name, source in [("__init__", ""), ("nets", "from . import layers\n"), ("layers", "import far\n")]:
+        (tmp_path / "parts" / f"{name}.py").write_text(source + "import json, lab.settings\n")
+    workshop("far", "import parts.nets\n\ndef norm(): ...\n")
+    workshop("unused", "")
+    workshop("near", "from parts.nets import layers\n\ndef net(num_classes: int, norm: bool = True): ...\n")
+    own = {"near.py", "far.py", "parts/__init__.py", "parts/nets.py", "parts/layers.py"}
+    settings = make_settings({"model.name": "near:net"})
+    assert {name for name in sources(settings) if not name.startswith("lab/")} == own
+    before = source_fingerprint(settings)
+    workshop("far", "")
+    fingerprint._digests.cache_clear()
+    assert source_fingerprint(settings) != before
+    assert "far.py" in sources(make_settings({"model.replace": {"BatchNorm1d": "far:norm"}}))
+
+
+# --- the command line -----------------------------------------------------------------------------------------------
+
+
+def bench(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "bench", *words]
+    environment = os.environ | {"COLUMNS": "200"}
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def rows(folder: Path) -> dict[str, dict[str, str]]:
+    with (folder / "results" / "own" / "trials.csv").open(newline="") as file:
+        return {row["trial_id"]: row for row in csv.DictReader(file)}
+
+
+@pytest.fixture(scope="module")
+def changed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder where a grid was run before a file that its network imports was changed."""
+    folder = tmp_path_factory.mktemp("changed")
+    (folder / "nets.py").write_text(textwrap.dedent(NET))
+    (folder / "layers.py").write_text(LAYERS)
+    grid = GRID.replace("name: mlp, hidden: [8]", "name: 'nets:net'").replace("batch_norm", "bias")
+    (folder / "own.yaml").write_text(textwrap.dedent(grid.replace("seeds: 3", "seeds: 1")))
+    done = bench("run", "own.yaml", "--no-time", "--executor", "inline", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "source code" not in done.stdout
+    (folder / "layers.py").write_text(LAYERS + "# changed\n")
+    return folder
+
+
+def test_a_stale_result_is_kept_and_said_wherever_it_is_shown(changed: Path) -> None:
+    before = rows(changed)
+    said = "2 of 2 results were made by other source code than what is here now: layers.py changed"
+    done = bench("run", "own.yaml", "--no-time", cwd=changed)
+    assert done.returncode == 0
+    assert f"{said}; run again with --stale" in done.stdout
+    assert rows(changed) == before
+    dry = bench("run", "own.yaml", "--dry-run", cwd=changed).stdout
+    assert re.search(r"recorded +stale\s*\n.* 1 +1 +1 +1\s*\n", dry)
+    assert "0 to run" in dry
+    assert said in dry
+    assert "0 recorded, 2 to run" in bench("run", "own.yaml", "--dry-run", "--stale", cwd=changed).stdout
+    shown = bench("show", next(iter(before)), cwd=changed)
+    assert "stale: made by other source code than what is here now: layers.py" in shown.stdout
+
+
+def test_run_stale_makes_stale_results_anew_and_leaves_the_others(changed: Path) -> None:
+    before = rows(changed)
+    words = ("run", "own.yaml", "--no-time", "--stale", "--executor", "inline")
+    assert "1 ok" in bench(*words, "--only", "model.bias=true", cwd=changed).stdout
+    partly = rows(changed)
+    assert "1 ok" in bench(*words, cwd=changed).stdout
+    after = rows(changed)
+    assert before.keys() == after.keys()
+    assert {row["source_fingerprint"] for row in after.values()}.isdisjoint(
+        r["source_fingerprint"] for r in before.values()
+    )
+    assert [row["attempts"] for row in after.values()] == ["1", "1"]
+    renewed = [key for key in before if partly[key] != before[key]]
+    assert len(renewed) == 1
+    assert after[renewed[0]] == partly[renewed[0]]
+    again = bench(*words, cwd=changed)
+    assert "nothing to train" in again.stdout
+    assert "source code" not in again.stdout
