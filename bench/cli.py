@@ -146,22 +146,22 @@ def run(
 
 def _run_one(plan: Plan, grid: Path, options: Any, timed: bool, console: Console) -> int:
     from bench import run as runs
-    from bench.price import check_toggles
+    from bench.price import Look, look_at_models
     from bench.progress import Progress, duration
     from bench.records import Records
     from bench.staleness import find_stale
 
-    idle = []
+    look = Look([])
     if runs.missing(plan, options):
         try:
-            idle = check_toggles(plan, options.device, options.data_dir)
+            look = look_at_models(plan, options.device, options.data_dir)
         except (ValueError, OSError) as error:
             raise Refused(str(error)) from error
-    for warning in [*plan.warnings, *idle]:
+    for warning in [*plan.warnings, *look.warnings]:
         console.print(Text(f"warning: {warning}", style="yellow"), soft_wrap=True)
     command = ["python", "-m", "bench", "run", str(grid), *_given_again()]
     try:
-        summary = runs.run(plan, options, Progress(console, command))
+        summary = runs.run(plan, options, Progress(console, command), look.macs)
     except ValueError as error:
         raise Refused(str(error)) from error
     except OSError as error:

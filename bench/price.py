@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
 
@@ -63,21 +63,33 @@ def model_key(settings: Settings) -> str:
     return json.dumps([settings.data.model_dump(mode="json"), settings.model.model_dump(mode="json")], sort_keys=True)
 
 
-def check_toggles(plan: Plan, device: str, data_dir: Path | None) -> list[str]:
-    """Warnings about toggles of the model without effect, before a run; a plan of very many models is not looked at."""
+@dataclass(frozen=True)
+class Look:
+    """What a look at the models before a run found: warnings, and multiply-accumulates an image by cell (its label)."""
+
+    warnings: list[str]
+    macs: dict[str, int] = field(default_factory=dict)
+
+
+def look_at_models(plan: Plan, device: str, data_dir: Path | None) -> Look:
+    """Finds toggles without effect and models that fail; not where all cells have one model, nor at very many."""
     if not any(path.partition(".")[0] == "model" for factor in plan.factors for path in factor.paths):
-        return []
+        return Look([])
     distinct = {model_key(trial.settings): trial.settings for trial in plan.trials}
     if len(distinct) > MOST_MODELS:
-        return [
-            f"{len(distinct)} distinct models, more than {MOST_MODELS}: not checked whether each toggle does anything; "
-            "--dry-run --price does"
-        ]
+        return Look(
+            [
+                f"{len(distinct)} distinct models, more than {MOST_MODELS}: not checked whether each toggle does "
+                "anything; --dry-run --price does"
+            ]
+        )
     found = _inspect(distinct, device, data_dir, 1, price=False)
-    failing = [f"{inspection.error}" for inspection in found.values() if inspection.error]
-    return [f"a model would fail: {error}" for error in dict.fromkeys(failing)] + without_effect(
-        plan, {trial.cell.label: found[model_key(trial.settings)] for trial in plan.trials}
+    by_cell = {trial.cell.label: found[model_key(trial.settings)] for trial in plan.trials}
+    failing = dict.fromkeys(
+        f"a model would fail: {inspection.error}" for inspection in found.values() if inspection.error
     )
+    macs = {label: inspection.forward_macs for label, inspection in by_cell.items()}
+    return Look([*failing, *without_effect(plan, by_cell)], macs)
 
 
 def without_effect(plan: Plan, inspections: Mapping[str, Inspection]) -> list[str]:

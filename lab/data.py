@@ -10,7 +10,7 @@ import json
 import math
 import os
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,9 @@ from filelock import FileLock
 from platformdirs import user_cache_path
 from torch import Tensor
 
+from lab import device as devices
 from lab import parts
+from lab.image_files import ImageFiles, size_of
 from lab.settings import DataSettings
 from lab.streams import generator
 
@@ -41,9 +43,12 @@ class DataError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """Images ``(N, C, H, W)`` uint8 (or float, already scaled as wished) with labels ``(N,)`` int64."""
+    """Images ``(N, C, H, W)`` uint8 (or float, already scaled as wished) with labels ``(N,)`` int64.
 
-    images: Tensor
+    They lie on the device of a trial where they fit, else in the host's memory, else on the disk.
+    """
+
+    images: Tensor | ImageFiles
     labels: Tensor
 
     def __len__(self) -> int:
@@ -54,6 +59,22 @@ class Images:
 
     def to(self, device: torch.device) -> Images:
         return Images(self.images.to(device), self.labels.to(device))
+
+    def settle(self, device: torch.device) -> Images:
+        """On the device if they fit there, else as they are."""
+        num_bytes = math.prod(self.images.shape) * self.images.dtype.itemsize
+        return self.to(device) if devices.fits(num_bytes, device) else self
+
+    def read(self, indices: Sequence[Tensor], device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+        """Images and labels of a batch, on the device, for each of the indices, which lie on that of the labels."""
+        if isinstance(self.images, ImageFiles):
+            pieces = self.images.read(indices, pin_memory=device.type == "cuda")
+        else:
+            pieces = (self.images.index_select(0, index) for index in indices)
+        for index, images in zip(indices, pieces, strict=True):
+            labels = self.labels.index_select(0, index)
+            there = images.device == device
+            yield (images, labels) if there else (devices.transfer(images, device), devices.transfer(labels, device))
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,29 +152,40 @@ def _splits(
             raise DataError(f"data.channels: only grey images can be repeated; these have {len(mean)} channels")
         mean, deviation = mean.expand(channels, 1, 1), deviation.expand(channels, 1, 1)
     return Splits(
-        train=train.to(device),
-        dev=data.train[torch.from_numpy(pool[dev])].to(device),
-        test=data.test.to(device),
+        train=train.settle(device),
+        dev=data.train[torch.from_numpy(pool[dev])].settle(device),
+        test=data.test.settle(device),
         num_classes=data.num_classes,
         mean=mean.to(device),
         deviation=deviation.to(device),
     )
 
 
-def _moments(images: Tensor) -> tuple[Tensor, Tensor]:
+def _moments(images: Tensor | ImageFiles) -> tuple[Tensor, Tensor]:
     """Mean and deviation over all pixels of a channel, each ``(C, 1, 1)``, computed in float64."""
-    channels = [_moments_of_channel(channel) for channel in images.unbind(1)]
+    if images.dtype == torch.uint8:  # by counts of the 256 values: exact, whatever the pieces
+        pieces: Iterable[Tensor] = images.pieces() if isinstance(images, ImageFiles) else [images]
+        counts = [torch.stack([_counts(channel) for channel in piece.unbind(1)]) for piece in pieces]
+        channels = [_moments_of_counts(count) for count in torch.stack(counts).sum(0)]
+    else:
+        assert isinstance(images, Tensor)
+        channels = [_moments_of_floats(channel) for channel in images.unbind(1)]
     mean, deviation = torch.tensor(channels).T[:, :, None, None]
     deviation[deviation == 0] = 1  # a channel without variation is only centred
     return mean, deviation
 
 
-def _moments_of_channel(pixels: Tensor) -> tuple[float, float]:
-    if pixels.dtype == torch.uint8:  # by counts of the 256 values: exact, and in no more memory than the pixels take
-        counts = torch.bincount(pixels.flatten(), minlength=256).double()
-        values = torch.arange(256, dtype=torch.float64)
-        mean = float(counts @ values / counts.sum())
-        return mean, math.sqrt(counts @ (values - mean).square() / counts.sum())
+def _counts(pixels: Tensor) -> Tensor:
+    return torch.bincount(pixels.flatten(), minlength=256)
+
+
+def _moments_of_counts(counts: Tensor) -> tuple[float, float]:
+    weights, values = counts.double(), torch.arange(256, dtype=torch.float64)
+    mean = float(weights @ values / weights.sum())
+    return mean, math.sqrt(weights @ (values - mean).square() / weights.sum())
+
+
+def _moments_of_floats(pixels: Tensor) -> tuple[float, float]:
     variance, average = torch.var_mean(pixels.double(), correction=0)
     return float(average), math.sqrt(variance)
 
@@ -164,9 +196,9 @@ def _moments_of_channel(pixels: Tensor) -> tuple[float, float]:
 class Batches:
     """Iterates over ``(X, y)``: X ``(N, C, size, size)`` float, normalised, on the images' device.
 
-    With an ``order`` seed, each epoch has its own order and augmentation, drawn from streams that depend on nothing
-    else; without, the images come as they stand. All images are used; a last batch of a single image is left out in
-    training, since BatchNorm cannot normalise it.
+    Images that do not lie there are brought there a batch at a time. With an ``order`` seed, each epoch has its own
+    order and augmentation, drawn from streams that depend on nothing else; without, the images come as they stand. All
+    images are used; a last batch of a single image is left out in training, since BatchNorm cannot normalise it.
     """
 
     def __init__(
@@ -180,7 +212,7 @@ class Batches:
         augment: str = "none",
     ) -> None:
         self.images, self.batch_size = images, batch_size
-        self.device = images.images.device
+        self.device = splits.mean.device
         self._order, self._augment = order, augment
         self._mean, self._inverse = splits.mean, 1 / splits.deviation
         native = images.images.shape[-2:]
@@ -197,17 +229,19 @@ class Batches:
         self._epoch = epoch
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        indices, moves = self._indices(), self._moves()
+        for index, (images, labels) in zip(indices, self.images.read(indices, self.device), strict=True):
+            if moves is not None:
+                images = move(images, moves.index_select(0, index).to(self.device), self._reach)
+            yield self.prepare(images), labels
+
+    def _indices(self) -> Sequence[Tensor]:
+        """Of the epoch's batches, on the device of the labels."""
         if self._order is None:
-            pieces = [tensor.split(self.batch_size) for tensor in (self.images.images, self.images.labels)]
-            for images, labels in zip(*pieces, strict=True):
-                yield self.prepare(images), labels
-            return
-        order = torch.randperm(len(self.images), generator=generator(self._order, "order", self._epoch))
-        moves = self._moves()
-        for index in order.to(self.device).split(self.batch_size)[: len(self)]:
-            batch = self.images[index]
-            moved = batch.images if moves is None else move(batch.images, moves.index_select(0, index), self._reach)
-            yield self.prepare(moved), batch.labels
+            order = torch.arange(len(self.images))
+        else:
+            order = torch.randperm(len(self.images), generator=generator(self._order, "order", self._epoch))
+        return order.to(self.images.labels.device).split(self.batch_size)[: len(self)]
 
     @property
     def _reach(self) -> int:
@@ -216,13 +250,13 @@ class Batches:
 
     def _moves(self) -> Tensor | None:
         """``(num_images, 3)``: rows down, columns right, mirrored or not; for each image of the epoch."""
-        if self._augment == "none":
+        if self._augment == "none" or self._order is None:
             return None
-        assert self._order is not None
         stream = generator(self._order, "augment", self._epoch)
         shifts = torch.randint(-self._reach, self._reach + 1, (len(self.images), 2), generator=stream)
         flips = torch.randint(0, 2, (len(self.images), 1), generator=stream)
-        return torch.cat([shifts, flips * (self._augment == "flip_shift")], dim=1).to(self.device)
+        moves = torch.cat([shifts, flips * (self._augment == "flip_shift")], dim=1)
+        return moves.to(self.images.labels.device)
 
     def prepare(self, images: Tensor) -> Tensor:
         """Native images to what the network takes: float, resized (antialiased bilinear), normalised."""
@@ -385,13 +419,15 @@ def _image_folder(root: Path, path: str) -> DataSet:
         raise DataError(f"data.path: {path}: must hold train/<class>/ and test/<class>/: {error}") from error
     if sets["train"].classes != sets["test"].classes:
         raise DataError(f"data.path: {path}: classes of train {sets['train'].classes} and test {sets['test'].classes}")
-    sizes = {image.size for part in sets.values() for image, _ in part}
+    sizes = {size_of(file) for part in sets.values() for file, _ in part.samples}
     if len(sizes) != 1:
         raise DataError(f"data.path: {path}: images must be of one size, got {sorted(sizes)[:5]}")
-    to_tensor = vision.transforms.functional.pil_to_tensor
+    ((width, height),) = sizes
+    files = {part: ImageFiles([file for file, _ in sets[part].samples], height, width) for part in sets}
+    num_bytes = sum(math.prod(one.shape) for one in files.values())
+    in_memory = devices.fits(num_bytes, torch.device("cpu"))
     train, test = (
-        Images(torch.stack([to_tensor(image) for image, _ in part]), torch.tensor(part.targets))
-        for part in sets.values()
+        Images(files[part].all() if in_memory else files[part], torch.tensor(sets[part].targets)) for part in sets
     )
     return DataSet(train, test, num_classes=len(sets["train"].classes))
 

@@ -129,6 +129,20 @@ class Clock:
             self.seconds += self.now() - start
 
 
+def fits(num_bytes: int, device: torch.device) -> bool:
+    """Whether a data set can be kept there: in half of a card's free memory, in a quarter of the host's.
+
+    A quarter, since each worker process keeps its own. Where the system does not say what is free, it fits.
+    """
+    if device.type == "cuda":
+        return num_bytes <= torch.cuda.mem_get_info(device)[0] / 2
+    meminfo = Path("/proc/meminfo")
+    for line in meminfo.read_text().splitlines() if meminfo.exists() else []:
+        if line.startswith("MemAvailable"):
+            return num_bytes <= int(line.split()[1]) * 1024 / 4
+    return True
+
+
 def reset_peak_memory(device: torch.device) -> None:
     """Starts the high-water mark of :func:`peak_memory_bytes` anew, without what earlier work freed and kept."""
     if device.type == "cuda":

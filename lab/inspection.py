@@ -35,6 +35,8 @@ def inspect_all(
 def _inspect(key: str, settings: Settings, device: torch.device, data_dir: Path | None, price: bool) -> Inspection:
     devices.reset_peak_memory(device)
     try:
+        if not price:  # compiling takes longer than all that is asked here
+            settings = settings.model_copy(update={"train": settings.train.model_copy(update={"compile": False})})
         splits = load_data(settings.data, device, data_dir)
         runner = make_runner(settings, splits, device)
         train = batches(settings, splits, "train")

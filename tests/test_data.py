@@ -22,7 +22,10 @@ from torch import Tensor
 
 from lab import data
 from lab.data import Batches, DataError, Images, Splits, load_data, move, split
-from lab.settings import DataSettings, parse_section
+from lab.device import fits
+from lab.image_files import ImageFiles
+from lab.settings import DataSettings, Settings, parse_section
+from lab.trial import run_trial
 from lab.vision import import_torchvision
 
 CPU = torch.device("cpu")
@@ -34,6 +37,10 @@ Random = np.random.Generator
 def _forget() -> Iterator[None]:
     """No data set is remembered from one test to the next."""
     yield
+    forget()
+
+
+def forget() -> None:
     data.read.cache_clear()
     data._splits.cache_clear()
 
@@ -635,6 +642,37 @@ def test_a_folder_of_images_is_a_data_set(tmp_path: Path) -> None:
     assert splits.test.images.shape == (12, 3, 5, 7)
     assert splits.test.images[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4, 5, 10, 11, 12, 13, 14, 15]
     assert splits.test.labels.tolist() == [0] * 6 + [1] * 6
+
+
+@pytest.mark.parametrize("worth_a_process", [1, 10**6])
+def test_images_that_do_not_fit_are_read_as_they_are_asked_for_with_the_same_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, worth_a_process: int
+) -> None:
+    for part in ("train", "test"):
+        for label, kind in enumerate(("cat", "dog")):
+            for i in range(12):
+                write_image(tmp_path / part / kind / f"{i}.png", (8, 8), 90 * label + i)
+    raw = {
+        "data": {"name": "image_folder", "path": str(tmp_path), "augment": "flip_shift", "size": 9, "batch_size": 5},
+        "model": {"name": "mlp", "hidden": [4]},
+        "optimizer": {"name": "momentum", "lr": 0.05},
+        "train": {"epochs": 2},
+    }
+    in_memory = run_trial(Settings.parse(raw), device="cpu")
+    forget()
+    monkeypatch.setattr("lab.device.fits", lambda num_bytes, device: False)
+    monkeypatch.setattr("lab.image_files.WORTH_A_PROCESS", worth_a_process)
+    assert isinstance(load(name="image_folder", path=str(tmp_path)).train.images, ImageFiles)
+    streamed = run_trial(Settings.parse(raw), device="cpu")
+    forget()
+    assert [point.dev_loss for point in streamed.curve] == [point.dev_loss for point in in_memory.curve]
+    assert streamed.final_train_loss == in_memory.final_train_loss
+    assert streamed.correct == in_memory.correct
+
+
+def test_what_fits_is_told_by_the_memory_that_is_free() -> None:
+    assert fits(1000, torch.device("cpu"))
+    assert not fits(2**50, torch.device("cpu"))
 
 
 def test_a_folder_of_images_must_have_train_and_test(tmp_path: Path) -> None:

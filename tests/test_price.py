@@ -13,7 +13,7 @@ from rich.console import Console
 
 from bench.grid import Plan, load_plan
 from bench.planning import show_plan
-from bench.price import Prices, check_toggles, price_key, price_plan, without_effect
+from bench.price import Prices, look_at_models, price_key, price_plan, without_effect
 from lab.result import Inspection
 
 GRID = """
@@ -82,7 +82,7 @@ def test_the_price_is_that_of_the_steps_and_evaluations_shared_by_the_workers(pl
 
 
 def test_a_shortcut_that_no_layer_can_take_has_no_effect(plan: Plan, tmp_path: Path) -> None:
-    assert check_toggles(plan, "cpu", tmp_path) == ["model.residual has no effect on mlp with hidden [8, 4]"]
+    assert look_at_models(plan, "cpu", tmp_path).warnings == ["model.residual has no effect on mlp with hidden [8, 4]"]
 
 
 def test_toggles_with_another_output_have_an_effect(plan: Plan) -> None:

@@ -15,7 +15,7 @@ from bench.grid import load_plan
 from bench.plan import Plan
 from bench.progress import Progress
 from bench.records import Records
-from bench.run import Options, Summary, missing, run
+from bench.run import Options, Summary, longest_first, missing, run
 from lab.fingerprint import source_fingerprint
 
 GRID = """
@@ -130,3 +130,32 @@ def test_a_tuned_value_is_not_chosen_while_a_candidate_is_interrupted_or_stale(p
     record(two.trial_id, "ok", "other")
     assert [trial.seed for trial in missing(plan, options())] == [1], "the winner's other seed"
     assert missing(plan, options(stale=True)) == [two]
+
+
+def test_the_cells_that_take_longest_start_first_and_the_trials_of_a_cell_stay_together(tmp_path: Path) -> None:
+    (tmp_path / "order.yaml").write_text(
+        textwrap.dedent(
+            """
+            question: In which order?
+            base:
+              data: {name: digits}
+              model: {name: mlp}
+              optimizer: {name: sgd, lr: 0.1}
+              train: {epochs: 1}
+            factors:
+              model.name: [mlp, lenet]
+              train.epochs: [1, 3]
+            seeds: 2
+            """
+        )
+    )
+    plan = load_plan(tmp_path / "order.yaml")
+    macs = {cell.label: 10 if cell.levels["model.name"] == "mlp" else 20 for cell in plan.cells}
+
+    def order(macs: dict[str, int]) -> list[str]:
+        found = [(trial.settings.model.name, trial.settings.train.epochs) for trial in longest_first(plan.trials, macs)]
+        assert found[::2] == found[1::2]
+        return [f"{name} {epochs}" for name, epochs in found[::2]]
+
+    assert order(macs) == ["lenet 3", "mlp 3", "lenet 1", "mlp 1"]
+    assert order({}) == ["mlp 3", "lenet 3", "mlp 1", "lenet 1"]
