@@ -47,11 +47,19 @@ def price_plan(plan: Plan, device: str, jobs: int | None, data_dir: Path | None)
 
 
 def _inspect(
-    distinct: Mapping[str, Settings], device: str, data_dir: Path | None, threads: int, *, price: bool
+    distinct: Mapping[str, Settings],
+    device: str,
+    data_dir: Path | None,
+    threads: int,
+    *,
+    price: bool,
+    timeout: float | None = None,
 ) -> dict[str, Inspection]:
     raw = {key: settings.model_dump() for key, settings in distinct.items()}
     folder = data_dir and data_dir.resolve()
-    found: list[Inspection] = call_in_child("lab.inspection", "inspect_all", raw, device, folder, threads, price)
+    found: list[Inspection] = call_in_child(
+        "lab.inspection", "inspect_all", raw, device, folder, threads, price, timeout=timeout
+    )
     return {inspection.key: inspection for inspection in found}
 
 
@@ -63,8 +71,11 @@ def model_key(settings: Settings) -> str:
     return json.dumps([settings.data.model_dump(mode="json"), settings.model.model_dump(mode="json")], sort_keys=True)
 
 
-def check_toggles(plan: Plan, device: str, data_dir: Path | None) -> list[str]:
-    """Warnings about toggles of the model without effect, before a run; a plan of very many models is not looked at."""
+def check_toggles(plan: Plan, device: str, data_dir: Path | None, timeout: float | None = None) -> list[str]:
+    """Warnings about toggles of the model without effect, before a run; a plan of very many models is not looked at.
+
+    Where a network ends or stops the process that looks, the run is to say which one.
+    """
     if not any(path.partition(".")[0] == "model" for factor in plan.factors for path in factor.paths):
         return []
     distinct = {model_key(trial.settings): trial.settings for trial in plan.trials}
@@ -73,7 +84,10 @@ def check_toggles(plan: Plan, device: str, data_dir: Path | None) -> list[str]:
             f"{len(distinct)} distinct models, more than {MOST_MODELS}: not checked whether each toggle does anything; "
             "--dry-run --price does"
         ]
-    found = _inspect(distinct, device, data_dir, 1, price=False)
+    try:
+        found = _inspect(distinct, device, data_dir, 1, price=False, timeout=timeout)
+    except OSError as error:
+        return [f"not checked whether each toggle does anything: {error}"]
     failing = [f"{inspection.error}" for inspection in found.values() if inspection.error]
     return [f"a model would fail: {error}" for error in dict.fromkeys(failing)] + without_effect(
         plan, {trial.cell.label: found[model_key(trial.settings)] for trial in plan.trials}
