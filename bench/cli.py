@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import shlex
+import shutil
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -49,6 +52,7 @@ def main() -> None:
     """Runs the command; a refusal is its message on standard error and exit code 2."""
     from bench.records import RecordError
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     try:
         app(prog_name="python -m bench")
     except KeyboardInterrupt:
@@ -134,7 +138,8 @@ def run(
     if price and not dry_run:
         raise Refused("--price goes with --dry-run, which shows the plan and its price")
     plans = [load_plan(grid, overrides=overrides, only=only, seeds=seeds) for grid in grids]
-    if trial is not None and not any(trial == known.trial_id for plan in plans for known in plan.trials):
+    known = {known.trial_id for plan in plans for known in runs.known_trials(plan, options)}
+    if trial is not None and trial not in known:
         raise Refused(f"--trial: no trial {trial!r} in {', '.join(str(grid) for grid in grids)}")
     console = Console(highlight=False)
     codes = [
@@ -154,12 +159,12 @@ def _run_one(plan: Plan, grid: Path, options: Any, timed: bool, console: Console
     look = Look([])
     if runs.missing(plan, options):
         try:
-            look = look_at_models(plan, options.device, options.data_dir)
-        except (ValueError, OSError) as error:
+            look = look_at_models(plan, options.device, options.data_dir, options.timeout)
+        except ValueError as error:
             raise Refused(str(error)) from error
     for warning in [*plan.warnings, *look.warnings]:
         console.print(Text(f"warning: {warning}", style="yellow"), soft_wrap=True)
-    command = ["python", "-m", "bench", "run", str(grid), *_given_again()]
+    command = [_python(), "-m", "bench", "run", str(grid), *_given_again()]
     try:
         summary = runs.run(plan, options, Progress(console, command), look.macs)
     except ValueError as error:
@@ -193,7 +198,7 @@ def _run_one(plan: Plan, grid: Path, options: Any, timed: bool, console: Console
     if timed and options.trial is None and not summary.left and not summary.interrupted and not summary.exit_code:
         _time_plan(plan, folder, options.device, options.data_dir, False, console)
     if not summary.interrupted:
-        console.print(f"The answer: python -m bench report {grid}", soft_wrap=True)
+        console.print(Text(f"The answer: python -m bench report {shlex.quote(str(grid))}"), soft_wrap=True)
     return summary.exit_code
 
 
@@ -202,9 +207,14 @@ def _given_again() -> list[str]:
     words, kept = sys.argv[1:], []
     for index, word in enumerate(words):
         name = word.split("=", 1)[0]
-        if name in ("--set", "--only", "--seeds", "--results", "--data-dir", "--device"):
-            kept += [word] if "=" in word and name in ("--results",) else [word, *words[index + 1 : index + 2]]
+        if name in ("--set", "--only", "--seeds", "--results", "--data-dir", "--device", "--timeout"):
+            kept += words[index : index + 2] if word == name else [word]
     return kept
+
+
+def _python() -> str:
+    """What to type for the Python that runs this."""
+    return "python" if shutil.which("python") == sys.executable else sys.executable
 
 
 def _show_plan(plan: Plan, options: Any, price: bool, console: Console) -> int:
@@ -448,10 +458,8 @@ def show(
     if row["status"] in ("error", "out_of_memory", "timed_out") and log.exists():
         console.print(Text(f"\n{log}", style="bold"))
         console.print(Text(log.read_text(encoding="utf-8", errors="replace")))
-    console.print(
-        f"\nagain: python -m bench run {folder / 'grid.yaml'} --results {results} --trial {ids[0]} --force",
-        soft_wrap=True,
-    )
+    again = [_python(), "-m", "bench", "run", str(folder / "grid.yaml"), "--results", str(results)]
+    console.print(Text(f"\nagain: {shlex.join([*again, '--trial', ids[0], '--force'])}"), soft_wrap=True)
 
 
 def _show_stale(console: Console, folder: Path, trial_id: str) -> None:

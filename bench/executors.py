@@ -180,9 +180,9 @@ class LocalExecutor:
     def _ready(self) -> list[_Worker]:
         """Workers that have something to say, died, or are late."""
         busy = [worker for worker in self._workers if worker.job]
-        found = wait([worker.connection for worker in busy], timeout=POLL_SECONDS)
+        found = wait([end for worker in busy for end in _ends(worker)], timeout=POLL_SECONDS)
         now = self.now()
-        return [worker for worker in busy if worker.connection in found or now > worker.deadline]
+        return [worker for worker in busy if now > worker.deadline or any(end in found for end in _ends(worker))]
 
     def _receive(self, worker: _Worker) -> Event:
         assert worker.job is not None
@@ -192,6 +192,8 @@ class LocalExecutor:
                 if isinstance(message, Outcome):
                     return Ended(worker.index, message)
                 return Evaluated(worker.job.trial_id, worker.index, message)
+            if not worker.process.is_alive():  # what it forked may hold its end of the connection
+                raise EOFError
             worker.process.kill()
             status, error = "timed_out", f"ran longer than {self.timeout:g} seconds"
         except (EOFError, ConnectionResetError):
@@ -214,32 +216,48 @@ class LocalExecutor:
         self._workers = []
 
 
+def _ends(worker: _Worker) -> tuple[Connection, int]:
+    """What is ready when the worker says something, and when it died."""
+    return worker.connection, worker.process.sentinel
+
+
 def _death(exitcode: int | None) -> str:
     if exitcode is not None and exitcode < 0:
-        name = signal.Signals(-exitcode).name
+        names = {number.value: number.name for number in signal.Signals}
+        name = names.get(-exitcode, f"signal {-exitcode}")
         hint = ", as the system does when memory runs out" if name == "SIGKILL" else ""
         return f"the worker process was ended by {name}{hint}"
     return f"the worker process ended by itself with exit code {exitcode}"
 
 
-def call_in_child(module: str, function: str, *args: Any) -> Any:
-    """Calls a function in a process that may import torch; its ValueError or OSError is raised here."""
+def call_in_child(module: str, function: str, *args: Any, timeout: float | None = None) -> Any:
+    """Calls a function in a process that may import torch; its ValueError or OSError is raised here.
+
+    Raises OSError, too, where the process dies or takes longer than ``timeout`` seconds.
+    """
     receiver, sender = context().Pipe(duplex=False)
     process = context().Process(target=_call, args=(sender, Path.cwd(), module, function, args))
     process.start()
     sender.close()
     try:
+        if not wait([receiver, process.sentinel], timeout):
+            raise OSError(f"ran longer than {timeout:g} seconds")
+        if not receiver.poll():  # it died, and what it forked holds its end of the pipe
+            raise EOFError
         value = receiver.recv()
     except EOFError:
         process.join()
         raise OSError(_death(process.exitcode)) from None
-    process.join()
+    finally:
+        process.kill()
+        process.join()
     if isinstance(value, Exception):
         raise value
     return value
 
 
 def _call(sender: Connection, working_dir: Path, module: str, function: str, args: tuple[Any, ...]) -> None:
+    end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.chdir(working_dir)
     try:

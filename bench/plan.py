@@ -93,3 +93,7 @@ class Plan:
             for seed in left
             for settings in [winner.settings.with_seed(seed)]
         )
+
+    def all_trials(self, dev_accuracy: Mapping[str, float | None]) -> tuple[Trial, ...]:
+        """``trials`` and :meth:`final_trials`: all that are known by now."""
+        return (*self.trials, *self.final_trials(dev_accuracy))

@@ -47,11 +47,19 @@ def price_plan(plan: Plan, device: str, jobs: int | None, data_dir: Path | None)
 
 
 def _inspect(
-    distinct: Mapping[str, Settings], device: str, data_dir: Path | None, threads: int, *, price: bool
+    distinct: Mapping[str, Settings],
+    device: str,
+    data_dir: Path | None,
+    threads: int,
+    *,
+    price: bool,
+    timeout: float | None = None,
 ) -> dict[str, Inspection]:
     raw = {key: settings.model_dump() for key, settings in distinct.items()}
     folder = data_dir and data_dir.resolve()
-    found: list[Inspection] = call_in_child("lab.inspection", "inspect_all", raw, device, folder, threads, price)
+    found: list[Inspection] = call_in_child(
+        "lab.inspection", "inspect_all", raw, device, folder, threads, price, timeout=timeout
+    )
     return {inspection.key: inspection for inspection in found}
 
 
@@ -71,23 +79,23 @@ class Look:
     macs: dict[str, int] = field(default_factory=dict)
 
 
-def look_at_models(plan: Plan, device: str, data_dir: Path | None) -> Look:
-    """Finds toggles without effect and models that fail; not where all cells have one model, nor at very many."""
+def look_at_models(plan: Plan, device: str, data_dir: Path | None, timeout: float | None = None) -> Look:
+    """Finds toggles without effect and models that fail; not where all cells have one model, nor at very many.
+
+    Where a network ends or stops the process that looks, the run is to say which one.
+    """
     if not any(path.partition(".")[0] == "model" for factor in plan.factors for path in factor.paths):
         return Look([])
     distinct = {model_key(trial.settings): trial.settings for trial in plan.trials}
     if len(distinct) > MOST_MODELS:
-        return Look(
-            [
-                f"{len(distinct)} distinct models, more than {MOST_MODELS}: not checked whether each toggle does "
-                "anything; --dry-run --price does"
-            ]
-        )
-    found = _inspect(distinct, device, data_dir, 1, price=False)
+        many = f"{len(distinct)} distinct models, more than {MOST_MODELS}"
+        return Look([f"{many}: not checked whether each toggle does anything; --dry-run --price does"])
+    try:
+        found = _inspect(distinct, device, data_dir, 1, price=False, timeout=timeout)
+    except OSError as error:
+        return Look([f"not checked whether each toggle does anything: {error}"])
     by_cell = {trial.cell.label: found[model_key(trial.settings)] for trial in plan.trials}
-    failing = dict.fromkeys(
-        f"a model would fail: {inspection.error}" for inspection in found.values() if inspection.error
-    )
+    failing = dict.fromkeys(f"a model would fail: {one.error}" for one in found.values() if one.error)
     macs = {label: inspection.forward_macs for label, inspection in by_cell.items()}
     return Look([*failing, *without_effect(plan, by_cell)], macs)
 

@@ -70,6 +70,11 @@ class Summary:
         return 1 if self.unwritten or self.num_lost or self.given_up or FAILED & self.statuses.keys() else 0
 
 
+def known_trials(plan: Plan, options: Options) -> tuple[Trial, ...]:
+    """The plan's trials, and those that follow from what is recorded."""
+    return plan.all_trials(ended(Records(options.results / plan.name).outcomes()))
+
+
 def missing(plan: Plan, options: Options) -> list[Trial]:
     """The trials that can run now and should, in the plan's order."""
     recorded = Records(options.results / plan.name).outcomes()
@@ -77,8 +82,7 @@ def missing(plan: Plan, options: Options) -> list[Trial]:
         trial.trial_id for trial in plan.trials if options.stale and is_stale(trial, recorded.get(trial.trial_id))
     }
     decided = {key: dev for key, dev in ended(recorded).items() if key not in renewed}
-    trials = [*plan.trials, *plan.final_trials(decided)]
-    trials = [trial for trial in trials if options.trial in (None, trial.trial_id)]
+    trials = [trial for trial in plan.all_trials(decided) if options.trial in (None, trial.trial_id)]
     return [trial for trial in trials if not settled(trial, recorded.get(trial.trial_id), options)]
 
 
@@ -102,8 +106,7 @@ def given_up(plan: Plan, options: Options) -> list[int]:
     if options.force or not options.retry:
         return []
     recorded = Records(options.results / plan.name).outcomes()
-    trials = [*plan.trials, *plan.final_trials(ended(recorded))]
-    trials = [trial for trial in trials if options.trial in (None, trial.trial_id)]
+    trials = [trial for trial in known_trials(plan, options) if options.trial in (None, trial.trial_id)]
     last = [(trial, recorded[trial.trial_id]) for trial in trials if trial.trial_id in recorded]
     return [before.attempts for trial, before in last if is_given_up(trial, before, options)]
 

@@ -36,8 +36,11 @@ def is_stale(trial: Trial, recorded: Recorded | None) -> bool:
 def find_stale(plan: Plan, records: Records) -> Staleness:
     """Judges the finished trials of the plan, those that follow from tuning included."""
     recorded, digests = records.outcomes(), records.digests()
-    trials = [*plan.trials, *plan.final_trials(ended(recorded))]
-    finished = [trial for trial in trials if trial.trial_id in recorded and recorded[trial.trial_id].status in FINISHED]
+    finished = [
+        trial
+        for trial in plan.all_trials(ended(recorded))
+        if trial.trial_id in recorded and recorded[trial.trial_id].status in FINISHED
+    ]
     changed = {
         trial.trial_id: _changed(digests.get(recorded[trial.trial_id].source_fingerprint, {}), sources(trial.settings))
         for trial in finished

@@ -47,7 +47,7 @@ def outcomes(plan: Plan, trials: pd.DataFrame) -> pd.DataFrame:
         return trial.stage == "final" or (winner is not None and trial.tuned == winner.tuned)
 
     planned = pd.DataFrame(
-        [(t.trial_id, t.cell.label, t.seed, compared(t)) for t in [*plan.trials, *plan.final_trials(dev)]],
+        [(t.trial_id, t.cell.label, t.seed, compared(t)) for t in plan.all_trials(dev)],
         columns=["trial_id", "cell", "seed", "compared"],
     )
     recorded = trials.reindex(columns=["trial_id", "status", "error", *MEASURES, *ENVIRONMENT])

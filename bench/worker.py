@@ -45,15 +45,28 @@ def attempt(
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Outcome:
     """Runs the trial; its output and, where it failed, the traceback are left in its log."""
+    own = os.getpid()
+
+    def evaluated(point: Evaluation) -> None:
+        _end_if_forked(own)
+        on_evaluation(point)
+
     with open_log(job.folder / "logs" / f"{job.trial_id}.log") as file, output_to(file):
         try:
-            return _run(job, device, on_evaluation, should_stop)
-        except Exception as error:  # noqa: BLE001  # the one place where any failure of a trial becomes its record
+            return _run(job, device, evaluated, should_stop)
+        except (Exception, SystemExit) as error:  # noqa: BLE001  # the one place where any failure of a trial becomes its record
             traceback.print_exc()
             status = "out_of_memory" if is_out_of_memory(error) else "error"
             return Outcome(job.trial_id, status, f"{type(error).__name__}: {error}")
         finally:
+            _end_if_forked(own)
             release_memory()
+
+
+def _end_if_forked(own: int) -> None:
+    """A process that a network forked and did not end must not go on as the worker beside it."""
+    if os.getpid() != own:
+        os._exit(1)
 
 
 def _run(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -164,7 +165,7 @@ def test_a_failed_trial_is_a_row_and_exit_code_1_and_is_tried_again(tmp_path: Pa
         done = bench("run", "broken.yaml", cwd=tmp_path)
         assert done.returncode == 1
         assert "RuntimeError: wires crossed" in done.stdout
-        assert "again, alone: python -m bench run broken.yaml --trial" in done.stdout
+        assert re.search(r"again, alone: \S*python\S* -m bench run broken.yaml --trial", done.stdout)
         trials = rows(tmp_path / "results" / "broken" / "trials.csv")
         assert [(t["status"], t["error"]) for t in trials] == [("error", "RuntimeError: wires crossed")] * 4
     shown = bench("show", trials[0]["trial_id"], cwd=tmp_path)
@@ -174,11 +175,41 @@ def test_a_failed_trial_is_a_row_and_exit_code_1_and_is_tried_again(tmp_path: Pa
     assert left.returncode == 1
 
 
+def test_the_command_that_repeats_a_failed_trial_can_be_copied(tmp_path: Path) -> None:
+    write(tmp_path / "nets.py", "def broken(num_classes: int, why: str):\n    raise RuntimeError(why)\n")
+    (tmp_path / "my grids").mkdir()
+    grid = GRID.replace("name: mlp, hidden: [16]", "name: 'nets:broken', why: none").replace("seeds: 2", "seeds: 1")
+    write(
+        tmp_path / "my grids" / "broken.yaml",
+        grid.replace("model.batch_norm: [true, false]", "optimizer.lr: [0.1]").replace("model.batch_norm: true", ""),
+    )
+    words = ["my grids/broken.yaml", "--set=model.why=it's <b>$1</b>", "--executor", "inline", "--results=my results"]
+    done = bench("run", *words, cwd=tmp_path)
+    assert "RuntimeError: it's <b>$1</b>" in done.stdout
+    (command,) = re.findall(r"again, alone: (.*)", done.stdout)
+    again = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert again.returncode == 1
+    assert "1/1 error" in again.stdout
+    assert "RuntimeError: it's <b>$1</b>" in again.stdout
+    log = next((tmp_path / "my results").glob("*/logs/*.log"))
+    assert log.read_text().count("Traceback") == 2
+
+
+def test_a_report_that_cannot_be_written_is_shown_and_one_message(finished: Path) -> None:
+    shutil.copytree(finished / "results" / "tiny", finished / "other" / "tiny", ignore=shutil.ignore_patterns("report"))
+    (finished / "other" / "tiny" / "report").write_text("in the way")
+    done = bench("report", "tiny.yaml", "--results", "other", cwd=finished)
+    assert done.returncode == 1
+    assert "effects on test accuracy" in done.stdout
+    assert len(done.stderr.splitlines()) == 1
+    assert "report: cannot be written" in done.stderr
+
+
 def test_show_tells_all_of_one_trial(finished: Path) -> None:
     trial = rows(finished / "results" / "tiny" / "trials.csv")[0]
     done = bench("show", trial["trial_id"][:8], cwd=finished)
     assert done.returncode == 0
-    for text in (trial["test_accuracy"], "model.batch_norm", "dev_loss", "torch_version", "again: python -m bench run"):
+    for text in (trial["test_accuracy"], "model.batch_norm", "dev_loss", "torch_version", "-m bench run"):
         assert text in done.stdout
 
 

@@ -17,7 +17,8 @@ from bench.worker import Job, Outcome
 from lab.settings import Settings
 
 NETS = """
-    import os, signal, time
+    import os, resource, signal, sys, time
+    from pathlib import Path
     import torch
     from torch import nn
 
@@ -47,6 +48,20 @@ NETS = """
         def forward(self, X):
             return torch.empty(10**15)
 
+    class HostOutOfMemory(Linear):
+        def forward(self, X):
+            used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+            soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+            resource.setrlimit(resource.RLIMIT_AS, (used + 2**28, hard))
+            try:
+                return [torch.ones(2**22) for _ in range(1000)]
+            finally:
+                resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+    class Quits(Linear):
+        def forward(self, X):
+            sys.exit("had enough")
+
     class Hangs(Linear):
         def forward(self, X):
             if self.training:
@@ -65,6 +80,22 @@ NETS = """
     class Killed(Linear):
         def forward(self, X):
             os.kill(os.getpid(), signal.SIGKILL)
+
+    class KilledByNumber(Linear):
+        def forward(self, X):
+            os.kill(os.getpid(), signal.SIGRTMIN + 6)
+
+    class ForksAndDies(Linear):
+        def forward(self, X):
+            if os.fork() == 0:
+                time.sleep(5)  # holds the worker's end of the connection meanwhile
+            os._exit(3)
+
+    class ForksAndForgets(Linear):
+        def forward(self, X):
+            if os.fork() == 0 and self.training:
+                raise RuntimeError("in the child process")  # else it goes on as if it were the worker
+            return super().forward(X)
 
     class Forks(Linear):
         def forward(self, X):
@@ -121,16 +152,23 @@ def test_each_job_starts_is_evaluated_and_ends(executor: Executor, job: Callable
 def test_a_failure_is_an_outcome_and_the_others_go_on(
     executor: Executor, job: Callable[..., Job], folder: Path
 ) -> None:
-    nets = ["nets:Raises", "nets:Nan", "nets:OutOfMemory", "nets:Forks", "nets:Linear"]
+    kinds = ("Raises", "Quits", "Nan", "OutOfMemory", "HostOutOfMemory", "Forks", "ForksAndForgets", "Linear")
+    nets = [f"nets:{kind}" for kind in kinds]
     found = outcomes(executor.run([job(net) for net in nets]))
     assert {name: outcome.status for name, outcome in found.items()} == {
         "Raises-0": "error",
+        "Quits-0": "error",
         "Nan-0": "diverged",
         "OutOfMemory-0": "out_of_memory",
+        "HostOutOfMemory-0": "out_of_memory",
         "Forks-0": "ok",
+        "ForksAndForgets-0": "ok",
         "Linear-0": "ok",
     }
     assert found["Raises-0"].error == "RuntimeError: no such luck"
+    assert found["Quits-0"].error == "SystemExit: had enough"
+    assert [path.name for path in (folder / "checkpoints" / "Nan-0").iterdir()] == ["best.pt"]
+    assert len(found["Nan-0"].result.curve) == 2  # type: ignore[union-attr]  # it has one
     log = (folder / "logs" / "Raises-0.log").read_text()
     assert "about to fail" in log
     assert "Traceback" in log
@@ -162,6 +200,8 @@ def test_the_event_of_an_ended_trial_is_taken_before_its_worker_goes_on(
     [
         ("nets:Exits", "the worker process ended by itself with exit code 3"),
         ("nets:Killed", "the worker process was ended by SIGKILL, as the system does when memory runs out"),
+        ("nets:KilledByNumber", "the worker process was ended by signal 40"),
+        ("nets:ForksAndDies", "the worker process ended by itself with exit code 3"),
     ],
 )
 def test_a_worker_that_dies_is_an_outcome_and_another_takes_over(job: Callable[..., Job], net: str, error: str) -> None:
@@ -208,6 +248,11 @@ def test_what_a_check_in_a_child_process_refuses_is_raised_here() -> None:
 def test_a_check_that_kills_its_process_is_an_error() -> None:
     with pytest.raises(OSError, match="exit code 7"):
         call_in_child("os", "_exit", 7)
+
+
+def test_a_check_that_hangs_is_an_error() -> None:
+    with pytest.raises(OSError, match=r"ran longer than 0\.5 seconds"):
+        call_in_child("time", "sleep", 600, timeout=0.5)
 
 
 def test_this_process_is_not_a_worker() -> None:

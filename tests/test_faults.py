@@ -190,7 +190,7 @@ def test_a_run_that_is_killed_again_and_again_records_what_an_undisturbed_one_do
         process.wait()
     assert start(folder, "tortured").wait() == 0
     assert "going on from step" in "".join(log.read_text() for log in folder.glob("tortured/torture/logs/*.log"))
-    for table in ("trials.csv", "curves.csv"):
+    for table in ("trials.csv", "curves.csv", "correct.csv"):
         assert recorded(folder, "tortured", table) == recorded(folder, "undisturbed", table)
 
 

@@ -6,6 +6,7 @@ import io
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,21 @@ def test_what_would_fail_is_shown_and_fails_the_dry_run(shapes_differ: Plan, tmp
     code, text = shown(shapes_differ, price_plan(shapes_differ, "cpu", 1, tmp_path), width=300)
     assert code == 1
     assert "would fail: replace=b batch_norm=true: ValueError: model.replace: no module of class 'ReLu'" in text
+
+
+@pytest.mark.parametrize(
+    ("act", "why"),
+    [("os._exit(3)", "the worker process ended by itself with exit code 3"), ("time.sleep(60)", "ran longer than 3 s")],
+)
+def test_a_network_that_ends_or_stops_the_check_does_not_keep_the_run_from_starting(
+    workshop: Callable[[str, str], None], tmp_path: Path, act: str, why: str
+) -> None:
+    workshop("rude", f"import os, time\n\ndef net(num_classes: int, on: bool):\n    {act}\n")
+    grid = "question: Is it rude?\nbase:\n  data: {name: digits}\n  model: {name: 'rude:net'}\n"
+    grid += "  optimizer: {name: sgd, lr: 0.1}\n  train: {epochs: 1}\nfactors: {model.on: [true, false]}\n"
+    (tmp_path / "rude.yaml").write_text(grid)
+    (warning,) = look_at_models(load_plan(tmp_path / "rude.yaml"), "cpu", None, timeout=3).warnings
+    assert warning.startswith(f"not checked whether each toggle does anything: {why}")
 
 
 # --- from the command line ------------------------------------------------------------------------------------------
