@@ -50,7 +50,7 @@ def page(findings: Findings) -> str:
         charts=embedded([figure.chart for figure in drawn]),
         plotly=Markup(resources.files("plotly").joinpath("package_data/plotly.min.js").read_text(encoding="utf-8")),
         effects=effects_text(findings.effects),
-        tables=show(plan, findings.levels, findings.cells, width=None),
+        tables=show(findings),
         sources=variance_text(findings),
         columns=["trial", "cell", *varying(findings), "seed", "status", *MEASURED.values()],
         rows=trial_rows(findings),
@@ -121,8 +121,8 @@ def trial_rows(findings: Findings) -> list[dict[str, Any]]:
 
 
 def _log(findings: Findings, trial_id: str, error: Any) -> str:
-    path = findings.folder / "logs" / f"{trial_id}.log"
-    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    paths = [folder / "logs" / f"{trial_id}.log" for folder in (findings.folder, *findings.others)]
+    text = "\n".join(path.read_text(encoding="utf-8", errors="replace") for path in paths if path.exists())
     return "\n".join(part for part in ("" if pd.isna(error) else str(error), text[-20_000:]) if part) or "no log"
 
 

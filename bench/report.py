@@ -15,7 +15,7 @@ from bench.findings import Findings, gather
 from bench.page import page
 from bench.paper import latex, markdown, markdown_table, paper_markdown
 from bench.plan import Plan
-from bench.wording import Shown, effects_text, method, show
+from bench.wording import Shown, effects_text, first_number, method, show
 
 FIGURES = {
     "curves": "Dev accuracy while training",
@@ -32,18 +32,20 @@ def report(folder: Path, console: Console, plan: Plan | None = None) -> None:
     findings = gather(folder, plan)
     print_report(console, findings)
     write_report(findings)
-    console.print(Text(f"figures, Markdown and CSV: {folder / 'report'}"), soft_wrap=True)
+    console.print(Text(f"figures, Markdown and CSV: {findings.target}"), soft_wrap=True)
 
 
 def write_report(findings: Findings) -> Path:
-    """Writes tables and figures to ``report/`` in the results folder, which it returns."""
-    target = findings.folder / "report"
-    target.mkdir(exist_ok=True)
+    """Writes tables and figures to the folder of the report, which it returns."""
+    target = findings.target
+    target.mkdir(parents=True, exist_ok=True)
     levels = pd.concat(findings.levels) if findings.levels else findings.cells
     numbers = {"levels": levels, "cells": findings.cells, "effects": findings.effects}
     numbers |= {"hypotheses": findings.hypotheses, "curves": findings.curves, "seeds": findings.seeds}
+    numbers |= {"learning": findings.learning, "speeds": findings.speeds, "machines": findings.machines}
     for name, table in numbers.items():
-        table.to_csv(target / f"{name}.csv", index=False)
+        if len(table) or name not in ("speeds", "machines"):
+            table.to_csv(target / f"{name}.csv", index=False)
     drawn = draw(target, findings)
     write_markdown(target / "report.md", findings, drawn)
     (target / "table.md").write_text(paper_markdown(findings), encoding="utf-8")
@@ -70,9 +72,9 @@ def print_report(console: Console, findings: Findings) -> None:
         console.print(_terminal_table(text, words={"factor", "level", "verdict"}))
     _print_hypotheses(console, findings.hypotheses)
     _print_winners(console, findings.winners)
-    for heading, table in show(plan, findings.levels, findings.cells, width=console.width):
+    for heading, table in show(findings, width=console.width):
         console.print(Text(f"\n{heading}", style="bold"))
-        console.print(_terminal_table(table, words=set(table.columns[: list(table.columns).index("n")])))
+        console.print(_terminal_table(table, words=set(table.columns[: first_number(list(table.columns))])))
     console.print(Text("\n" + "\n".join(method(findings)), style="dim"))
 
 
@@ -136,7 +138,7 @@ def write_markdown(path: Path, findings: Findings, drawn: Mapping[str, str]) -> 
     shown: Shown = [("effects on test accuracy", effects_text(findings.effects))] if len(findings.effects) else []
     if len(findings.hypotheses):
         shown.append(("hypotheses", findings.hypotheses[["ruling", "hypothesis", "evidence"]]))
-    shown += show(plan, findings.levels, findings.cells, width=None)
+    shown += show(findings)
     parts += [f"## {markdown(heading)}\n\n{markdown_table(table)}" for heading, table in shown]
     parts += [f"![{title}]({name}.png)" for name, title in drawn.items()]
     parts.append("\n".join(map(markdown, method(findings))))
