@@ -69,7 +69,7 @@ def _experiment(trial: Trial) -> tuple[str, ...]:
 
 
 def _experiments(plan: Plan) -> dict[tuple[str, ...], Trial]:
-    return {_experiment(trial): trial for trial in reversed(plan.trials)}
+    return {_experiment(trial): trial for trial in plan.trials}
 
 
 def _differing(one: Trial, other: Trial) -> list[str]:

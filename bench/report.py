@@ -117,7 +117,8 @@ def draw(target: Path, findings: Findings) -> dict[str, str]:
         return {}
     from bench import figures
 
-    drawn = {"curves": figures.curves(findings.curves, cells), "accuracy": figures.seeds(findings.seeds, cells)}
+    drawn = {"curves": figures.curves(findings.curves, cells)} if len(findings.curves) else {}
+    drawn["accuracy"] = figures.seeds(findings.seeds, cells)
     if cells["train_images_per_second"].notna().any():
         drawn["trade_off"] = figures.trade_off(cells)
     if len(findings.effects) and findings.effects["difference"].notna().any():

@@ -318,9 +318,9 @@ def test_the_command_prints_for_scripts_and_then_writes_nothing(
 ) -> None:
     record(tmp_path / "optimizers", OPTIMIZERS, optimizer)
     record(tmp_path / "others", OPTIMIZERS.replace("name: optimizers", "name: others"), optimizer)
-    command(form="json", results=tmp_path)
+    command(form="json", results=[tmp_path])
     both = json.loads(capsys.readouterr().out)
     assert [item["grid"] for item in both] == ["optimizers", "others"]
     assert not (tmp_path / "optimizers" / "report").exists()
     with pytest.raises(Refused, match="--format must be one of table, csv, json, markdown, latex, got 'xml'"):
-        command(form="xml", results=tmp_path)
+        command(form="xml", results=[tmp_path])
