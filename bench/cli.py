@@ -216,6 +216,9 @@ def report(
     form: Annotated[
         str, typer.Option("--format", metavar="NAME", help="table, or csv, json, markdown, latex on standard output.")
     ] = "table",
+    paper: Annotated[
+        bool, typer.Option("--paper", help="Figures as wide as one and two columns of a paper too, in report/paper/.")
+    ] = False,
     show_page: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
 ) -> None:
     """Show the answer: tables here; page, figures, LaTeX, Markdown and CSV in results/<grid>/report/.
@@ -227,7 +230,7 @@ def report(
     from bench.overview import overview, print_overview, write_overview
     from bench.paper import FORMATS
     from bench.pool import PoolError
-    from bench.report import print_report, write_report
+    from bench.report import print_report, write_paper, write_report
 
     if form not in ("table", *FORMATS):
         raise Refused(f"--format must be one of table, {', '.join(FORMATS)}, got {form!r}")
@@ -237,6 +240,8 @@ def report(
         raise Refused(str(error)) from error
     if form != "table":
         sys.stdout.write(FORMATS[form](all_findings))
+    for findings in all_findings if paper else []:
+        write_paper(findings)
     if form != "table" and not show_page:
         return
     console = Console(highlight=False)

@@ -67,7 +67,7 @@ def latex(findings: Findings) -> str:
     rows = _bold(findings, text, tex, r"\textbf{{{}}}")
     align = "l" * (list(text.columns).index("n")) + "r" * (text.shape[1] - list(text.columns).index("n"))
     lines = [
-        "% needs \\usepackage{booktabs,amssymb}",
+        "% needs \\usepackage{booktabs,amssymb}; in two columns write table*",
         r"\begin{table}",
         r"  \centering",
         rf"  \caption{{{tex(caption(findings))}}}",

@@ -110,24 +110,37 @@ def _terminal_table(text: pd.DataFrame, *, words: Collection[str]) -> Table:
 # --- files ----------------------------------------------------------------------------------------------------------
 
 
-def draw(target: Path, findings: Findings) -> dict[str, str]:
-    """Draws what there are numbers for; what each figure shows, by its file name without suffix."""
+def draw(target: Path, findings: Findings, columns: int = 0) -> dict[str, str]:
+    """Draws what there are numbers for; what each figure shows, by its file name without suffix.
+
+    ``columns`` of text is the width of figures for a paper, which say so in their names.
+    """
     cells = findings.cells
     if not cells["n"].any():
         return {}
     from bench import figures
 
-    drawn = {"curves": figures.curves(findings.curves, cells)} if len(findings.curves) else {}
-    drawn["accuracy"] = figures.seeds(findings.seeds, cells)
+    drawn = {"curves": figures.curves(findings.curves, cells, columns)} if len(findings.curves) else {}
+    drawn["accuracy"] = figures.seeds(findings.seeds, cells, columns)
     if cells["train_images_per_second"].notna().any():
-        drawn["trade_off"] = figures.trade_off(cells)
+        drawn["trade_off"] = figures.trade_off(cells, columns)
     if len(findings.effects) and findings.effects["difference"].notna().any():
-        drawn["forest"] = figures.forest(findings.effects)
+        drawn["forest"] = figures.forest(findings.effects, columns)
     if findings.variance is not None and findings.variance.cell_means is not None:
-        drawn["interaction"] = figures.interaction(findings.variance.cell_means)
+        drawn["interaction"] = figures.interaction(findings.variance.cell_means, columns)
     for name, figure in drawn.items():
-        figures.save(figure, target / name)
+        figures.save(figure, target / (f"{name}-{columns}-column" if columns else name), columns)
     return {name: FIGURES[name] for name in drawn}
+
+
+def write_paper(findings: Findings) -> Path:
+    """Writes the table in LaTeX and the figures, as wide as one and as two columns, to ``paper/`` in the report."""
+    target = findings.target / "paper"
+    target.mkdir(parents=True, exist_ok=True)
+    (target / "table.tex").write_text(latex(findings), encoding="utf-8")
+    for columns in (1, 2):
+        draw(target, findings, columns)
+    return target
 
 
 def write_markdown(path: Path, findings: Findings, drawn: Mapping[str, str]) -> None:

@@ -147,11 +147,9 @@ def speed_table(plan: Plan, timings: pd.DataFrame) -> pd.DataFrame:
 def machine_names(timings: pd.DataFrame) -> pd.Series:
     """What has to agree for two speeds to compare, as text: device, its name, threads and torch's version."""
     names = [name for name in MACHINE if name in timings and name not in ("concurrent_trials", "precision")]
-    plain = (
-        timings[names]
-        .astype(str)
-        .assign(**({"threads": timings["threads"] + " threads"} if "threads" in names else {}))
-    )
+    plain = timings[names].astype(str)
+    if "threads" in names:
+        plain["threads"] = [f"{count} thread{'s' * (count != '1')}" for count in plain["threads"]]
     return plain.agg(", ".join, axis=1)
 
 

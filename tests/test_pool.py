@@ -91,7 +91,7 @@ def test_images_that_differ_are_seen_at_equal_accuracy(tmp_path: Path) -> None:
 
 
 def test_speeds_stay_apart_by_machine(pooled: Findings) -> None:
-    assert pooled.speeds["machine"].tolist() == ["cpu, EPYC, 1 threads, 2.13"] * 2 + ["cpu, Xeon, 1 threads, 2.13"] * 2
+    assert pooled.speeds["machine"].tolist() == ["cpu, EPYC, 1 thread, 2.13"] * 2 + ["cpu, Xeon, 1 thread, 2.13"] * 2
     assert pooled.speeds["train_images_per_second"].tolist() == [100, 100, 300, 300]
     assert set(pooled.cells["train_images_per_second"]) == {100}
 

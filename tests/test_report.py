@@ -303,6 +303,16 @@ def test_the_report_leaves_a_page_a_table_for_a_paper_and_figures_as_pdf(rates_r
     assert {row[-1] for row in effects} & {"better", "worse"}
 
 
+def test_for_a_paper_there_are_figures_of_one_and_two_columns(tmp_path: Path) -> None:
+    record(tmp_path / "optimizers", OPTIMIZERS, lambda trial: optimizer(trial) if trial.seed == 0 else ("", 0.0, 1.0))
+    command(results=[tmp_path], form="csv", paper=True)
+    names = {path.name for path in (tmp_path / "optimizers" / "report" / "paper").iterdir()}
+    figures = {
+        f"{name}-{n}-column.{end}" for name in ("curves", "forest") for n in (1, 2) for end in ("pdf", "svg", "png")
+    }
+    assert figures | {"table.tex"} <= names
+
+
 def test_hypotheses_stand_in_the_terminal_with_ruling_and_evidence(tmp_path: Path) -> None:
     more = "hypotheses: [optimizer=adam > optimizer=sgd on test_accuracy]\n"
     record(tmp_path / "optimizers", textwrap.dedent(OPTIMIZERS) + more, optimizer)
