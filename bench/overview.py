@@ -57,11 +57,16 @@ def print_overview(console: Console, rows: pd.DataFrame) -> None:
         console.print(Text(f"{row.verdicts}\n{row.coverage}", style="dim"))
 
 
+def overview_page(rows: pd.DataFrame) -> str:
+    """HTML of the overview, its style within."""
+    return templates().get_template("overview.html").render(rows=rows.to_dict("records"))
+
+
 def write_overview(rows: pd.DataFrame, target: Path) -> Path:
     """Writes ``index.html`` and ``report.md`` to ``target``; returns the former."""
     target.mkdir(parents=True, exist_ok=True)
     page = target / "index.html"
-    page.write_text(templates().get_template("overview.html").render(rows=rows.to_dict("records")), encoding="utf-8")
+    page.write_text(overview_page(rows), encoding="utf-8")
     lines = ["| grid | question | answer | verdicts | coverage |", "| --- | --- | --- | --- | --- |"]
     for row in rows.itertuples():
         link = str(row.page).removesuffix("index.html") + "report.md"

@@ -78,7 +78,8 @@ def figures(findings: Findings) -> list[Figure]:
     found: list[Figure] = []
     if findings.effects["difference"].notna().any():
         said = "; ".join(f"{row.factor}={row.level}: {row.sentence}" for row in findings.effects.itertuples())
-        found.append(Figure("Effects on test accuracy", f"{said}.", charts.forest(findings.effects)))
+        said = f"Hollow: undecided. {said}."
+        found.append(Figure("Effects on test accuracy", said, charts.forest(findings.effects)))
     if not findings.cells["n"].any():
         return found
     if len(findings.curves):
