@@ -22,13 +22,14 @@ Chart = dict[str, Any]
 
 
 def forest(effects: pd.DataFrame) -> Chart:
-    """Each effect with its interval, in points; no effect is the line at 0."""
+    """Each effect with its interval, in points, hollow where undecided; no effect is the line at 0."""
+    symbols = ["diamond-open" if verdict == "undecided" else "diamond" for verdict in effects["verdict"]]
     names = [f"{row.factor}: {row.level} − {row.against}" for row in effects.itertuples()]
     value, low, high = (effects[name] * 100 for name in ("difference", "difference_low", "difference_high"))
     trace = {
         **{"type": "scatter", "mode": "markers", "x": _numbers(value), "y": names, "text": list(effects["sentence"])},
         "error_x": {"array": _numbers(high - value), "arrayminus": _numbers(value - low), "thickness": 2, "width": 5},
-        "marker": {"size": 11, "color": COLORS[0], "symbol": "diamond"},
+        "marker": {"size": 11, "color": COLORS[0], "symbol": symbols, "line": {"width": 2}},
         "hovertemplate": "%{y}<br>%{x:+.1f} points<br>%{text}<extra></extra>",
     }
     axes = {

@@ -237,42 +237,76 @@ def report(
     grids: Annotated[
         list[Path] | None, typer.Argument(metavar="GRID", help="Grids; default: all that have results.")
     ] = None,
-    results: Results = Path("results"),
+    results: Annotated[
+        list[Path],
+        typer.Option(
+            metavar="DIR", help="Folder of all results; given again, a grid's results in each of them are pooled."
+        ),
+    ] = [Path("results")],  # noqa: B006
     form: Annotated[
         str, typer.Option("--format", metavar="NAME", help="table, or csv, json, markdown, latex on standard output.")
     ] = "table",
+    paper: Annotated[
+        bool, typer.Option("--paper", help="Figures as wide as one and two columns of a paper too, in report/paper/.")
+    ] = False,
     show_page: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
 ) -> None:
-    """Show the answer: tables here; page, figures, LaTeX, Markdown and CSV in results/<grid>/report/."""
+    """Show the answer: tables here; page, figures, LaTeX, Markdown and CSV in results/<grid>/report/.
+
+    Of several grids there is an overview too, in results/report/. Results of one grid in several folders, as from two
+    machines, are pooled where settings agree, in results/report/<grid>/ of the first folder; speeds stay apart.
+    """
     from bench.findings import gather
+    from bench.overview import overview, print_overview, write_overview
     from bench.paper import FORMATS
-    from bench.report import print_report, write_report
+    from bench.pool import PoolError
+    from bench.report import print_report, write_paper, write_report
 
     if form not in ("table", *FORMATS):
         raise Refused(f"--format must be one of table, {', '.join(FORMATS)}, got {form!r}")
-    folders = [results / load_plan(grid).name for grid in grids or []]
-    folders = folders or sorted(path.parent for path in results.glob("*/grid.yaml"))
-    if not folders:
-        raise Refused(f"{results}: no results here; python -m bench run GRID makes some")
-    for folder in folders:
-        if not (folder / "trials.csv").exists():
-            raise Refused(f"{folder}: no trials.csv here; python -m bench run GRID makes it")
-    console = Console(highlight=False)
-    all_findings = [gather(folder) for folder in folders]
+    try:
+        all_findings = [gather(first, others=others) for first, *others in _recorded(grids or [], results)]
+    except PoolError as error:
+        raise Refused(str(error)) from error
     if form != "table":
         sys.stdout.write(FORMATS[form](all_findings))
+    for findings in all_findings if paper else []:
+        write_paper(findings)
+    if form != "table" and not show_page:
+        return
+    console = Console(highlight=False)
     for findings in all_findings:
+        try:
+            page = write_report(findings) / "index.html"
+        except OSError as error:
+            raise Unrecorded(f"{findings.target}: cannot be written: {error}") from error
         if form == "table":
             print_report(console, findings)
-        if form == "table" or show_page:
-            try:
-                target = write_report(findings)
-            except OSError as error:
-                raise Unrecorded(f"{findings.folder / 'report'}: cannot be written: {error}") from error
+            where = f"page, figures, LaTeX, Markdown and CSV: {findings.target}\n"
+            console.print(Text(where), soft_wrap=True)
+    if len(all_findings) > 1:
+        rows = overview(all_findings, results[0] / "report")
+        page = write_overview(rows, results[0] / "report")
         if form == "table":
-            console.print(Text(f"page, figures, LaTeX, Markdown and CSV: {target}"), soft_wrap=True)
-        if show_page:
-            typer.launch(str(target / "index.html"))
+            print_overview(console, rows)
+            console.print(Text(f"\noverview: {page}"), soft_wrap=True)
+    if show_page:
+        typer.launch(str(page))
+
+
+def _recorded(grids: list[Path], results: list[Path]) -> list[list[Path]]:
+    """The folders that hold results of each grid; all grids that have any where none is named."""
+    names = [load_plan(grid).name for grid in grids]
+    names = names or sorted({path.parent.name for folder in results for path in folder.glob("*/grid.yaml")})
+    where = ", ".join(map(str, results))
+    if not names:
+        raise Refused(f"{where}: no results here; python -m bench run GRID makes some")
+    found = [[folder / name for folder in results if (folder / name / "trials.csv").exists()] for name in names]
+    for name, folders in zip(names, found, strict=True):
+        if not folders:
+            missing = ", ".join(str(folder / name) for folder in results)
+            raise Refused(f"{missing}: no trials.csv here; python -m bench run GRID makes it")
+    return found
 
 
 @app.command()

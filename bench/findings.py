@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bench import tables, verdicts
+from bench import pool, tables, verdicts
 from bench.anova import VarianceAnalysis, analyse_variance
 from bench.audit import audit_recorded
 from bench.grid import load_plan
+from bench.learning import default_target, learning_table
 from bench.plan import Plan
-from bench.records import Records, Table, ended, read_correct, read_curves, read_trials
+from bench.records import Records
 from bench.staleness import find_stale
 
 SMALL_P = 0.001
@@ -23,9 +24,13 @@ SMALL_P = 0.001
 
 @dataclass(frozen=True)
 class Findings:
-    """All that a report shows, as numbers and sentences. ``levels`` has a table a factor."""
+    """All that a report shows, as numbers and sentences. ``levels`` has a table a factor.
+
+    ``others`` are further folders with results of the same grid, which are pooled with those of ``folder``.
+    """
 
     folder: Path
+    others: tuple[Path, ...]
     plan: Plan
     answer: str
     coverage: str
@@ -35,21 +40,35 @@ class Findings:
     winners: pd.DataFrame
     levels: tuple[pd.DataFrame, ...]
     cells: pd.DataFrame
+    learning: pd.DataFrame
+    speeds: pd.DataFrame  # as timed alone, a row a machine and cell
+    timed_on: str  # the machine whose speeds the other tables show; empty where none was timed
+    machines: pd.DataFrame  # how trials agree that several folders hold
     trials: pd.DataFrame
     found: pd.DataFrame
     curves: pd.DataFrame
     seeds: pd.DataFrame
     variance: VarianceAnalysis | None  # None where too little varies
 
+    @property
+    def target(self) -> Path:
+        """Where the report is written: beside the records, or beside all grids where several folders are pooled."""
+        return self.folder.parent / "report" / self.plan.name if self.others else self.folder / "report"
 
-def gather(folder: Path, plan: Plan | None = None) -> Findings:
-    """Reads and judges what ``folder`` records; the plan is by default its ``grid.yaml``."""
-    plan = plan or load_plan(folder / "grid.yaml")
-    trials, timings = read_trials(folder), read_timings(folder)
+
+def gather(folder: Path, plan: Plan | None = None, *, others: Sequence[Path] = ()) -> Findings:
+    """Reads and judges what ``folder`` and ``others`` record; the plan is by default that of their ``grid.yaml``.
+
+    Raises :class:`bench.pool.PoolError` where they are not of one grid.
+    """
+    folders = [folder, *others]
+    plan = plan or pool.union([load_plan(one / "grid.yaml") for one in folders], folders)
+    records = pool.read(folders)
+    trials, timings = records.trials, records.timings
     found = tables.outcomes(plan, trials)
-    comparison = tables.Comparison(plan, found, read_correct(folder), timings)
+    comparison = tables.Comparison(plan, found, records.correct, timings)
     effects = effect_table(comparison)
-    winners = winner_table(plan, folder)
+    winners = winner_table(plan, trials)
     cells = tables.cell_table(comparison).merge(tables.layout(plan), on="cell")
     said = [*tables.cautions(plan, found, trials, timings), *edge_cautions(winners)]
     said += audit_recorded(plan, trials[trials["trial_id"].isin(found["trial_id"])])
@@ -57,6 +76,7 @@ def gather(folder: Path, plan: Plan | None = None) -> Findings:
         said.append(f"{stale}; run again with --stale")
     return Findings(
         folder=folder,
+        others=tuple(others),
         plan=plan,
         answer=answer(effects),
         coverage=tables.coverage_line(found),
@@ -66,9 +86,13 @@ def gather(folder: Path, plan: Plan | None = None) -> Findings:
         winners=winners,
         levels=tuple(tables.level_table(comparison, factor) for factor in plan.factors),
         cells=cells.assign(is_best=tables.best_cells(comparison, cells)),
+        learning=learning_table(plan, found, records.curves, cells, default_target(plan, found)),
+        speeds=tables.speed_table(plan, timings),
+        timed_on=tables.machine_names(timings).mode()[0] if len(timings) else "",
+        machines=records.machines,
         trials=trials,
         found=found,
-        curves=tables.curve_table(found, read_curves(folder)),
+        curves=tables.curve_table(found, records.curves),
         seeds=tables.seed_table(found),
         variance=variance(plan, found),
     )
@@ -87,12 +111,6 @@ def variance(plan: Plan, found: pd.DataFrame) -> VarianceAnalysis | None:
     if plan.kind != "full" or not varies or known["test_accuracy"].nunique() < 2:
         return None
     return analyse_variance(table, "test_accuracy", names)
-
-
-def read_timings(folder: Path) -> pd.DataFrame:
-    """``timings.csv`` as text; no rows where the timing protocol did not run."""
-    rows = Table(folder / "timings.csv").rows()
-    return pd.DataFrame(rows, dtype=str)
 
 
 # --- effects --------------------------------------------------------------------------------------------------------
@@ -242,13 +260,13 @@ def evidence(metric: str, item: verdicts.Judgement, *, is_difference: bool) -> s
 # --- tuned settings -------------------------------------------------------------------------------------------------
 
 
-def winner_table(plan: Plan, folder: Path) -> pd.DataFrame:
+def winner_table(plan: Plan, trials: pd.DataFrame) -> pd.DataFrame:
     """A row for each cell and tuned setting: the candidate that won on dev, and whether it is at an end of the list."""
     if not plan.tune:
         return pd.DataFrame(columns=["cell", "setting", "winner", "at_edge"])
     rows = [
         {"cell": label, "setting": name, "winner": value, "at_edge": _at_edge(value, plan.tune[name])}
-        for label, trial in plan.winners(ended(Records(folder).outcomes())).items()
+        for label, trial in plan.winners(tables.dev_accuracies(trials)).items()
         for name, value in trial.tuned.items()
         if name in plan.tune
     ]

@@ -38,25 +38,32 @@ class Figure:
 
 def page(findings: Findings) -> str:
     """HTML of the whole report, the chart library within."""
-    environment = Environment(
-        loader=PackageLoader("bench"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
     drawn = figures(findings)
     plan = findings.plan
-    return environment.get_template("report.html").render(
-        findings=findings,
-        plan=plan,
-        figures=drawn,
-        charts=embedded([figure.chart for figure in drawn]),
-        plotly=Markup(resources.files("plotly").joinpath("package_data/plotly.min.js").read_text(encoding="utf-8")),
-        effects=effects_text(findings.effects),
-        tables=show(plan, findings.levels, findings.cells, width=None),
-        sources=variance_text(findings),
-        columns=["trial", "cell", *varying(findings), "seed", "status", *MEASURED.values()],
-        rows=trial_rows(findings),
-        notes=method(findings),
-        environment=environment_text(findings.found),
-        command=f"python -m bench run {plan.name}.yaml && python -m bench report {plan.name}.yaml",
+    return (
+        templates()
+        .get_template("report.html")
+        .render(
+            findings=findings,
+            plan=plan,
+            figures=drawn,
+            charts=embedded([figure.chart for figure in drawn]),
+            plotly=Markup(resources.files("plotly").joinpath("package_data/plotly.min.js").read_text(encoding="utf-8")),
+            effects=effects_text(findings.effects),
+            tables=show(findings),
+            sources=variance_text(findings),
+            columns=["trial", "cell", *varying(findings), "seed", "status", *MEASURED.values()],
+            rows=trial_rows(findings),
+            notes=method(findings),
+            environment=environment_text(findings.found),
+            command=f"python -m bench run {plan.name}.yaml && python -m bench report {plan.name}.yaml",
+        )
+    )
+
+
+def templates() -> Environment:
+    return Environment(
+        loader=PackageLoader("bench"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
 
 
@@ -71,11 +78,13 @@ def figures(findings: Findings) -> list[Figure]:
     found: list[Figure] = []
     if findings.effects["difference"].notna().any():
         said = "; ".join(f"{row.factor}={row.level}: {row.sentence}" for row in findings.effects.itertuples())
-        found.append(Figure("Effects on test accuracy", f"{said}.", charts.forest(findings.effects)))
+        said = f"Hollow: undecided. {said}."
+        found.append(Figure("Effects on test accuracy", said, charts.forest(findings.effects)))
     if not findings.cells["n"].any():
         return found
-    said = "Dev accuracy by epoch and cell; the last values are close to the test accuracies in the table of cells."
-    found.append(Figure("Dev accuracy while training", said, charts.curves(findings.curves, findings.cells)))
+    if len(findings.curves):
+        said = "Dev accuracy by epoch and cell; the last values are close to the test accuracies in the table of cells."
+        found.append(Figure("Dev accuracy while training", said, charts.curves(findings.curves, findings.cells)))
     variance = findings.variance
     if variance is not None and variance.strongest is not None and variance.cell_means is not None:
         pair = " and ".join(variance.strongest)
@@ -121,8 +130,8 @@ def trial_rows(findings: Findings) -> list[dict[str, Any]]:
 
 
 def _log(findings: Findings, trial_id: str, error: Any) -> str:
-    path = findings.folder / "logs" / f"{trial_id}.log"
-    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    paths = [folder / "logs" / f"{trial_id}.log" for folder in (findings.folder, *findings.others)]
+    text = "\n".join(path.read_text(encoding="utf-8", errors="replace") for path in paths if path.exists())
     return "\n".join(part for part in ("" if pd.isna(error) else str(error), text[-20_000:]) if part) or "no log"
 
 

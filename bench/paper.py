@@ -11,7 +11,7 @@ import pandas as pd
 
 from bench import tables
 from bench.findings import Findings
-from bench.wording import cell_names, percent, span
+from bench.wording import cell_names, first_number, percent, span
 
 ON, OFF = "✓", "✗"
 Escape = Callable[[str], str]
@@ -67,7 +67,7 @@ def latex(findings: Findings) -> str:
     rows = _bold(findings, text, tex, r"\textbf{{{}}}")
     align = "l" * (list(text.columns).index("n")) + "r" * (text.shape[1] - list(text.columns).index("n"))
     lines = [
-        "% needs \\usepackage{booktabs,amssymb}",
+        "% needs \\usepackage{booktabs,amssymb}; in two columns write table*",
         r"\begin{table}",
         r"  \centering",
         rf"  \caption{{{tex(caption(findings))}}}",
@@ -105,7 +105,7 @@ def markdown_table(text: pd.DataFrame) -> str:
 
 
 def _markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    first = columns.index("n") if "n" in columns else len(columns)
+    first = first_number(columns)
     rule = ["---"] * first + ["---:"] * (len(columns) - first)
     lines = [[markdown(name.replace("\n", " ")) for name in columns], rule, *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
@@ -147,6 +147,7 @@ def as_json(findings: Sequence[Findings]) -> str:
 
 def _plain(item: Findings) -> dict[str, Any]:
     named = {"effects": item.effects, "hypotheses": item.hypotheses, "winners": item.winners, "cells": item.cells}
+    named |= {"learning": item.learning, "speeds": item.speeds, "machines": item.machines}
     if item.levels:
         named["levels"] = pd.concat(item.levels)
     said = {"grid": item.plan.name, "question": item.plan.question, "answer": item.answer, "coverage": item.coverage}

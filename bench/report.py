@@ -15,7 +15,7 @@ from bench.findings import Findings, gather
 from bench.page import page
 from bench.paper import latex, markdown, markdown_table, paper_markdown
 from bench.plan import Plan
-from bench.wording import Shown, effects_text, method, show
+from bench.wording import Shown, effects_text, first_number, method, show
 
 FIGURES = {
     "curves": "Dev accuracy while training",
@@ -32,18 +32,20 @@ def report(folder: Path, console: Console, plan: Plan | None = None) -> None:
     findings = gather(folder, plan)
     print_report(console, findings)
     write_report(findings)
-    console.print(Text(f"figures, Markdown and CSV: {folder / 'report'}"), soft_wrap=True)
+    console.print(Text(f"figures, Markdown and CSV: {findings.target}"), soft_wrap=True)
 
 
 def write_report(findings: Findings) -> Path:
-    """Writes tables and figures to ``report/`` in the results folder, which it returns."""
-    target = findings.folder / "report"
-    target.mkdir(exist_ok=True)
+    """Writes tables and figures to the folder of the report, which it returns."""
+    target = findings.target
+    target.mkdir(parents=True, exist_ok=True)
     levels = pd.concat(findings.levels) if findings.levels else findings.cells
     numbers = {"levels": levels, "cells": findings.cells, "effects": findings.effects}
     numbers |= {"hypotheses": findings.hypotheses, "curves": findings.curves, "seeds": findings.seeds}
+    numbers |= {"learning": findings.learning, "speeds": findings.speeds, "machines": findings.machines}
     for name, table in numbers.items():
-        table.to_csv(target / f"{name}.csv", index=False)
+        if len(table) or name not in ("speeds", "machines"):
+            table.to_csv(target / f"{name}.csv", index=False)
     drawn = draw(target, findings)
     write_markdown(target / "report.md", findings, drawn)
     (target / "table.md").write_text(paper_markdown(findings), encoding="utf-8")
@@ -70,9 +72,9 @@ def print_report(console: Console, findings: Findings) -> None:
         console.print(_terminal_table(text, words={"factor", "level", "verdict"}))
     _print_hypotheses(console, findings.hypotheses)
     _print_winners(console, findings.winners)
-    for heading, table in show(plan, findings.levels, findings.cells, width=console.width):
+    for heading, table in show(findings, width=console.width):
         console.print(Text(f"\n{heading}", style="bold"))
-        console.print(_terminal_table(table, words=set(table.columns[: list(table.columns).index("n")])))
+        console.print(_terminal_table(table, words=set(table.columns[: first_number(list(table.columns))])))
     console.print(Text("\n" + "\n".join(method(findings)), style="dim"))
 
 
@@ -108,23 +110,37 @@ def _terminal_table(text: pd.DataFrame, *, words: Collection[str]) -> Table:
 # --- files ----------------------------------------------------------------------------------------------------------
 
 
-def draw(target: Path, findings: Findings) -> dict[str, str]:
-    """Draws what there are numbers for; what each figure shows, by its file name without suffix."""
+def draw(target: Path, findings: Findings, columns: int = 0) -> dict[str, str]:
+    """Draws what there are numbers for; what each figure shows, by its file name without suffix.
+
+    ``columns`` of text is the width of figures for a paper, which say so in their names.
+    """
     cells = findings.cells
     if not cells["n"].any():
         return {}
     from bench import figures
 
-    drawn = {"curves": figures.curves(findings.curves, cells), "accuracy": figures.seeds(findings.seeds, cells)}
+    drawn = {"curves": figures.curves(findings.curves, cells, columns)} if len(findings.curves) else {}
+    drawn["accuracy"] = figures.seeds(findings.seeds, cells, columns)
     if cells["train_images_per_second"].notna().any():
-        drawn["trade_off"] = figures.trade_off(cells)
+        drawn["trade_off"] = figures.trade_off(cells, columns)
     if len(findings.effects) and findings.effects["difference"].notna().any():
-        drawn["forest"] = figures.forest(findings.effects)
+        drawn["forest"] = figures.forest(findings.effects, columns)
     if findings.variance is not None and findings.variance.cell_means is not None:
-        drawn["interaction"] = figures.interaction(findings.variance.cell_means)
+        drawn["interaction"] = figures.interaction(findings.variance.cell_means, columns)
     for name, figure in drawn.items():
-        figures.save(figure, target / name)
+        figures.save(figure, target / (f"{name}-{columns}-column" if columns else name), columns)
     return {name: FIGURES[name] for name in drawn}
+
+
+def write_paper(findings: Findings) -> Path:
+    """Writes the table in LaTeX and the figures, as wide as one and as two columns, to ``paper/`` in the report."""
+    target = findings.target / "paper"
+    target.mkdir(parents=True, exist_ok=True)
+    (target / "table.tex").write_text(latex(findings), encoding="utf-8")
+    for columns in (1, 2):
+        draw(target, findings, columns)
+    return target
 
 
 def write_markdown(path: Path, findings: Findings, drawn: Mapping[str, str]) -> None:
@@ -136,7 +152,7 @@ def write_markdown(path: Path, findings: Findings, drawn: Mapping[str, str]) -> 
     shown: Shown = [("effects on test accuracy", effects_text(findings.effects))] if len(findings.effects) else []
     if len(findings.hypotheses):
         shown.append(("hypotheses", findings.hypotheses[["ruling", "hypothesis", "evidence"]]))
-    shown += show(plan, findings.levels, findings.cells, width=None)
+    shown += show(findings)
     parts += [f"## {markdown(heading)}\n\n{markdown_table(table)}" for heading, table in shown]
     parts += [f"![{title}]({name}.png)" for name, title in drawn.items()]
     parts.append("\n".join(map(markdown, method(findings))))

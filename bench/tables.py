@@ -25,6 +25,7 @@ OK, DIVERGED, MISSING = "ok", "diverged", "missing"
 NOT_ENDED = {MISSING, "skipped", "interrupted"}
 MACHINE = ["device", "device_name", "threads", "concurrent_trials", "precision", "torch_version"]
 SPEEDS = {"train_images_per_second", "eval_images_per_second", "train_seconds", "total_seconds"}
+RATES = [f"train_images_per_second{end}" for end in ("", "_low", "_high")]
 EXACT = {"parameters", "forward_macs", "steps", "epochs"}  # what no seed changes
 MAX_ARMS = 6  # lines in one panel of a figure, before another factor is given panels of its own
 
@@ -37,9 +38,7 @@ def outcomes(plan: Plan, trials: pd.DataFrame) -> pd.DataFrame:
 
     ``compared`` is true for the trials that answer the question: all, or the winning candidate's where a grid tunes.
     """
-    ended = trials[~trials["status"].isin(NOT_ENDED)]
-    accuracy = ended["dev_accuracy"].where(ended["status"] == OK).astype(object)
-    dev = dict(zip(ended["trial_id"], accuracy.where(accuracy.notna(), None), strict=True))
+    dev = dev_accuracies(trials)
     winners = plan.winners(dev)
 
     def compared(trial: Trial) -> bool:
@@ -53,6 +52,13 @@ def outcomes(plan: Plan, trials: pd.DataFrame) -> pd.DataFrame:
     recorded = trials.reindex(columns=["trial_id", "status", "error", *MEASURES, *ENVIRONMENT])
     joined = planned.merge(recorded, on="trial_id", how="left")
     return joined.assign(status=joined["status"].fillna(MISSING))
+
+
+def dev_accuracies(trials: pd.DataFrame) -> dict[str, float | None]:
+    """Dev accuracy of each trial that ended, by its id; None where it failed."""
+    ended = trials[~trials["status"].isin(NOT_ENDED)]
+    accuracy = ended["dev_accuracy"].where(ended["status"] == OK).astype(object)
+    return dict(zip(ended["trial_id"], accuracy.where(accuracy.notna(), None), strict=True))
 
 
 def coverage(found: pd.DataFrame) -> pd.DataFrame:
@@ -114,11 +120,32 @@ def timed(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def timed_alone(plan: Plan, timings: pd.DataFrame) -> pd.DataFrame:
-    """Images a second in training by cell, of the device with most timings: median, slowest and fastest round."""
-    device = timings["device_name"].mode()[0]
-    columns = [f"train_images_per_second{end}" for end in ("", "_low", "_high")]
-    last = timings[timings["device_name"] == device].drop_duplicates("timing_id", keep="last")
-    rates = last.set_index("timing_id")[columns].astype(float)
+    """Images a second in training by cell, of the machine with most timings: median, slowest and fastest round."""
+    machines = machine_names(timings)
+    return _rates(plan, timings[machines == machines.mode()[0]])
+
+
+def speed_table(plan: Plan, timings: pd.DataFrame) -> pd.DataFrame:
+    """The same for every machine that timed the grid's models: a row a machine and cell."""
+    if not len(timings):
+        return pd.DataFrame(columns=["machine", "cell", *RATES])
+    machines = machine_names(timings)
+    parts = [_rates(plan, timings[machines == name]).assign(machine=name) for name in machines.unique()]
+    table = pd.concat(parts).rename_axis("cell").reset_index()
+    return table[["machine", *table.columns.drop("machine")]]
+
+
+def machine_names(timings: pd.DataFrame) -> pd.Series:
+    """What has to agree for two speeds to compare, as text: device, its name, threads and torch's version."""
+    names = [name for name in MACHINE if name in timings and name not in ("concurrent_trials", "precision")]
+    plain = timings[names].astype(str)
+    if "threads" in names:
+        plain["threads"] = [f"{count} thread{'s' * (count != '1')}" for count in plain["threads"]]
+    return plain.agg(", ".join, axis=1)
+
+
+def _rates(plan: Plan, timings: pd.DataFrame) -> pd.DataFrame:
+    rates = timings.drop_duplicates("timing_id", keep="last").set_index("timing_id")[RATES].astype(float)
     keys = {trial.cell.label: timing_id(trial.settings) for trial in plan.trials}
     return rates.reindex([keys[cell.label] for cell in plan.cells]).set_axis([cell.label for cell in plan.cells])
 
@@ -177,9 +204,9 @@ class Comparison:
             "planned": len(labels) * len(self.plan.seeds),
             "diverged": statuses[DIVERGED],
             "failed": sum(count for status, count in statuses.items() if status not in {OK, DIVERGED} | NOT_ENDED),
-            **_columns("test_accuracy", stats.contrast([self._arm(labels)], [1])),
+            **columns("test_accuracy", stats.contrast([self._arm(labels)], [1])),
             **self._difference(cells, against),
-            **_columns("first_epoch_dev_accuracy", stats.mean(self._first_epoch.loc[labels])),
+            **columns("first_epoch_dev_accuracy", stats.mean(self._first_epoch.loc[labels])),
             **self._speed(labels),
             "parameters_low": ended["parameters"].min(),
             "parameters_high": ended["parameters"].max(),
@@ -190,7 +217,7 @@ class Comparison:
     def _speed(self, labels: Sequence[str]) -> dict[str, Any]:
         """From the timing protocol where it ran, else from the trials that had their machine to themselves."""
         if self._alone is None:
-            return _columns("train_images_per_second", stats.mean(self._rate.loc[list(labels)]))
+            return columns("train_images_per_second", stats.mean(self._rate.loc[list(labels)]))
         return {
             **self._alone.loc[list(labels)].mean(),
             "train_images_per_second_basis": "rounds",
@@ -212,9 +239,9 @@ class Comparison:
     def _difference(self, cells: Sequence[Cell], against: Mapping[str, str]) -> dict[str, Any]:
         effect = self.effect(cells, against)
         if effect is None:
-            return {**_columns("difference", stats.mean([])), "pairs": 0, "pairs_planned": 0}
+            return {**columns("difference", stats.mean([])), "pairs": 0, "pairs_planned": 0}
         return {
-            **_columns("difference", effect.estimate),
+            **columns("difference", effect.estimate),
             "pairs": effect.pairs,
             "pairs_planned": effect.pairs_planned,
         }
@@ -254,7 +281,7 @@ class Comparison:
         return stats.Arm(self._test.loc[list(labels)].to_numpy(), bits)
 
 
-def _columns(name: str, value: stats.Estimate) -> dict[str, Any]:
+def columns(name: str, value: stats.Estimate) -> dict[str, Any]:
     return {
         name: value.value,
         f"{name}_low": value.low,
@@ -373,7 +400,7 @@ def words(plan: Plan, levels: Mapping[str, str]) -> str:
         level = levels[factor.name]
         if set(factor.levels) <= {"true", "false"}:
             return short[factor.name] if level == "true" else f"no {short[factor.name]}"
-        plain = occurrences[level] == 1 and not (is_number(level) or level in ("true", "false", "null"))
+        plain = occurrences[level] == 1 and not (is_number(level) or level in ("true", "false", "null", "none"))
         return level if plain else f"{short[factor.name]} {level}"
 
     return ", ".join(word(factor) for factor in plan.factors if factor.name in levels)

@@ -125,6 +125,15 @@ DATASETS: dict[str, type[DataSettings]] = {
     "image_folder": ImageFolder,
 }
 
+NUM_CLASSES = {"digits": 10, "mnist": 10, "fashion_mnist": 10, "kmnist": 10, "cifar10": 10, "cifar100": 100, "svhn": 10}
+EMNIST_CLASSES = {"balanced": 47, "byclass": 62, "bymerge": 47, "digits": 10, "letters": 26, "mnist": 10}
+
+
+def num_classes(data: DataSettings) -> int | None:
+    """How many classes a built-in data set has; None for files and import paths, which tell only when they are read."""
+    return EMNIST_CLASSES[data.split] if isinstance(data, Emnist) else NUM_CLASSES.get(data.name)
+
+
 # --- model ----------------------------------------------------------------------------------------------------------
 
 

@@ -24,7 +24,7 @@ from lab import data
 from lab.data import Batches, DataError, Images, Splits, load_data, move, split
 from lab.device import fits
 from lab.image_files import ImageFiles
-from lab.settings import DataSettings, Settings, parse_section
+from lab.settings import DATASETS, DataSettings, Settings, num_classes, parse_section
 from lab.trial import run_trial
 from lab.vision import import_torchvision
 
@@ -567,6 +567,17 @@ def test_an_npz_file_is_a_data_set(tmp_path: Path, random: Random) -> None:
     splits = load(name="npz", path=str(tmp_path / "mine.npz"))
     assert (splits.num_classes, splits.in_channels) == (3, 3)
     np.testing.assert_array_equal(splits.test.images, images)
+
+
+def test_how_many_classes_a_built_in_set_has_is_known_without_reading_it() -> None:
+    splits = import_torchvision().datasets.EMNIST.classes_split_dict
+    for name in splits:
+        known = num_classes(DATASETS["emnist"](name="emnist", split=name))
+        assert known == len(set(splits[name]) - {"N/A"})
+    parsed = {name: DATASETS[name](name=name) for name in DATASETS if name not in ("npz", "image_folder")}
+    assert all(num_classes(data) for data in parsed.values())
+    assert num_classes(parsed["digits"]) == load(name="digits").num_classes
+    assert num_classes(parse_section("data", {"name": "npz", "path": "mine.npz"})) is None
 
 
 def test_num_classes_may_be_told(tmp_path: Path) -> None:

@@ -176,11 +176,12 @@ def test_one_seed_without_interval_is_drawn() -> None:
 
 def test_colours_and_shapes_tell_arms_apart_and_numbers_go_from_dark_to_light() -> None:
     looks = figures._looks(cells(NEAR, [1.0] * 4))
-    assert len({color for color, _ in looks.values()}) == len({marker for _, marker in looks.values()}) == 4
+    assert len({color for color, _, _ in looks.values()}) == len({marker for _, marker, _ in looks.values()}) == 4
+    assert len({dash for _, _, dash in looks.values()}) == 4
     ordered = cells(NEAR, [1.0] * 4).assign(ordered=True)
     grey = [
         sum(int(color[i : i + 2], 16) * w for i, w in ((1, 0.3), (3, 0.59), (5, 0.11)))
-        for color, _ in figures._looks(ordered).values()
+        for color, _, _ in figures._looks(ordered).values()
     ]
     assert grey == sorted(grey)
     assert min(np.diff(grey)) > 20
@@ -228,4 +229,18 @@ def test_the_interaction_has_a_line_a_level_labelled_at_its_end() -> None:
     means.index.name, means.columns.name = "model.name", "model.residual"
     (axes,) = figures.interaction(means).axes
     assert len(axes.lines) == 2
-    assert [text.get_text() for text in axes.texts] == ["resnet18"]  # the other has no end
+    assert [text.get_text() for text in axes.texts] == ["resnet18", "resnet34"]
+    assert axes.texts[1].xy[0] == 0  # the last of its results
+
+
+@pytest.mark.parametrize(("columns", "inches"), [(1, 3.3), (2, 6.9)])
+def test_figures_for_a_paper_are_as_wide_as_its_columns_in_letters_of_8_points(columns: int, inches: float) -> None:
+    table = cells(NEAR * 2, [1000.0, 2000.0, 1500.0, 1200.0] * 2, panels=2)
+    drawn = [figures.curves(points(table), table, columns), figures.seeds(dots(table), table, columns)]
+    for figure in [*drawn, figures.trade_off(table, columns)]:
+        assert figure.get_figwidth() == inches
+        figure.draw_without_rendering()
+        shown = [text for text in figure.findobj(Text) if text.get_text() and text.get_visible()]
+        assert 7 <= min(text.get_fontsize() for text in shown) <= max(text.get_fontsize() for text in shown) <= 8.4
+        assert figure.get_tightbbox().width <= inches + 0.01  # nothing is cut off
+    assert len({axes.get_subplotspec().colspan.start for axes in drawn[0].axes}) == columns

@@ -1,11 +1,24 @@
 """Convergence and speed of learning, against published tables."""
 
 import math
+import textwrap
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from bench.learning import area_under_curve, first_reach, mean_with_failures, rate, time_to_target
+from bench import tables
+from bench.grid import Plan, load_plan
+from bench.learning import (
+    area_under_curve,
+    default_target,
+    first_reach,
+    learning_table,
+    mean_with_failures,
+    rate,
+    time_to_target,
+)
 from bench.stats import mean
 
 # Weeks of remission with 6-mercaptopurine, 9 of 21 ended; and without, all ended (Freireich et al. 1963).
@@ -73,3 +86,89 @@ def test_the_area_is_the_mean_accuracy_over_training() -> None:
 def test_a_curve_needs_increasing_positions(steps: list[float]) -> None:
     with pytest.raises(ValueError, match="increasing"):
         area_under_curve(steps, [0.5] * len(steps))
+
+
+# --- the table of a grid --------------------------------------------------------------------------------------------
+
+GRID = """
+    question: Which rate?
+    base:
+      data: {name: digits, batch_size: 50}
+      model: {name: mlp, hidden: [8]}
+      optimizer: {name: sgd}
+      train: {epochs: 3}
+    factors: {optimizer.lr: [0.1, 1.0]}
+    seeds: 3
+    baseline: {optimizer.lr: 0.1}
+"""
+# Dev accuracies after 0, 10, 20 and 30 steps by cell and seed; a curve that breaks off is that of a trial that failed.
+CURVES = {
+    ("lr=0.1", 0): [0.1, 0.5, 0.8, 0.96],
+    ("lr=0.1", 1): [0.1, 0.5, 0.9, 0.95],
+    ("lr=0.1", 2): [0.1, 0.5, 0.7, 0.91],
+    ("lr=1.0", 0): [0.1, 0.9, 0.95, 0.95],
+    ("lr=1.0", 1): [0.1, 0.7],
+    ("lr=1.0", 2): [0.1],
+}
+STATUS = {("lr=1.0", 1): "diverged", ("lr=1.0", 2): "out_of_memory"}
+
+
+def typed(
+    folder: Path, grid: str = GRID, timings: pd.DataFrame | None = None
+) -> tuple[Plan, pd.DataFrame, pd.DataFrame]:
+    """The plan, its outcomes, and the table."""
+    (folder / "grid.yaml").write_text(textwrap.dedent(grid))
+    plan = load_plan(folder / "grid.yaml")
+    curves, trials = [], []
+    for trial in plan.trials:
+        heights, status = CURVES[trial.cell.label, trial.seed], STATUS.get((trial.cell.label, trial.seed), "ok")
+        curves += [(trial.trial_id, 10 * i, float(i), height) for i, height in enumerate(heights)]
+        numbers = (heights[-1], heights[-1], heights[-1], heights[1]) if status == "ok" else (np.nan,) * 4
+        trials.append((trial.trial_id, status, *numbers))
+    measures = ["test_accuracy", "dev_accuracy", "final_dev_accuracy", "first_epoch_dev_accuracy"]
+    found = tables.outcomes(plan, pd.DataFrame(trials, columns=["trial_id", "status", *measures]))
+    points = pd.DataFrame(curves, columns=["trial_id", "step", "epoch", "dev_accuracy"])
+    cells = tables.cell_table(tables.Comparison(plan, found, timings=timings))
+    return plan, found, learning_table(plan, found, points, cells, default_target(plan, found))
+
+
+def test_the_target_is_95_percent_of_what_the_baseline_ends_with_rounded_down(tmp_path: Path) -> None:
+    plan, found, table = typed(tmp_path)
+    assert default_target(plan, found) == 0.89  # 0.95 x 0.94 = 0.893
+    assert table["target"].tolist() == [0.89, 0.89]
+    assert math.isnan(default_target(plan, found[found["cell"] == "lr=1.0"]))
+
+
+def test_each_cell_says_how_many_converged_and_how_fast_they_learned(tmp_path: Path) -> None:
+    _, _, table = typed(tmp_path)
+    usual, large = table.to_dict("records")
+    assert (usual["converged"], usual["ended"], usual["reached"], usual["steps_to_target"]) == (3, 3, 3, 30)
+    assert usual["area_under_curve"] == pytest.approx(np.mean([(0.53 + 1.3), (0.525 + 1.4), (0.505 + 1.2)]) / 3)
+    assert usual["with_failures"] == usual["with_failures_low"] / 2 + usual["with_failures_high"] / 2
+    assert usual["with_failures"] == pytest.approx(0.94)
+    assert (large["converged"], large["ended"], large["reached"]) == (1, 3, 1)
+    assert (large["converged_share_low"], large["converged_share_high"]) == pytest.approx((0.0615, 0.7923), abs=5e-5)
+    assert large["with_failures"] == pytest.approx((0.95 + 0.1 + 0.1) / 3)  # digits has ten classes
+    assert large["first_epoch_dev_accuracy"] == pytest.approx(0.9)
+    assert math.isnan(large["seconds_to_target"])
+
+
+def test_seconds_are_steps_at_the_speed_that_was_timed_alone(tmp_path: Path) -> None:
+    from lab.settings import timing_id
+
+    (tmp_path / "grid.yaml").write_text(textwrap.dedent(GRID))
+    (key,) = {timing_id(trial.settings) for trial in load_plan(tmp_path / "grid.yaml").trials}
+    names = ["timing_id", "device_name", "threads", *tables.RATES]
+    rows = [
+        (key, "EPYC", "2", 1000, 900, 1100),
+        (key, "EPYC", "8", 5000, 4900, 5100),
+        (key, "EPYC", "2", 2000, 1, 3000),
+    ]
+    _, _, table = typed(tmp_path, timings=pd.DataFrame(rows, columns=names))
+    assert table["seconds_to_target"][0] == pytest.approx(30 * 50 / 2000)  # the last timing of the machine with most
+
+
+def test_without_known_classes_failures_have_no_accuracy(tmp_path: Path) -> None:
+    _, _, table = typed(tmp_path, GRID.replace("name: digits", "name: npz, path: mine.npz"))
+    assert table["with_failures"].notna().tolist() == [True, False]
+    assert table["converged"].tolist() == [3, 1]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.resources
+import importlib.util
 import re
 import shutil
 import subprocess
@@ -15,6 +17,7 @@ from test_findings import GRID, accuracy, findings
 from bench import charts
 from bench.findings import Findings
 from bench.grid import Trial
+from bench.overview import overview, overview_page
 from bench.page import embedded, figures, page
 from bench.tables import pareto
 
@@ -58,13 +61,15 @@ def test_text_of_the_grid_and_of_logs_is_escaped(found: Findings) -> None:
 
 def test_every_chart_says_in_words_what_it_shows(found: Findings) -> None:
     drawn = figures(found)
-    assert drawn[0].alternative.startswith("model.residual=false: worse by 28.6 points; model.batch_norm=false: undec")
-    assert page(found).count('role="img"') == len(drawn)
+    said = "Hollow: undecided. model.residual=false: worse by 28.6 points; model.batch_norm=false: undec"
+    assert drawn[0].alternative.startswith(said)
+    assert page(found).count('role="group"') == page(found).count("<figcaption") == len(drawn)
 
 
 def test_the_forest_has_the_effects_in_points(found: Findings) -> None:
     trace = charts.forest(found.effects)["data"][0]
     assert trace["y"] == ["model.residual: false − true", "model.batch_norm: false − true"]
+    assert trace["marker"]["symbol"] == ["diamond", "diamond-open"]  # the second is undecided
     assert trace["x"][0] == pytest.approx(-28.75 + 0.1875)  # means of the cells; the seed that only one has is high
 
 
@@ -86,19 +91,48 @@ addEventListener("load", () => {
   box.value = "diverged"; box.dispatchEvent(new Event("input"));
   document.body.dataset.shown = document.getElementById("count").textContent;
   document.body.dataset.charts = document.querySelectorAll(".main-svg").length > 0;
+  const set = document.querySelector("fieldset"), chart = set.parentElement;
+  const drawn = () => chart.querySelectorAll(".scatterlayer .trace").length;
+  const boxes = set.querySelectorAll("input[type=checkbox]"), before = drawn();
+  boxes[0].click();
+  document.body.dataset.toggled = [boxes.length, before - drawn()];
 });
+</script>
+"""
+AUDIT = """
+<script>
+addEventListener("load", () => axe.run().then(result => {
+  const bad = result.violations.filter(found => ["serious", "critical"].includes(found.impact));
+  document.body.dataset.violations = bad.map(found => found.id + ": " + found.nodes[0].html.slice(0, 80)).join("; ");
+  document.body.dataset.passes = result.passes.length > 10;
+}));
 </script>
 """
 
 
+def opened(text: str, folder: Path) -> dict[str, str]:
+    """What a page, opened in Chromium without a network, leaves in its body's ``data-`` attributes."""
+    assert CHROMIUM is not None
+    file = folder / "index.html"
+    file.write_text(text)
+    options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'profile'}"]
+    command = [CHROMIUM, *options, "--virtual-time-budget=10000", "--dump-dom", file.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    return dict(re.findall(r'data-(\w+)="([^"]*)"', re.findall(r"<body[^>]*>", done.stdout)[-1]))
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 def test_in_a_browser_charts_are_drawn_and_trials_are_sorted_and_sifted(found: Findings, tmp_path: Path) -> None:
-    assert CHROMIUM is not None
-    file = tmp_path / "index.html"
-    file.write_text(page(found).replace("</head>", PROBE + "</head>", 1))
-    options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
-    command = [CHROMIUM, *options, "--virtual-time-budget=5000", "--dump-dom", file.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    state = dict(re.findall(r'data-(\w+)="([^"]*)"', re.findall(r"<body[^>]*>", done.stdout)[-1]))
+    state = opened(page(found).replace("</head>", PROBE + "</head>", 1), tmp_path)
     best = found.trials["test_accuracy"].max()
-    assert state == {"top": f"{best:.4f}", "shown": "1 of 16", "charts": "true"}
+    assert state == {"top": f"{best:.4f}", "shown": "1 of 16", "charts": "true", "toggled": "2,1"}
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+@pytest.mark.skipif(importlib.util.find_spec("axe_core_python") is None, reason="axe-core-python is not installed")
+@pytest.mark.parametrize("which", ["report", "overview"])
+def test_the_accessibility_audit_finds_nothing_serious(found: Findings, tmp_path: Path, which: str) -> None:
+    axe = importlib.resources.files("axe_core_python").joinpath("axe.min.js").read_text(encoding="utf-8")
+    text = page(found) if which == "report" else overview_page(overview([found, found], tmp_path))
+    state = opened(text.replace("</head>", f"<script>{axe}</script>{AUDIT}</head>", 1), tmp_path)
+    assert state == {"violations": "", "passes": "true"}

@@ -98,7 +98,7 @@ def record(folder: Path, grid: str, level: Callable[[Trial], tuple[str, float, f
         }
         if status == "ok":
             row |= {"test_accuracy": float(correct.mean()), "dev_accuracy": curve[-1].dev_accuracy}
-            row |= {"first_epoch_dev_accuracy": curve[1].dev_accuracy}
+            row |= {"first_epoch_dev_accuracy": curve[1].dev_accuracy, "final_dev_accuracy": curve[-1].dev_accuracy}
             row |= {"train_images_per_second": float(rate * random.normal(1, 0.03))}
             records.append(row, [], curve, np.packbits(correct).tobytes(), IMAGES)
         elif status:
@@ -179,6 +179,31 @@ def test_no_mean_stands_without_its_interval(rates_report: tuple[Path, str]) -> 
             assert all("±" in number for number in numbers)
 
 
+def test_convergence_and_learning_stand_beside_accuracy(rates_report: tuple[Path, str]) -> None:
+    folder, text = rates_report
+    rows = {tuple(row[:2]): row[2:] for row in section(text, "convergence")}
+    assert rows["false", "1.0"][:2] == ["3/5", "60 (23 to 88)"]
+    assert rows["false", "10.0"] == ["0/5", "0 (0 to 43)", "–", "10.0 alike"]
+    assert rows["true", "0.1"][2] == rows["true", "0.1"][3]  # where all converged there is one accuracy
+    assert "count at chance, 1 / number of classes" in " ".join(text.split())
+    learning = pd.read_csv(folder / "report" / "learning.csv").set_index("cell")
+    baseline = learning.loc["batch_norm=true lr=0.1"]
+    assert baseline[["converged", "reached", "steps_to_target"]].tolist() == [
+        5,
+        5,
+        80,
+    ]  # 0.975 (1 - exp(-0.9 t)) > 92 %
+    assert section(text, "learning")[3][:2] == ["true", "0.1"]
+
+
+def test_where_all_converged_nothing_is_said_of_failures(tmp_path: Path) -> None:
+    record(tmp_path / "optimizers", OPTIMIZERS, optimizer)
+    text = text_of(tmp_path / "optimizers")
+    assert "convergence" not in text
+    assert "count at chance" not in text
+    assert len(section(text, "learning")) == 4
+
+
 def test_the_baseline_is_marked_and_an_incomplete_difference_is_starred(rates_report: tuple[Path, str]) -> None:
     _, text = rates_report
     by_rate = {row[0]: row[3] for row in section(text, "optimizer.lr")}
@@ -210,9 +235,10 @@ def test_the_page_of_markdown_holds_the_tables_and_the_figures(rates_report: tup
         assert f"({name}.png)" in page
         assert (folder / "report" / f"{name}.png").stat().st_size > 10_000
         assert (folder / "report" / f"{name}.svg").read_text().lstrip().startswith("<?xml")
-    rows = [line for line in page.splitlines() if line.startswith("| false | 1.0 |")]
+    cells = page.split("## cells")[1].split("## convergence")[0].strip().splitlines()
+    rows = [line for line in cells if line.startswith("| false | 1.0 |")]
     assert len(rows) == 1
-    assert rows[0].count("|") == page.split("## cells")[1].strip().splitlines()[0].count("|")
+    assert rows[0].count("|") == cells[0].count("|")
     assert "| 3/5 |" in rows[0]
 
 
@@ -227,7 +253,7 @@ def test_a_grid_in_which_all_diverged_says_so_and_has_no_figures(tmp_path: Path)
     record(tmp_path / "residual_vs_plain", RESIDUAL, lambda trial: ("diverged", 0.0, 1.0))
     text = text_of(tmp_path / "residual_vs_plain")
     assert "0 of 40 trials; 40 diverged: in 8 cells" in text
-    assert section(text, "model.residual") == [["true", "0/20", "–", "baseline", "–", "–"], ["false", "0/20", *"––––"]]
+    assert section(text, "model.residual") == [["true", "0/20", "–", "baseline", "–"], ["false", "0/20", *"–––"]]
     assert not list((tmp_path / "residual_vs_plain" / "report").glob("*.png"))
 
 
@@ -277,6 +303,16 @@ def test_the_report_leaves_a_page_a_table_for_a_paper_and_figures_as_pdf(rates_r
     assert {row[-1] for row in effects} & {"better", "worse"}
 
 
+def test_for_a_paper_there_are_figures_of_one_and_two_columns(tmp_path: Path) -> None:
+    record(tmp_path / "optimizers", OPTIMIZERS, lambda trial: optimizer(trial) if trial.seed == 0 else ("", 0.0, 1.0))
+    command(results=[tmp_path], form="csv", paper=True)
+    names = {path.name for path in (tmp_path / "optimizers" / "report" / "paper").iterdir()}
+    figures = {
+        f"{name}-{n}-column.{end}" for name in ("curves", "forest") for n in (1, 2) for end in ("pdf", "svg", "png")
+    }
+    assert figures | {"table.tex"} <= names
+
+
 def test_hypotheses_stand_in_the_terminal_with_ruling_and_evidence(tmp_path: Path) -> None:
     more = "hypotheses: [optimizer=adam > optimizer=sgd on test_accuracy]\n"
     record(tmp_path / "optimizers", textwrap.dedent(OPTIMIZERS) + more, optimizer)
@@ -292,9 +328,9 @@ def test_the_command_prints_for_scripts_and_then_writes_nothing(
 ) -> None:
     record(tmp_path / "optimizers", OPTIMIZERS, optimizer)
     record(tmp_path / "others", OPTIMIZERS.replace("name: optimizers", "name: others"), optimizer)
-    command(form="json", results=tmp_path)
+    command(form="json", results=[tmp_path])
     both = json.loads(capsys.readouterr().out)
     assert [item["grid"] for item in both] == ["optimizers", "others"]
     assert not (tmp_path / "optimizers" / "report").exists()
     with pytest.raises(Refused, match="--format must be one of table, csv, json, markdown, latex, got 'xml'"):
-        command(form="xml", results=tmp_path)
+        command(form="xml", results=[tmp_path])
