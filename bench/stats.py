@@ -251,9 +251,11 @@ def _bits(correct: ArrayLike, accuracy: Floats) -> NDArray[np.int8]:
 
 def _over_contexts(tables: Sequence[NDArray[Any]], weights: Sequence[float], there: NDArray[np.bool_]) -> Floats:
     """The weighted sum of tables (C, S, ...) averaged over the contexts that have a result, for the seeds that have."""
-    kept = np.ix_(there.any(1), there.any(0))
-    total = sum(np.multiply(table[kept], weight, dtype=float) for table, weight in zip(tables, weights, strict=True))
-    assert isinstance(total, np.ndarray)
+    kept = ... if there.all() else np.ix_(there.any(1), there.any(0))
+    first, *others = zip(tables, weights, strict=True)
+    total: Floats = np.multiply(first[0][kept], first[1], dtype=float)
+    for table, weight in others:
+        total += np.multiply(table[kept], weight, dtype=float)
     shown = there[kept].reshape(there[kept].shape + (1,) * (total.ndim - 2))
     if shown.all():
         return total[0] if len(total) == 1 else total.mean(0)
