@@ -27,6 +27,9 @@ app = typer.Typer(
 )
 
 Grids = Annotated[list[Path], typer.Argument(metavar="GRID", help="Grid files.", show_default=False)]
+RecordedGrids = Annotated[
+    list[Path] | None, typer.Argument(metavar="GRID", help="Grids; default: all that have results.")
+]
 Results = Annotated[Path, typer.Option("--results", metavar="DIR", help="Folder of all results.")]
 Overrides = Annotated[
     list[str], typer.Option("--set", metavar="K=V", help="Replace a setting; several values make it a factor.")
@@ -204,9 +207,7 @@ def _show_plan(plan: Plan, options: Any, price: bool, console: Console) -> int:
 
 @app.command()
 def report(
-    grids: Annotated[
-        list[Path] | None, typer.Argument(metavar="GRID", help="Grids; default: all that have results.")
-    ] = None,
+    grids: RecordedGrids = None,
     results: Results = Path("results"),
     form: Annotated[
         str, typer.Option("--format", metavar="NAME", help="table, or csv, json, markdown, latex on standard output.")
@@ -220,13 +221,7 @@ def report(
 
     if form not in ("table", *FORMATS):
         raise Refused(f"--format must be one of table, {', '.join(FORMATS)}, got {form!r}")
-    folders = [results / load_plan(grid).name for grid in grids or []]
-    folders = folders or sorted(path.parent for path in results.glob("*/grid.yaml"))
-    if not folders:
-        raise Refused(f"{results}: no results here; python -m bench run GRID makes some")
-    for folder in folders:
-        if not (folder / "trials.csv").exists():
-            raise Refused(f"{folder}: no trials.csv here; python -m bench run GRID makes it")
+    folders = _recorded(grids, results)
     console = Console(highlight=False)
     all_findings = [gather(folder) for folder in folders]
     if form != "table":
@@ -240,6 +235,44 @@ def report(
             console.print(Text(f"page, figures, LaTeX, Markdown and CSV: {target}"), soft_wrap=True)
         if show_page:
             typer.launch(str(target / "index.html"))
+
+
+def _recorded(grids: list[Path] | None, results: Path) -> list[Path]:
+    """The results folders of the grids, or all that there are."""
+    folders = [results / load_plan(grid).name for grid in grids or []]
+    folders = folders or sorted(path.parent for path in results.glob("*/grid.yaml"))
+    if not folders:
+        raise Refused(f"{results}: no results here; python -m bench run GRID makes some")
+    for folder in folders:
+        if not (folder / "trials.csv").exists():
+            raise Refused(f"{folder}: no trials.csv here; python -m bench run GRID makes it")
+    return folders
+
+
+@app.command()
+def export(
+    to: Annotated[
+        tuple[str, Path],
+        typer.Option(
+            metavar="TOOL FOLDER", help="tensorboard or mlflow, and the folder for the runs.", show_default=False
+        ),
+    ],
+    grids: RecordedGrids = None,
+    results: Results = Path("results"),
+) -> None:
+    """Write the recorded trials and curves where TensorBoard or MLflow shows them, a run each."""
+    from bench import export as exporting
+
+    tool, target = to
+    if tool not in exporting.TOOLS:
+        raise Refused(f"--to must be {' or '.join(exporting.TOOLS)}, and a folder, got {tool!r}")
+    try:
+        count = exporting.export(_recorded(grids, results), tool, target)
+    except exporting.ExportError as error:
+        raise Refused(str(error)) from error
+    except OSError as error:
+        raise Unrecorded(f"{target}: cannot be written: {error}") from error
+    print(f"{count} runs in {target}: {exporting.LOOK[tool].format(target)}")
 
 
 @app.command()
