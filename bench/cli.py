@@ -371,6 +371,7 @@ def list_parts(
     parts: Annotated[list[str] | None, typer.Argument(metavar="PART", help="Only these, or import paths.")] = None,
 ) -> None:
     """Models, data sets, optimizers and schedules, with their settings and defaults."""
+    from lab.parts import section_of, settings_type
     from lab.settings import NOUNS, PARTS, SECTIONS, TrainSettings, did_you_mean
 
     console = Console(highlight=False)
@@ -386,27 +387,17 @@ def list_parts(
     for part in parts:
         found = [(section, known[part]) for section, known in PARTS.items() if part in known]
         if ":" in part:
-            found = [_imported(part)]
+            try:
+                section = section_of(part)
+                found = [(section, settings_type(section, part))]
+            except ValueError as error:
+                raise Refused(str(error)) from error
         if not found:
             names = [name for known in PARTS.values() for name in known]
             raise Refused(f"{part!r}: no such part{did_you_mean(part, names)}; there are {', '.join(names)}")
         for section, kind in found:
             console.print(Text(NOUNS[section], style="bold"))
             _list_settings(console, part, kind, skip=set())
-
-
-def _imported(path: str) -> tuple[str, type[Section]]:
-    """A part of the user's: whether it is a network, a data set or an optimizer is told by what it asks for."""
-    import inspect
-
-    from lab.parts import PartError, load, settings_type
-
-    try:
-        names = set(inspect.signature(load(path)).parameters)
-    except PartError as error:
-        raise Refused(str(error)) from error
-    section = "optimizer" if "params" in names else "schedule" if "num_steps" in names else "model"
-    return section, settings_type(section, path)
 
 
 def _list_settings(console: Console, name: str, kind: type[Section], skip: set[str]) -> None:
