@@ -30,6 +30,9 @@ app = typer.Typer(
 )
 
 Grids = Annotated[list[Path], typer.Argument(metavar="GRID", help="Grid files.", show_default=False)]
+RecordedGrids = Annotated[
+    list[Path] | None, typer.Argument(metavar="GRID", help="Grids; default: all that have results.")
+]
 Results = Annotated[Path, typer.Option("--results", metavar="DIR", help="Folder of all results.")]
 Overrides = Annotated[
     list[str], typer.Option("--set", metavar="K=V", help="Replace a setting; several values make it a factor.")
@@ -234,9 +237,7 @@ def _show_plan(plan: Plan, options: Any, price: bool, console: Console) -> int:
 
 @app.command()
 def report(
-    grids: Annotated[
-        list[Path] | None, typer.Argument(metavar="GRID", help="Grids; default: all that have results.")
-    ] = None,
+    grids: RecordedGrids = None,
     results: Annotated[
         list[Path],
         typer.Option(
@@ -307,6 +308,32 @@ def _recorded(grids: list[Path], results: list[Path]) -> list[list[Path]]:
             missing = ", ".join(str(folder / name) for folder in results)
             raise Refused(f"{missing}: no trials.csv here; python -m bench run GRID makes it")
     return found
+
+
+@app.command()
+def export(
+    to: Annotated[
+        tuple[str, Path],
+        typer.Option(
+            metavar="TOOL FOLDER", help="tensorboard or mlflow, and the folder for the runs.", show_default=False
+        ),
+    ],
+    grids: RecordedGrids = None,
+    results: Results = Path("results"),
+) -> None:
+    """Write the recorded trials and curves where TensorBoard or MLflow shows them, a run each."""
+    from bench import export as exporting
+
+    tool, target = to
+    if tool not in exporting.TOOLS:
+        raise Refused(f"--to must be {' or '.join(exporting.TOOLS)}, and a folder, got {tool!r}")
+    try:
+        count = exporting.export([folder for (folder,) in _recorded(grids or [], [results])], tool, target)
+    except exporting.ExportError as error:
+        raise Refused(str(error)) from error
+    except OSError as error:
+        raise Unrecorded(f"{target}: cannot be written: {error}") from error
+    print(f"{count} runs in {target}: {exporting.LOOK[tool].format(target)}")
 
 
 @app.command()
@@ -405,6 +432,7 @@ def list_parts(
     parts: Annotated[list[str] | None, typer.Argument(metavar="PART", help="Only these, or import paths.")] = None,
 ) -> None:
     """Models, data sets, optimizers and schedules, with their settings and defaults."""
+    from lab.parts import section_of, settings_type
     from lab.settings import NOUNS, PARTS, SECTIONS, TrainSettings, did_you_mean
 
     console = Console(highlight=False)
@@ -420,27 +448,17 @@ def list_parts(
     for part in parts:
         found = [(section, known[part]) for section, known in PARTS.items() if part in known]
         if ":" in part:
-            found = [_imported(part)]
+            try:
+                section = section_of(part)
+                found = [(section, settings_type(section, part))]
+            except ValueError as error:
+                raise Refused(str(error)) from error
         if not found:
             names = [name for known in PARTS.values() for name in known]
             raise Refused(f"{part!r}: no such part{did_you_mean(part, names)}; there are {', '.join(names)}")
         for section, kind in found:
             console.print(Text(NOUNS[section], style="bold"))
             _list_settings(console, part, kind, skip=set())
-
-
-def _imported(path: str) -> tuple[str, type[Section]]:
-    """A part of the user's: whether it is a network, a data set or an optimizer is told by what it asks for."""
-    import inspect
-
-    from lab.parts import PartError, load, settings_type
-
-    try:
-        names = set(inspect.signature(load(path)).parameters)
-    except PartError as error:
-        raise Refused(str(error)) from error
-    section = "optimizer" if "params" in names else "schedule" if "num_steps" in names else "model"
-    return section, settings_type(section, path)
 
 
 def _list_settings(console: Console, name: str, kind: type[Section], skip: set[str]) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -87,6 +88,13 @@ def same(one: Value, other: Value) -> bool:
 def normal_name(key: str) -> str:
     """A factor's name as it is shown: zipped paths with one comma and one space between them."""
     return ", ".join(part.strip() for part in key.split(","))
+
+
+def short_names(names: Sequence[str]) -> dict[str, str]:
+    """The last part of each factor's path where that is unambiguous: ``batch_norm`` for ``model.batch_norm``."""
+    short = {name: ",".join(path.rpartition(".")[2] for path in name.split(", ")) for name in names}
+    counts = Counter(short.values())
+    return {name: word if counts[word] == 1 else name for name, word in short.items()}
 
 
 def parse_factors(factors: Node, errors: Errors) -> tuple[Factor, ...]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from bench.factors import (
     parse_factors,
     path_problem,
     same,
+    short_names,
 )
 from bench.form import NAME_PATTERN, GridForm, check_form
 from bench.hypotheses import Hypothesis, HypothesisError, parse_hypothesis
@@ -320,7 +320,5 @@ def _spelled(node: Node) -> str:
 
 def cell_label(levels: Mapping[str, str], names: Sequence[str]) -> str:
     """What varies, in words: the last part of each factor's path where that is unambiguous among ``names``."""
-    short = {name: ",".join(path.rpartition(".")[2] for path in name.split(", ")) for name in names}
-    counts = Counter(short.values())
-    words = [f"{short[name] if counts[short[name]] == 1 else name}={level}" for name, level in levels.items()]
-    return " ".join(words) or "base"
+    short = short_names(names)
+    return " ".join(f"{short[name]}={level}" for name, level in levels.items()) or "base"

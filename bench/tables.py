@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from bench import stats
-from bench.factors import Factor
+from bench.factors import Factor, short_names
 from bench.hypotheses import Hypothesis
 from bench.plan import Cell, Plan, Trial
 from bench.records import ENVIRONMENT, MEASURES
@@ -382,13 +382,6 @@ def _order(cells: pd.Series) -> Callable[[pd.Series], pd.Series]:
 
 
 # --- labels ---------------------------------------------------------------------------------------------------------
-
-
-def short_names(names: Sequence[str]) -> dict[str, str]:
-    """The last part of each factor's path where that is unambiguous: ``batch_norm`` for ``model.batch_norm``."""
-    short = {name: ",".join(path.rpartition(".")[2] for path in name.split(", ")) for name in names}
-    counts = Counter(short.values())
-    return {name: word if counts[word] == 1 else name for name, word in short.items()}
 
 
 def words(plan: Plan, levels: Mapping[str, str]) -> str:

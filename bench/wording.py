@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from bench import tables
+from bench.factors import short_names
 from bench.findings import Findings, p_text
 from bench.learning import TARGET_SHARE
 from bench.plan import Plan
@@ -213,7 +214,7 @@ def first_number(columns: Sequence[str]) -> int:
 
 def cell_names(plan: Plan) -> pd.DataFrame:
     """A column a factor; the label alone where a cell beside the plan has no level of some."""
-    short = tables.short_names([factor.name for factor in plan.factors])
+    short = short_names([factor.name for factor in plan.factors])
     if not short or any(len(cell.levels) < len(short) for cell in plan.cells):
         return pd.DataFrame({"cell": [cell.label for cell in plan.cells]}, dtype=str)
     return pd.DataFrame({word: [cell.levels[name] for cell in plan.cells] for name, word in short.items()}, dtype=str)

@@ -78,6 +78,21 @@ def accepts(part: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any
     return {name: value for name, value in given.items() if name in named}
 
 
+def section_of(path: str) -> str:
+    """Which section takes the part at ``path``, told by what it asks for; a data set need not ask for anything.
+
+    Raises :class:`PartError`.
+    """
+    part = load(path)
+    with _step(f"{path!r}: cannot read its signature"):
+        parameters = inspect.signature(part).parameters.values()
+    for section in ("optimizer", "schedule", "model"):
+        if GIVEN[section] & {parameter.name for parameter in parameters}:
+            return section
+    is_open = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+    return "model" if is_open or hasattr(part, "forward") else "data"
+
+
 @functools.cache
 def settings_type(section: str, path: str) -> type[Section]:
     """Settings read off the signature of the part at ``path``; raises :class:`SettingsError` at ``section.name``."""

@@ -166,6 +166,22 @@ def test_list_shows_what_ones_own_network_takes(workshop: Path) -> None:
     assert max(map(len, done.stdout.splitlines())) <= 80
 
 
+@pytest.mark.parametrize(
+    ("part", "noun", "setting"),
+    [
+        ("my_parts:stripes", "data set", "num_images"),
+        ("my_parts:halved", "schedule", "factor"),
+        ("torch.optim:Adagrad", "optimizer", "lr_decay"),
+        ("my_nets:TinyNet", "model", "shortcut"),
+        ("torchvision.models:resnet18", "model", "replace"),
+    ],
+)
+def test_list_tells_what_ones_own_part_is(workshop: Path, part: str, noun: str, setting: str) -> None:
+    first, *others = bench("list", part, cwd=workshop).stdout.splitlines()
+    assert first == noun
+    assert any(setting in line.split() for line in others)
+
+
 def test_a_module_that_cannot_be_imported_is_one_message(workshop: Path) -> None:
     (workshop / "torn.py").write_text("class Net(\n")
     done = bench("run", "tiny.yaml", "--dry-run", "--set", 'model={name: "torn:Net"}', cwd=workshop)

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from scipy import special, stats
 from typer.testing import CliRunner
 
-from bench.simulate import Scenario, Task, app, bootstraps, coverage, draw, family_error
+from bench.simulate import NOISE, Scenario, Task, app, bootstraps, coverage, draw, family_error, noise
 
 NULL = Scenario((0.9, 0.9), images=1.0, seeds=0.1)
 
@@ -15,6 +16,16 @@ def test_arms_have_the_accuracies_of_the_scenario() -> None:
     arms = draw(rng, scenario, 400, 5000, scenario.accuracy)
     assert [arm.mean() for arm in arms] == pytest.approx([0.9, 0.97], abs=0.006)
     assert scenario.truth == pytest.approx(0.07)
+
+
+def test_noise_is_normal_to_a_part_in_65536() -> None:
+    thresholds = np.linspace(-4, 4, 33)
+    shares = [(threshold > NOISE).mean() for threshold in thresholds]
+    assert shares == pytest.approx(special.ndtr(thresholds), abs=2**-16)
+    drawn = noise(np.random.Generator(np.random.SFC64(0)), 7, 30_001)
+    assert drawn.shape == (7, 30_001)
+    assert stats.kstest(drawn.ravel(), "norm").pvalue > 0.01
+    assert np.corrcoef(drawn.ravel()[:-1], drawn.ravel()[1:])[0, 1] == pytest.approx(0, abs=0.01)
 
 
 def test_arms_find_the_same_images_hard() -> None:
@@ -48,4 +59,4 @@ def test_the_command_prints_the_tables() -> None:
     assert result.exit_code == 0
     assert "| this report |" in result.output
     assert "| bootstrap, percentiles |" in result.output
-    assert result.output.count("n = 3, 10,000") == 3
+    assert result.output.count("n = 3, 10,000") == 4

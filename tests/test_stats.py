@@ -77,7 +77,7 @@ def test_both_sources_make_the_variance() -> None:
     assert estimate.value == pytest.approx(5 / 18 - 1 / 18)  # five images for A, one for B, of 18
     assert estimate.basis == "seeds and test set"
     assert estimate.seed_variance == pytest.approx(seeds / 18)
-    assert estimate.image_variance == pytest.approx(max(images - rest, -0.2 * seeds) / 18)
+    assert estimate.image_variance == pytest.approx(max(images - rest, -0.1 * seeds) / 18)
 
 
 def test_an_image_that_always_favours_one_arm_widens_the_interval() -> None:

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from scipy.stats import ttest_1samp, ttest_rel
 
+from bench.factors import short_names
 from bench.grid import Plan, load_plan
 from bench.records import ENVIRONMENT, MEASURES
 from bench.tables import (
@@ -25,7 +26,6 @@ from bench.tables import (
     outcomes,
     sampled,
     seed_table,
-    short_names,
     timed,
     words,
 )
