@@ -46,6 +46,7 @@ class Recorder:
         if outcome.result is not None:
             row |= {name: value for name, value in vars(outcome.result).items() if name not in NOT_IN_ROW}
             row |= asdict(outcome.result.environment)
+        row |= outcome.where
         complained = bool(self._unwritten)
         self._unwritten.append((row, outcome))
         error = self.flush()

@@ -35,7 +35,7 @@ MEASURES = [
 ]
 ENVIRONMENT = [
     *("device", "device_name", "threads", "concurrent_trials", "precision", "torch_version", "python_version"),
-    *("git_commit", "git_dirty", "source_fingerprint", "hostname", "started_at"),
+    *("git_commit", "git_dirty", "source_fingerprint", "hostname", "started_at", "node"),
 ]
 CURVE = ["trial_id", *Evaluation.__dataclass_fields__]
 CORRECT = ["trial_id", "num_images", "correct"]
