@@ -196,7 +196,7 @@ def make_executor(options: Options, trials: Sequence[Trial]) -> Executor:
 
 
 def _cluster_executor(options: Options, trials: Sequence[Trial], data: Sequence[Mapping[str, Any]]) -> Executor:
-    from bench.ray_executor import cluster_executor
+    from bench.cluster import cluster_executor
 
     assert options.address is not None
     here, results = Path.cwd(), options.results.resolve()
