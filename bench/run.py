@@ -99,7 +99,12 @@ def missing(plan: Plan, options: Options) -> list[Trial]:
     return [trial for trial in trials if recorded.get(trial.trial_id, ("", None))[0] not in settled]
 
 
-def run(plan: Plan, options: Options, progress: Progress) -> Summary:
+def run(
+    plan: Plan,
+    options: Options,
+    progress: Progress,
+    make: Callable[[Options, Sequence[Trial]], Executor] | None = None,
+) -> Summary:
     """Trains the missing trials and records each as it ends; raises ValueError where device or data are missing.
 
     With ``tune_seeds`` the winners' other seeds follow in a second batch, once their candidates have run.
@@ -109,7 +114,7 @@ def run(plan: Plan, options: Options, progress: Progress) -> Summary:
     if not batch:
         return summary
     budget = None if options.budget is None else Budget(options.budget)
-    executor = make_executor(options, batch)
+    executor = (make or make_executor)(options, batch)
     if budget is not None:
         prices = price_plan(plan, options.driver_device, executor.num_workers, options.data_dir)
         budget.price = lambda trial: prices.of(trial.settings).trial_seconds
