@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -92,11 +93,11 @@ def rows(folder: Path, results: str) -> list[dict[str, str]]:
 def assert_same_as_undisturbed(folder: Path, results: str) -> None:
     for table in ("trials.csv", "curves.csv"):
         assert recorded(folder, results, table) == recorded(folder, "undisturbed", table)
-    numbers = [
-        sorted(row["correct"] for row in csv.DictReader(file.open(newline="")))
-        for file in (folder / name / "torture" / "correct.csv" for name in (results, "undisturbed"))
+    correct = [
+        sorted((folder / name / "torture" / "correct.csv").read_text().splitlines())
+        for name in (results, "undisturbed")
     ]
-    assert numbers[0] == numbers[1]
+    assert correct[0] == correct[1]
 
 
 def logs(folder: Path, results: str) -> str:
@@ -127,8 +128,11 @@ def test_a_node_that_dies_gives_its_trials_to_others_and_one_that_joins_gets_som
 
 def test_a_driver_that_is_killed_or_stopped_and_started_again_loses_nothing(folder: Path, cluster: RayCluster) -> None:
     for number in (signal.SIGKILL, signal.SIGTERM):
+        before = time.time_ns()
         process = start(folder, cluster, "driver")
-        wait_for(lambda: len([*folder.glob("stored-driver/torture/*/last.pt")]) == 2)
+        wait_for(
+            lambda: sum(p.stat().st_mtime_ns > before for p in folder.glob("stored-driver/torture/*/last.pt")) == 2
+        )
         process.send_signal(number)
         assert process.wait() == (130 if number == signal.SIGTERM else -signal.SIGKILL)
     stopped = [row["status"] for row in rows(folder, "driver")]
@@ -228,18 +232,6 @@ def test_what_a_node_lacks_is_one_message(needs: dict[str, object], message: str
     with pytest.raises(ValueError, match=f"--executor ray: node .*: {message}") as caught:
         make_executor(make_needs(**needs), num_slots=1).start(1)
     assert len(str(caught.value).splitlines()) == 1
-
-
-@pytest.mark.usefixtures("connected")
-def test_a_node_without_the_package_is_one_message_and_gets_no_trial(tmp_path: Path, cluster: RayCluster) -> None:
-    (tmp_path / "torch").mkdir()
-    (tmp_path / "torch" / "__init__.py").write_text("raise ImportError(\"No module named 'torch'\")")
-    cluster.tell(f"add PYTHONPATH={tmp_path}")
-    try:
-        with pytest.raises(ValueError, match="No module named 'torch': ablation-bench and what it needs must be inst"):
-            make_executor(make_needs()).start(3)
-    finally:
-        cluster.tell("kill")
 
 
 @pytest.mark.usefixtures("connected")
