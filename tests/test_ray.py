@@ -131,7 +131,9 @@ def test_a_driver_that_is_killed_or_stopped_and_started_again_loses_nothing(fold
         before = time.time_ns()
         process = start(folder, cluster, "driver")
         wait_for(
-            lambda: sum(p.stat().st_mtime_ns > before for p in folder.glob("stored-driver/torture/*/last.pt")) == 2
+            lambda before=before: (
+                sum(p.stat().st_mtime_ns > before for p in folder.glob("stored-driver/torture/*/last.pt")) == 2
+            )
         )
         process.send_signal(number)
         assert process.wait() == (130 if number == signal.SIGTERM else -signal.SIGKILL)
