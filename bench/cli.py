@@ -89,7 +89,7 @@ def run(
         typer.Option("-j", "--jobs", metavar="N", min=1, help="Trials at once; default: one a GPU, or one a CPU core."),
     ] = None,
     device: Device = "auto",
-    executor: Annotated[str, typer.Option(metavar="NAME", help="local (worker processes) or inline.")] = "local",
+    executor: Annotated[str, typer.Option(metavar="NAME", help="local (worker processes), inline or ray.")] = "local",
     results: Results = Path("results"),
     data_dir: DataDir = None,
     timeout: Annotated[str | None, typer.Option(metavar="TIME", help="Longest time of a trial: 90s, 10m, 2h.")] = None,
@@ -111,12 +111,38 @@ def run(
         str | None, typer.Option(metavar="TIME", help="Start no trial that is not expected to end in it: 30m, 2h.")
     ] = None,
     no_time: Annotated[bool, typer.Option("--no-time", help="Skip the timing of each model afterwards.")] = False,
+    address: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Ray cluster: auto on one of its nodes, or HOST:PORT.")
+    ] = None,
+    storage: Annotated[
+        str | None, typer.Option(metavar="PLACE", help="With ray: checkpoints, in a shared folder or s3://, gs://, ...")
+    ] = None,
+    cpus_per_trial: Annotated[
+        float | None, typer.Option(metavar="N", min=0.01, help="With ray: cores a trial, and its threads; default: 1.")
+    ] = None,
+    gpus_per_trial: Annotated[
+        float | None, typer.Option(metavar="N", min=0, help="With ray: 0.25 puts four trials on a GPU; default: 1.")
+    ] = None,
 ) -> None:
     """Train every trial of the grids that is not recorded yet."""
     from bench import run as runs
 
     if executor not in runs.EXECUTORS:
         raise Refused(f"--executor must be one of {', '.join(runs.EXECUTORS)}, got {executor!r}")
+    cluster = {
+        "--address": address,
+        "--storage": storage,
+        "--cpus-per-trial": cpus_per_trial,
+        "--gpus-per-trial": gpus_per_trial,
+    }
+    if executor != "ray" and (given := [name for name, value in cluster.items() if value is not None]):
+        raise Refused(f"{given[0]} goes with --executor ray, got --executor {executor}")
+    if executor == "ray" and address is None:
+        raise Refused(
+            "--executor ray needs --address: auto on a node of a cluster, or HOST:PORT; `ray start --head` starts one"
+        )
+    if storage is not None and "://" not in storage:
+        storage = str(Path(storage).resolve())
     if keep not in ("best", "all", "none"):
         raise Refused(f"--keep must be best, all or none, got {keep!r}")
     limit = None if timeout is None else seconds("--timeout", timeout)
@@ -137,6 +163,10 @@ def run(
         budget=None if budget is None else seconds("--budget", budget),
         stale=stale,
         attempts=attempts,
+        address=address,
+        storage=storage,
+        cpus_per_trial=cpus_per_trial,
+        gpus_per_trial=gpus_per_trial,
     )
     if price and not dry_run:
         raise Refused("--price goes with --dry-run, which shows the plan and its price")
@@ -162,10 +192,13 @@ def _run_one(plan: Plan, grid: Path, options: Any, timed: bool, console: Console
     look = Look([])
     if runs.missing(plan, options):
         try:
-            look = look_at_models(plan, options.device, options.data_dir, options.timeout)
+            look = look_at_models(plan, options.driver_device, options.data_dir, options.timeout)
         except ValueError as error:
             raise Refused(str(error)) from error
-    for warning in [*plan.warnings, *look.warnings]:
+    warnings = [*plan.warnings, *look.warnings]
+    if options.executor == "ray" and options.storage is None:
+        warnings.append("without --storage a trial that is cut off starts anew, and no weights are kept")
+    for warning in warnings:
         console.print(Text(f"warning: {warning}", style="yellow"), soft_wrap=True)
     command = [_python(), "-m", "bench", "run", str(grid), *_given_again()]
     try:
@@ -198,6 +231,7 @@ def _run_one(plan: Plan, grid: Path, options: Any, timed: bool, console: Console
         )
     if not (options.stale or options.force) and (stale := find_stale(plan, Records(folder))).changed:
         console.print(Text(f"{plan.name}: {stale}; run again with --stale"), soft_wrap=True)
+    timed = timed and options.executor != "ray"  # the driver's machine is not what the trials ran on
     if timed and options.trial is None and not summary.left and not summary.interrupted and not summary.exit_code:
         _time_plan(plan, folder, options.device, options.data_dir, False, console)
     if not summary.interrupted:

@@ -34,6 +34,7 @@ STOP_SECONDS = 8  # what is under way may take so long to write its checkpoint w
 class Started:
     trial_id: str
     worker: int
+    node: str = ""  # of a cluster: its name
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,15 @@ class Ended:
     outcome: Outcome
 
 
-Event = Started | Evaluated | Ended
+@dataclass(frozen=True)
+class Lost:
+    """A worker of a cluster is gone, and why; its trial starts again on another."""
+
+    worker: int
+    why: str
+
+
+Event = Started | Evaluated | Ended | Lost
 
 
 @functools.cache

@@ -27,6 +27,7 @@ class _Line:
 
     trial: Trial
     since: float
+    node: str = ""
     point: Evaluation | None = None
 
 
@@ -36,13 +37,14 @@ class Progress:
     def __init__(self, console: Console, command: Sequence[str], now: Callable[[], float] = time.monotonic) -> None:
         self.console, self._command, self._now = console, command, now
         self._trials: dict[str, Trial] = {}
-        self._lines: list[_Line | None] = []
+        self._lines: dict[int, _Line | None] = {}
+        self._nodes: dict[str, int] = {}  # trials that ended on each node of a cluster
         self._counts: dict[str, int] = {}
         self._live = Live(get_renderable=self._render, console=console, refresh_per_second=4, transient=True)
 
     def begin(self, plan: Plan, trials: Sequence[Trial], num_workers: int) -> None:
         self._trials = {trial.trial_id: trial for trial in trials}
-        self._lines = [None] * num_workers
+        self._lines = dict.fromkeys(range(num_workers))
         self._start = self._now()
         recorded = len(plan.trials) - len(trials)
         self.console.print(
@@ -61,8 +63,15 @@ class Progress:
     ) -> None:
         self._live.stop()
 
-    def started(self, worker: int, trial_id: str) -> None:
-        self._lines[worker] = _Line(self._trials[trial_id], self._now())
+    def started(self, worker: int, trial_id: str, node: str = "") -> None:
+        self._lines[worker] = _Line(self._trials[trial_id], self._now(), node)
+        if node:
+            self._nodes.setdefault(node, 0)
+
+    def lost(self, worker: int, why: str) -> None:
+        """A worker is gone; its trial, if it had one, starts again on another."""
+        self._lines.pop(worker, None)
+        self.complain(why)
 
     def evaluated(self, worker: int, point: Evaluation) -> None:
         line = self._lines[worker]
@@ -70,13 +79,16 @@ class Progress:
         line.point = point
 
     def ended(self, worker: int, outcome: Outcome) -> None:
-        self._lines[worker] = None
+        line, self._lines[worker] = self._lines[worker], None
+        assert line is not None
+        if line.node:
+            self._nodes[line.node] += 1
         self._counts[outcome.status] = self._counts.get(outcome.status, 0) + 1
         trial = self._trials[outcome.trial_id]
         done, total = sum(self._counts.values()), len(self._trials)
         text = Text(f"{done:>{len(str(total))}}/{total} ")
         text.append(f"{outcome.status:<8} ", style=STYLES.get(outcome.status, "red"))
-        text.append(f"{trial.cell.label} seed={trial.seed}")
+        text.append(f"{trial.cell.label} seed={trial.seed}" + (f" on {line.node}" if line.node else ""))
         result = outcome.result
         if result is not None and result.test_accuracy is not None:
             text.append(
@@ -98,12 +110,23 @@ class Progress:
         table.add_column(no_wrap=True, style="dim")
         table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
         table.add_column(no_wrap=True, justify="right")
-        for index, line in enumerate(self._lines):
+        for node, done in self._nodes.items():
+            table.add_row(node, self._node_state(node), f"{done} done")
+        for index, line in self._lines.items() if not self._nodes else ():
             if line is None:
                 table.add_row(f"worker {index}", Text("idle", style="dim"), "")
                 continue
             table.add_row(f"worker {index}", Text(f"{line.trial.cell.label} seed={line.trial.seed}"), self._state(line))
         return Group(table, self._overall())
+
+    def _node_state(self, node: str) -> Text:
+        """How many trials run there, and the one that has run longest."""
+        lines = [line for line in self._lines.values() if line is not None and line.node == node]
+        if not lines:
+            return Text("idle", style="dim")
+        oldest = min(lines, key=lambda line: line.since)
+        name = f"{oldest.trial.cell.label} seed={oldest.trial.seed}"
+        return Text(f"{len(lines)} running; longest: {name}, {self._state(oldest)}")
 
     def _state(self, line: _Line) -> str:
         seconds = f"{self._now() - line.since:.0f} s"

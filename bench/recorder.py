@@ -50,6 +50,7 @@ class Recorder:
             row |= {name: value for name, value in vars(outcome.result).items() if name not in NOT_IN_ROW}
             row |= asdict(outcome.result.environment)
         row[ATTEMPTS] = attempts_before(row["source_fingerprint"], before) + (outcome.status != "interrupted")
+        row |= outcome.where
         complained = bool(self._unwritten)
         self._unwritten.append((row, outcome))
         error = self.flush()

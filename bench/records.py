@@ -37,7 +37,7 @@ MEASURES = [
 ]
 ENVIRONMENT = [
     *("device", "device_name", "threads", "concurrent_trials", "precision", "torch_version", "python_version"),
-    *("git_commit", "git_dirty", "source_fingerprint", "hostname", "started_at"),
+    *("git_commit", "git_dirty", "source_fingerprint", "hostname", "started_at", "node"),
 ]
 COMPILE_ERROR = "compile_error"  # why a network that was to be compiled ran as it is
 ATTEMPTS = "attempts"  # how often this code has tried the trial, those not counted that were interrupted

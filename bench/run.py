@@ -13,20 +13,32 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from bench.budget import Budget
 from bench.claims import Claims
-from bench.executors import Ended, Evaluated, Executor, InlineExecutor, LocalExecutor, Started, call_in_child, cores
+from bench.executors import (
+    Ended,
+    Evaluated,
+    Executor,
+    InlineExecutor,
+    LocalExecutor,
+    Lost,
+    Started,
+    call_in_child,
+    cores,
+)
 from bench.plan import Plan, Trial
 from bench.price import price_plan
 from bench.progress import Progress
 from bench.recorder import Recorder, attempts_before
 from bench.records import FAILED, FINISHED, Recorded, Records, ended
 from bench.staleness import is_stale
+from bench.storage import Storage
 from bench.worker import Job
 from lab.fingerprint import source_fingerprint
 
-EXECUTORS = ("local", "inline")
+EXECUTORS = ("local", "inline", "ray")
 
 
 @dataclass(frozen=True)
@@ -48,6 +60,15 @@ class Options:
     budget: float | None = None  # seconds in which whatever starts is expected to end
     stale: bool = False  # run anew what other source code finished
     attempts: int = 3  # a trial that failed so often is left alone
+    address: str | None = None  # of a Ray cluster; it and what follows go with the executor ray
+    storage: str | None = None  # folder or fsspec address of the checkpoints
+    cpus_per_trial: float | None = None
+    gpus_per_trial: float | None = None
+
+    @property
+    def driver_device(self) -> str:
+        """Where this process looks at models itself: with a cluster, not on what trials run on."""
+        return "cpu" if self.executor == "ray" else self.device
 
 
 @dataclass
@@ -128,7 +149,13 @@ def longest_first(trials: Sequence[Trial], macs: Mapping[str, int]) -> list[Tria
     return sorted(trials, key=key)
 
 
-def run(plan: Plan, options: Options, progress: Progress, macs: Mapping[str, int] | None = None) -> Summary:
+def run(
+    plan: Plan,
+    options: Options,
+    progress: Progress,
+    macs: Mapping[str, int] | None = None,
+    make: Callable[[Options, Sequence[Trial]], Executor] | None = None,
+) -> Summary:
     """Trains the missing trials and records each as it ends; raises ValueError where device or data are missing.
 
     ``macs`` tell which cells take longest: these start first.
@@ -140,9 +167,9 @@ def run(plan: Plan, options: Options, progress: Progress, macs: Mapping[str, int
         summary.given_up = given_up(plan, options)
         return summary
     budget = None if options.budget is None else Budget(options.budget)
-    executor = make_executor(options, batch)
+    executor = (make or make_executor)(options, batch)
     if budget is not None:
-        prices = price_plan(plan, options.device, executor.num_workers, options.data_dir)
+        prices = price_plan(plan, options.driver_device, executor.num_workers, options.data_dir)
         budget.price = lambda trial: prices.of(trial.settings).trial_seconds
     records = Records((options.results / plan.name).resolve())
     recorder = Recorder(records, plan, executor.num_workers, progress.complain)
@@ -180,11 +207,13 @@ def _run_batch(
     wanted = batch if budget is None else budget.affordable(batch)
     for event in executor.run(_job(trial, folder, options) for trial in claims.take(wanted)):
         match event:
-            case Started(trial_id, worker):
+            case Started(trial_id, worker, node):
                 started[trial_id] = datetime.now(UTC)
-                progress.started(worker, trial_id)
+                progress.started(worker, trial_id, node)
             case Evaluated(_, worker, point):
                 progress.evaluated(worker, point)
+            case Lost(worker, why):
+                progress.lost(worker, why)
             case Ended(worker, outcome):
                 trial_id = outcome.trial_id
                 recorder.ended(trials[trial_id], outcome, started[trial_id], claims.recorded(trial_id))
@@ -201,6 +230,8 @@ def _run_batch(
 def _job(trial: Trial, folder: Path, options: Options) -> Job:
     if options.force:
         shutil.rmtree(folder / "checkpoints" / trial.trial_id, ignore_errors=True)
+        if options.storage:
+            Storage(options.storage).forget(f"{folder.name}/{trial.trial_id}")
     data_dir = options.data_dir and options.data_dir.resolve()
     return Job(
         trial.trial_id, trial.settings.model_dump(), folder, data_dir, options.checkpoint, options.keep, Path.cwd()
@@ -210,15 +241,43 @@ def _job(trial: Trial, folder: Path, options: Options) -> Job:
 def make_executor(options: Options, trials: Sequence[Trial]) -> Executor:
     """The executor that the options ask for, once devices and data sets are known to be there."""
     data = {json.dumps(dumped): dumped for dumped in (trial.settings.data.model_dump() for trial in trials)}
-    needs = (options.device, list(data.values()), options.data_dir)
+    needs = (options.driver_device, list(data.values()), options.data_dir)
     if options.executor == "inline":
         from lab.trial import prepare
 
         return InlineExecutor(prepare(*needs)[0], threads=cores())
     slots: list[str] = call_in_child("lab.trial", "prepare", *needs)
+    if options.executor == "ray":
+        return _cluster_executor(options, trials, list(data.values()))
     num_workers = options.jobs or (cores() if slots == ["cpu"] else len(slots))
     devices = [slots[index % len(slots)] for index in range(num_workers)]
     return LocalExecutor(devices, threads=max(1, cores() // num_workers), timeout=options.timeout)
+
+
+def _cluster_executor(options: Options, trials: Sequence[Trial], data: Sequence[Mapping[str, Any]]) -> Executor:
+    from bench.cluster import cluster_executor
+
+    assert options.address is not None
+    here, results = Path.cwd(), options.results.resolve()
+    return cluster_executor(
+        options.address,
+        len(trials),
+        device=options.device,
+        cpus=options.cpus_per_trial or 1.0,
+        gpus=options.gpus_per_trial,
+        num_slots=options.jobs,
+        timeout=options.timeout,
+        data=data,
+        data_dir=options.data_dir and options.data_dir.resolve(),
+        storage=options.storage,
+        working_dir=here if any(_reads_here(trial) for trial in trials) else None,
+        excludes=[f"/{results.relative_to(here)}"] if here in results.parents else [],
+    )
+
+
+def _reads_here(trial: Trial) -> bool:
+    """Whether the trial uses a module or a file that may lie in the working folder."""
+    return any(":" in str(value) for value in trial.settings.flat().values()) or "data.path" in trial.settings.flat()
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import io
 import os
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -36,6 +36,7 @@ class Outcome:
     status: str
     error: str | None = None
     result: Result | None = None
+    where: dict[str, str] = field(default_factory=dict)  # columns of the row: on a cluster node, hostname and device
 
 
 def attempt(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -33,6 +34,38 @@ def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "data"
     monkeypatch.setenv("LAB_DATA_DIR", str(folder))
     return folder
+
+
+class RayCluster:
+    """A cluster of tests/cluster.py: a head without cores and two nodes of one core each."""
+
+    def __init__(self) -> None:
+        command = [sys.executable, str(Path(__file__).with_name("cluster.py")), "2"]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        self.address = self._read()
+
+    def _read(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().strip()
+
+    def tell(self, words: str) -> None:
+        """``add``, ``add VARIABLE=VALUE`` or ``kill``: the node that was added last."""
+        assert self._process.stdin is not None
+        print(words, file=self._process.stdin, flush=True)
+        assert self._read() == "done"
+
+    def close(self) -> None:
+        self._process.communicate("quit\n", timeout=60)
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[RayCluster]:
+    pytest.importorskip("ray", reason="needs the extra ray")
+    cluster = RayCluster()
+    yield cluster
+    cluster.close()
 
 
 @pytest.fixture

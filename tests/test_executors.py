@@ -12,7 +12,10 @@ from typing import Any
 
 import pytest
 
+from bench.cluster import connect
 from bench.executors import Ended, Evaluated, Event, Executor, InlineExecutor, LocalExecutor, Started, call_in_child
+from bench.ray_executor import RayExecutor
+from bench.slot import Needs
 from bench.worker import Job, Outcome
 from lab.settings import Settings
 
@@ -136,8 +139,51 @@ def outcomes(events: Iterator[Event]) -> dict[str, Outcome]:
     return {event.outcome.trial_id: event.outcome for event in events if isinstance(event, Ended)}
 
 
-@pytest.fixture(params=["inline", "local"])
+class RayExecutors:
+    """Executors on the cluster; their slots stay warm for the next test that asks for the same."""
+
+    def __init__(self) -> None:
+        self._last: tuple[object, RayExecutor] | None = None
+
+    def __call__(self, num_workers: int = 2, timeout: float | None = None) -> RayExecutor:
+        asked = (num_workers, timeout)
+        if self._last is None or self._last[0] != asked or self._last[1]._stopping:
+            if self._last is not None:
+                self._last[1].close()
+            version = call_in_child("bench.cluster", "inspect_driver", None)[0]
+            needs = Needs("cpu", threads=1, timeout=timeout, torch_version=version)
+            self._last = asked, RayExecutor(needs, {"CPU": 1.0, "GPU": 0.0}, num_slots=num_workers)
+            self._last[1].start(num_workers)
+        return self._last[1]
+
+
+@pytest.fixture(scope="module")
+def ray_executors(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayExecutors]:
+    cluster = request.getfixturevalue("cluster")  # skips where Ray is missing
+    folder = tmp_path_factory.mktemp("code")
+    (folder / "nets.py").write_text(textwrap.dedent(NETS))
+    connect(cluster.address, folder)
+    yield RayExecutors()
+    import ray
+
+    ray.shutdown()
+
+
+Workers = Callable[..., Executor]  # (num_workers=2, timeout=None)
+
+
+@pytest.fixture(params=["local", "ray"])
+def workers(request: pytest.FixtureRequest) -> Workers:
+    """Makes an executor whose workers are processes."""
+    if request.param == "ray":
+        return request.getfixturevalue("ray_executors")  # type: ignore[no-any-return]  # pytest does not know
+    return lambda num_workers=2, timeout=None: LocalExecutor(["cpu"] * num_workers, threads=1, timeout=timeout)
+
+
+@pytest.fixture(params=["inline", "local", "ray"])
 def executor(request: pytest.FixtureRequest) -> Executor:
+    if request.param == "ray":
+        return request.getfixturevalue("ray_executors")()  # type: ignore[no-any-return]  # pytest does not know
     return InlineExecutor("cpu", 1) if request.param == "inline" else LocalExecutor(["cpu", "cpu"], threads=1)
 
 
@@ -174,10 +220,10 @@ def test_a_failure_is_an_outcome_and_the_others_go_on(
     assert "Traceback" in log
 
 
-def test_an_executor_does_not_change_the_numbers(job: Callable[..., Job]) -> None:
+def test_an_executor_does_not_change_the_numbers(workers: Workers, job: Callable[..., Job]) -> None:
     jobs = [job("mlp", seed) for seed in range(2)]
     results = []
-    for executor in (InlineExecutor("cpu", 1), LocalExecutor(["cpu", "cpu"], 1), LocalExecutor(["cpu"], 1)):
+    for executor in (InlineExecutor("cpu", 1), LocalExecutor(["cpu"], 1), workers()):
         found = outcomes(executor.run(jobs))
         results.append([[p.dev_loss for p in found[j.trial_id].result.curve] for j in jobs])  # type: ignore[union-attr]
     assert results[0] == results[1] == results[2]
@@ -204,15 +250,16 @@ def test_the_event_of_an_ended_trial_is_taken_before_its_worker_goes_on(
         ("nets:ForksAndDies", "the worker process ended by itself with exit code 3"),
     ],
 )
-def test_a_worker_that_dies_is_an_outcome_and_another_takes_over(job: Callable[..., Job], net: str, error: str) -> None:
-    found = outcomes(LocalExecutor(["cpu"], threads=1).run([job(net), job("mlp")]))
+def test_a_worker_that_dies_is_an_outcome_and_another_takes_over(
+    workers: Workers, job: Callable[..., Job], net: str, error: str
+) -> None:
+    found = outcomes(workers(1).run([job(net), job("mlp")]))
     assert (found[job(net).trial_id].status, found[job(net).trial_id].error) == ("error", error)
     assert found["mlp-0"].status == "ok"
 
 
-def test_a_trial_that_hangs_is_timed_out(job: Callable[..., Job]) -> None:
-    executor = LocalExecutor(["cpu"], threads=1, timeout=3)
-    found = outcomes(executor.run([job("nets:Hangs"), job("mlp")]))
+def test_a_trial_that_hangs_is_timed_out(workers: Workers, job: Callable[..., Job]) -> None:
+    found = outcomes(workers(1, timeout=3).run([job("nets:Hangs"), job("mlp")]))
     assert (found["Hangs-0"].status, found["Hangs-0"].error) == ("timed_out", "ran longer than 3 seconds")
     assert found["mlp-0"].status == "ok"
 

@@ -1,0 +1,328 @@
+"""The grid on a Ray cluster: the same rows, whatever happens to its nodes, and one message for what is wrong before."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from conftest import RayCluster
+from test_faults import wait_for
+from torture import recorded
+
+from bench.cluster import connect, pack
+from bench.executors import Ended, Lost, Started, call_in_child
+from bench.ray_executor import MOST_LOSSES, RayExecutor
+from bench.slot import Needs, unpack
+from bench.storage import Storage
+from bench.worker import Job
+
+ROOT = Path(__file__).parents[1]
+GRID = """
+question: Is anything lost on a cluster?
+base:
+  data: {name: digits, augment: shift}
+  model: {name: "nets:Net", width: 64}
+  optimizer: {name: adam, lr: 0.002}
+  train: {epochs: 40}
+factors:
+  model.norm: [true, false]
+seeds: 2
+"""
+NETS = """
+from torch import nn
+
+class Net(nn.Sequential):
+    def __init__(self, num_classes: int, width: int = 8, norm: bool = True):
+        norms = [nn.BatchNorm1d(width)] if norm else []
+        super().__init__(nn.Flatten(), nn.Linear(64, width), *norms, nn.ReLU(), nn.Linear(width, num_classes))
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where one works: a grid, a network of one's own, and the results of the local executor."""
+    folder = tmp_path_factory.mktemp("grid")
+    (folder / "torture.yaml").write_text(GRID)
+    (folder / "nets.py").write_text(NETS)
+    done = subprocess.run(
+        command("undisturbed", "-j", "2"), cwd=folder, env=environment(), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+def command(results: str, *words: str) -> list[str]:
+    words = ("--results", results, "--checkpoint", "0", "--no-time", *words)
+    return [sys.executable, "-m", "bench", "run", "torture.yaml", *words]
+
+
+def start(folder: Path, cluster: RayCluster, results: str, *words: str) -> subprocess.Popen[bytes]:
+    on_ray = ("--executor", "ray", "--address", cluster.address, "--storage", f"stored-{results}", *words)
+    with (folder / f"{results}.txt").open("ab") as output:
+        return subprocess.Popen(command(results, *on_ray), cwd=folder, env=environment(), stdout=output, stderr=output)
+
+
+def said(folder: Path, results: str) -> str:
+    return (folder / f"{results}.txt").read_text()
+
+
+def rows(folder: Path, results: str) -> list[dict[str, str]]:
+    path = folder / results / "torture" / "trials.csv"
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def assert_same_as_undisturbed(folder: Path, results: str) -> None:
+    for table in ("trials.csv", "curves.csv"):
+        assert recorded(folder, results, table) == recorded(folder, "undisturbed", table)
+    correct = [
+        sorted((folder / name / "torture" / "correct.csv").read_text().splitlines())
+        for name in (results, "undisturbed")
+    ]
+    assert correct[0] == correct[1]
+
+
+def logs(folder: Path, results: str) -> str:
+    return "".join(log.read_text() for log in folder.glob(f"{results}/torture/logs/*.log"))
+
+
+# --- what may happen in a run ---------------------------------------------------------------------------------------
+
+
+def test_a_node_that_dies_gives_its_trials_to_others_and_one_that_joins_gets_some(
+    folder: Path, cluster: RayCluster
+) -> None:
+    cluster.tell("add")
+    process = start(folder, cluster, "nodes")
+    wait_for(lambda: len({path.parent for path in folder.glob("stored-nodes/torture/*/last.pt")}) == 3)
+    cluster.tell("kill")
+    assert process.wait() == 0, said(folder, "nodes")
+    assert "was lost" in said(folder, "nodes")
+    assert "going on from step" in logs(folder, "nodes")
+    assert_same_as_undisturbed(folder, "nodes")
+    found = rows(folder, "nodes")
+    assert {row["device"] for row in found} == {"cpu"}
+    assert len({row["node"] for row in found}) >= 2
+    assert all(row["hostname"] and row["node"][:6] in said(folder, "nodes") for row in found)
+    assert len([*folder.glob("stored-nodes/torture/*/best.pt")]) == 4
+    assert not [*folder.glob("stored-nodes/torture/*/last.pt")]
+
+
+def test_a_driver_that_is_killed_or_stopped_and_started_again_loses_nothing(folder: Path, cluster: RayCluster) -> None:
+    for number in (signal.SIGKILL, signal.SIGTERM):
+        before = time.time_ns()
+        process = start(folder, cluster, "driver")
+        wait_for(
+            lambda before=before: (
+                sum(p.stat().st_mtime_ns > before for p in folder.glob("stored-driver/torture/*/last.pt")) == 2
+            )
+        )
+        process.send_signal(number)
+        assert process.wait() == (130 if number == signal.SIGTERM else -signal.SIGKILL)
+    stopped = [row["status"] for row in rows(folder, "driver")]
+    assert "interrupted" in stopped
+    assert set(stopped) <= {"ok", "interrupted"}
+    assert start(folder, cluster, "driver").wait() == 0, said(folder, "driver")
+    assert logs(folder, "driver").count("going on from step") >= 2
+    assert_same_as_undisturbed(folder, "driver")
+
+
+@pytest.fixture
+def connected(cluster: RayCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    connect(cluster.address, None)
+    yield
+    import ray
+
+    ray.shutdown()
+
+
+def make_executor(needs: Needs, num_slots: int | None = None) -> RayExecutor:
+    return RayExecutor(needs, {"CPU": 1.0, "GPU": 0.0}, num_slots)
+
+
+def make_job(folder: Path, seed: int = 0, epochs: int = 1, data: str = "digits") -> Job:
+    settings = {
+        "data": {"name": data},
+        "model": {"name": "mlp", "hidden": [8]},
+        "optimizer": {"name": "sgd", "lr": 0.1},
+        "train": {"epochs": epochs},
+        "seed": seed,
+    }
+    return Job(f"trial-{seed}", settings, folder)
+
+
+def make_needs(**more: object) -> Needs:
+    version = call_in_child("bench.cluster", "inspect_driver", None)[0]
+    return Needs(**{"device": "cpu", "threads": 1, "timeout": None, "torch_version": version, **more})  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("connected")
+def test_a_slot_that_dies_is_replaced_and_a_trial_whose_slots_die_again_and_again_is_an_error(tmp_path: Path) -> None:
+    import ray
+
+    executor = make_executor(make_needs(), num_slots=1)
+    executor.start(1)
+    events = []
+    for event in executor.run([make_job(tmp_path, seed=0, epochs=10**6), make_job(tmp_path, seed=1)]):
+        events.append(event)
+        if isinstance(event, Started) and event.trial_id == "trial-0":
+            ray.kill(executor._slots[event.worker].actor)
+    executor.close()
+    assert [type(event) for event in events[:5]] == [Started, Lost, Started, Lost, Started]
+    ended = {event.outcome.trial_id: event.outcome for event in events if isinstance(event, Ended)}
+    assert ended["trial-0"].status == "error"
+    assert f"{MOST_LOSSES}. one with this trial" in str(ended["trial-0"].error)
+    assert ended["trial-1"].status == "ok"
+    assert set(ended["trial-0"].where) == {"node", "hostname", "device"}
+
+
+@pytest.mark.usefixtures("connected")
+def test_built_in_data_sets_are_sent_to_nodes_that_lack_them(tmp_path: Path) -> None:
+    import ray
+
+    raw = tmp_path / "mine" / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    random = np.random.default_rng(0)
+    for part, count in (("train", 60), ("t10k", 20)):
+        pixels, labels = random.integers(0, 255, (count, 28, 28), np.uint8), np.arange(count, dtype=np.uint8) % 10
+        header = bytes([0, 0, 8, 3, 0, 0, 0, count, 0, 0, 0, 28, 0, 0, 0, 28])
+        (raw / f"{part}-images-idx3-ubyte").write_bytes(header + pixels.tobytes())
+        (raw / f"{part}-labels-idx1-ubyte").write_bytes(bytes([0, 0, 8, 1, 0, 0, 0, count]) + labels.tobytes())
+    packed = pack([{"name": "mnist"}, {"name": "digits"}], tmp_path / "mine")
+    assert len(zipfile.ZipFile(io.BytesIO(packed)).namelist()) == 4
+    digest = f"test-{os.getpid()}"
+    executor = make_executor(make_needs(data=({"name": "mnist"},), sent=(digest, [ray.put(packed)])), num_slots=1)
+    executor.start(1)
+    (end,) = [event for event in executor.run([make_job(tmp_path, data="mnist")]) if isinstance(event, Ended)]
+    executor.close()
+    assert end.outcome.status == "ok", end.outcome.error
+    assert (unpack(digest, None) / "MNIST" / "raw" / "t10k-labels-idx1-ubyte").exists()
+
+
+# --- what is wrong before the first trial ---------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("connected")
+@pytest.mark.parametrize(
+    ("needs", "message"),
+    [
+        ({"torch_version": "1.13.0"}, "has torch .*, the driver 1.13.0: they must be the same"),
+        ({"data": ({"name": "npz", "path": "none.npz"},)}, "data.path: none.npz: cannot be read"),
+        ({"storage": "/proc/none", "token": "x"}, "--storage /proc/none: cannot be written"),
+        ({"device": "cuda:9"}, "device cuda:9: this machine has 0 CUDA devices"),
+    ],
+)
+def test_what_a_node_lacks_is_one_message(needs: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=f"--executor ray: node .*: {message}") as caught:
+        make_executor(make_needs(**needs), num_slots=1).start(1)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.usefixtures("connected")
+def test_more_than_any_node_has_is_one_message() -> None:
+    executor = RayExecutor(make_needs(), {"CPU": 1.0, "GPU": 2.0})
+    with pytest.raises(ValueError, match=r"no node of the cluster has what a trial asks for \(1 CPU, 2 GPU\); it has"):
+        executor.start(1)
+
+
+def refused(folder: Path, *words: str) -> str:
+    done = subprocess.run(command("refused", *words), cwd=folder, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    return done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--address", "auto"], "--address goes with --executor ray, got --executor local"),
+        (["--gpus-per-trial", "0.25"], "--gpus-per-trial goes with --executor ray"),
+        (["--executor", "ray"], "--executor ray needs --address: auto on a node of a cluster, or HOST:PORT"),
+    ],
+)
+def test_options_of_a_cluster_go_with_ray(
+    tmp_path: Path, words: list[str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "torture.yaml").write_text(GRID)
+    assert message in refused(tmp_path, *words)
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("127.0.0.1:1", "no Ray cluster answers there .*; `ray start --head` starts one"),
+        ("nowhere", "must be auto, on a node of the cluster, or HOST:PORT, got 'nowhere'"),
+        ("ray://127.0.0.1:10001", "must be auto, on a node of the cluster, or HOST:PORT"),
+    ],
+)
+def test_an_address_without_a_cluster_is_one_message(address: str, message: str) -> None:
+    pytest.importorskip("ray", reason="needs the extra ray")
+    with pytest.raises(ValueError, match=message):
+        connect(address, None)
+
+
+def test_versions_that_differ_are_one_message(cluster: RayCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray.__version__", "2.9.0")
+    with pytest.raises(ValueError, match=r"cannot be used by Ray 2.9.0, Python .*: Version mismatch"):
+        connect(cluster.address, None)
+
+
+def test_without_ray_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ValueError, match=r"needs Ray, here and on every node: pip install 'ablation-bench\[ray\]'"):
+        connect("auto", None)
+
+
+# --- storage --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("address", ["folder", "memory://checkpoints"])
+def test_a_storage_keeps_what_the_folder_holds(tmp_path: Path, address: str, make_dir: Callable[[str], Path]) -> None:
+    storage = Storage(str(tmp_path / address) if address == "folder" else address)
+    here, there = make_dir("here"), make_dir("there")
+    (here / "last.pt").write_text("step 1")
+    storage.store("grid/trial", here)
+    (here / "last.pt").write_text("step 2")
+    os.utime(here / "last.pt", ns=(1, 1))
+    storage.store("grid/trial", here)
+    storage.fetch("grid/trial", there)
+    assert (there / "last.pt").read_text() == "step 2"
+    (there / "last.pt").unlink()
+    (there / "best.pt").write_text("weights")
+    storage.store("grid/trial", there)
+    storage.fetch("grid/trial", other := make_dir("other"))
+    assert not [*other.iterdir()]
+    storage.forget("grid/trial")
+    assert storage.token() == storage.token()
+
+
+def test_a_storage_of_an_unknown_kind_is_one_message() -> None:
+    with pytest.raises(ValueError, match="--storage nosuch://x: cannot be used: Protocol not known: nosuch"):
+        Storage("nosuch://x")
+
+
+@pytest.fixture
+def make_dir(tmp_path: Path) -> Callable[[str], Path]:
+    def make(name: str) -> Path:
+        (tmp_path / name).mkdir()
+        return tmp_path / name
+
+    return make
