@@ -311,12 +311,13 @@ def report(
         return
     console = Console(highlight=False)
     for findings in all_findings:
+        if form == "table":
+            print_report(console, findings)
         try:
             page = write_report(findings) / "index.html"
         except OSError as error:
             raise Unrecorded(f"{findings.target}: cannot be written: {error}") from error
         if form == "table":
-            print_report(console, findings)
             where = f"page, figures, LaTeX, Markdown and CSV: {findings.target}\n"
             console.print(Text(where), soft_wrap=True)
     if len(all_findings) > 1:

@@ -40,7 +40,8 @@ def compile_network(
                     logits.float().sum().backward()
     except Exception as error:  # noqa: BLE001  # whatever the compiler raises: the network itself may be sound
         model._compiled_call_impl = None
-        return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+        said = str(error).partition("\n\n")[0]  # what follows is advice on how to debug the compiler
+        return f"{type(error).__name__}: {' '.join(said.split())}"
     finally:
         model.train(training)
         model.zero_grad(set_to_none=True)

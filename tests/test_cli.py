@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.records import ATTEMPTS, ENVIRONMENT, IDENTITY, MEASURES
+from bench.records import ATTEMPTS, COMPILE_ERROR, ENVIRONMENT, IDENTITY, MEASURES
 
 GRID = """
     question: Does BatchNorm help a small network?
@@ -61,7 +61,7 @@ def test_run_records_each_trial_in_the_columns_of_the_design(finished: Path) -> 
     trials = rows(finished / "results" / "tiny" / "trials.csv")
     columns = list(trials[0])
     settings = [column for column in columns if "." in column]
-    assert columns == [*IDENTITY, *settings, *MEASURES, *ENVIRONMENT, ATTEMPTS]
+    assert columns == [*IDENTITY, *settings, *MEASURES, *ENVIRONMENT, ATTEMPTS, COMPILE_ERROR]
     assert {"data.name", "model.batch_norm", "optimizer.lr", "schedule.name", "train.epochs"} <= set(settings)
     assert sorted((t["model.batch_norm"], t["seed"]) for t in trials) == [
         ("false", "0"),
