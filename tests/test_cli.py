@@ -228,7 +228,7 @@ def test_list_names_every_part_with_its_settings_and_defaults(tmp_path: Path) ->
         (["run", "tiny.yaml", "--set", "model.hiden=[3]"], "did you mean hidden?"),
         (["run", "tiny.yaml", "--set", "train.epochs=two"], "must be integer > 0, got 'two'"),
         (["run", "tiny.yaml", "--only", "model.batch_norm=maybe"], "maybe"),
-        (["run", "tiny.yaml", "--executor", "slurm"], "--executor must be one of local, inline, got 'slurm'"),
+        (["run", "tiny.yaml", "--executor", "slurm"], "--executor must be one of local, inline, ray, got 'slurm'"),
         (["run", "tiny.yaml", "--device", "cuda:7"], "cuda:7"),
         (["run", "tiny.yaml", "--trial", "0123"], "no trial '0123' in tiny.yaml"),
         (["run", "tiny.yaml", "--set", "data.name=npz", "--set", "data.path=no.npz"], "no.npz"),
