@@ -22,7 +22,7 @@ GRID = """
     question: How often is it tried?
     base:
       data: {name: digits, limit: 100}
-      model: {name: "nets:net"}
+      model: {name: "failing_nets:net"}
       optimizer: {name: sgd, lr: 0.1}
       train: {epochs: 1}
     factors:
@@ -45,7 +45,7 @@ NET = """
 
 @pytest.fixture
 def plan(workshop: Callable[[str, str], None], tmp_path: Path) -> Plan:
-    workshop("nets", textwrap.dedent(NET))
+    workshop("failing_nets", textwrap.dedent(NET))
     (tmp_path / "grid.yaml").write_text(textwrap.dedent(GRID))
     return load_plan(tmp_path / "grid.yaml")
 
