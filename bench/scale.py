@@ -61,27 +61,30 @@ class SleepExecutor:
 
 def _result(trial_id: str, curve: list[Evaluation]) -> Result:
     environment = Environment("cpu", "none", 1, "none", "none", "none")
-    rates = {"train_images_per_second": 1.0, "eval_images_per_second": 1.0, "train_seconds": 1.0, "total_seconds": 1.0}
-    accuracies = {"dev_accuracy": 0.5, "first_epoch_dev_accuracy": 0.5, "final_dev_accuracy": 0.5}
     return Result(
         trial_id,
         "ok",
         None,
         test_accuracy=0.5,
+        dev_accuracy=0.5,
         selected_epoch=1.0,
+        first_epoch_dev_accuracy=0.5,
+        final_dev_accuracy=0.5,
         final_train_loss=1.0,
         epochs=1.0,
         steps=EVALUATIONS,
         parameters=1,
         forward_macs=1,
+        train_images_per_second=1.0,
+        eval_images_per_second=1.0,
+        train_seconds=1.0,
+        total_seconds=1.0,
         peak_memory_bytes=1,
         environment=environment,
         source_fingerprint="none",
         curve=curve,
         correct=bytes(NUM_TEST_IMAGES // 8),
         num_test_images=NUM_TEST_IMAGES,
-        **accuracies,
-        **rates,
     )
 
 

@@ -5,6 +5,7 @@ python tests/cluster.py 2        # prints its address; a head without cores, and
 
 from __future__ import annotations
 
+import itertools
 import sys
 
 from ray.cluster_utils import Cluster
@@ -15,8 +16,11 @@ SMALL = {"object_store_memory": 80_000_000}
 def main(num_nodes: int) -> None:
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **SMALL})
 
+    numbers = itertools.count()
+
     def add(**variables: str) -> object:
-        return cluster.add_node(num_cpus=1, env_vars=variables, **SMALL)
+        own = f"runtime_resources_{next(numbers)}"  # code that is sent: each node its own, as on machines apart
+        return cluster.add_node(num_cpus=1, env_vars=variables, runtime_env_dir_name=own, **SMALL)
 
     nodes = [add() for _ in range(num_nodes)]
     print(cluster.address, flush=True)
