@@ -29,7 +29,7 @@ def forest(effects: pd.DataFrame) -> Chart:
     trace = {
         **{"type": "scatter", "mode": "markers", "x": _numbers(value), "y": names, "text": list(effects["sentence"])},
         "error_x": {"array": _numbers(high - value), "arrayminus": _numbers(value - low), "thickness": 2, "width": 5},
-        "marker": {"size": 11, "color": COLORS[0], "symbol": symbols, "line": {"width": 2}},
+        "marker": {"size": 11, "color": COLORS[0], "symbol": symbols, "line": {"width": 2, "color": COLORS[0]}},
         "hovertemplate": "%{y}<br>%{x:+.1f} points<br>%{text}<extra></extra>",
     }
     axes = {

@@ -97,7 +97,15 @@ def cautions(plan: Plan, found: pd.DataFrame, trials: pd.DataFrame, timings: pd.
         result.append(
             "some cells have one seed: what another seed would change is unknown there, and no interval counts it"
         )
-    return result + _speed_cautions(ended, timings)
+    return result + _uncompiled(trials) + _speed_cautions(ended, timings)
+
+
+def _uncompiled(trials: pd.DataFrame) -> list[str]:
+    """Where ``train.compile`` was asked for in vain, and the reason that most of them give."""
+    reasons = trials["compile_error"].dropna() if "compile_error" in trials else pd.Series(dtype=object)
+    if not len(reasons):
+        return []
+    return [f"{len(reasons)} trials were to be compiled and ran as they are: {reasons.mode()[0]}"]
 
 
 def _speed_cautions(ended: pd.DataFrame, timings: pd.DataFrame | None) -> list[str]:
