@@ -1,6 +1,10 @@
 """``python -m bench``."""
 
-if __name__ == "__main__":  # worker processes import this module under another name
+import sys
+
+try:
     from bench.cli import main
 
     main()
+except KeyboardInterrupt:  # also while modules are imported
+    sys.exit(130)

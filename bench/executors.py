@@ -270,9 +270,11 @@ def _call(sender: Connection, working_dir: Path, module: str, function: str, arg
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.chdir(working_dir)
     try:
-        sender.send(getattr(importlib.import_module(module), function)(*args))
+        answer = getattr(importlib.import_module(module), function)(*args)
     except (ValueError, OSError) as error:
-        sender.send(type(error)(str(error)) if isinstance(error, ValueError) else OSError(str(error)))
+        answer = type(error)(str(error)) if isinstance(error, ValueError) else OSError(str(error))
+    with contextlib.suppress(BrokenPipeError):  # the driver was stopped meanwhile
+        sender.send(answer)
 
 
 def _serve(connection: Connection, device: str, threads: int) -> None:
