@@ -264,6 +264,22 @@ def test_what_a_node_lacks_is_one_message(needs: dict[str, object], message: str
 
 
 @pytest.mark.usefixtures("connected")
+def test_a_node_where_torch_is_not_installed_is_named(
+    cluster: RayCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "torch.py").write_text("raise ModuleNotFoundError(\"No module named 'torch'\")")
+    cluster.tell(f"add PYTHONPATH={tmp_path}")
+    monkeypatch.setattr("bench.ray_executor.OTHERS_SECONDS", 60)
+    message = r"node .+: lacks what a trial needs \(No module named 'torch'\): install this package there"
+    try:
+        with pytest.raises(ValueError, match=message) as caught:
+            make_executor(make_needs(), num_slots=3).start(3)
+    finally:
+        cluster.tell("kill")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.usefixtures("connected")
 def test_more_than_any_node_has_is_one_message() -> None:
     executor = RayExecutor(make_needs(), {"CPU": 1.0, "GPU": 2.0})
     with pytest.raises(ValueError, match=r"no node of the cluster has what a trial asks for \(1 CPU, 2 GPU\); it has"):
