@@ -1,6 +1,6 @@
 #!/bin/bash
 # A grid on the nodes of a Slurm job:  sbatch docs/slurm.sh grids/residual_vs_plain.yaml [more words of bench run]
-# Submit it where the grid and `ray` and `python` of this package are found on every node (activate the environment first).
+# Submit it where the grid and this package's `ray` and `python` are found on every node (an active venv).
 #SBATCH --job-name=ablation-bench
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1
