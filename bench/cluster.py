@@ -124,12 +124,12 @@ def cluster_executor(
 
 
 def inspect_driver(data_dir: Path | None) -> tuple[str, Path]:
-    """In a process that may import torch: its version, and where built-in data sets are."""
+    """In a process that may import torch: its version, a plain string, and where built-in data sets are."""
     import torch
 
     from lab.data import default_data_dir
 
-    return torch.__version__, data_dir or default_data_dir()
+    return str(torch.__version__), data_dir or default_data_dir()
 
 
 def pack(data: Sequence[Mapping[str, Any]], root: Path) -> bytes:

@@ -22,6 +22,7 @@ from bench.worker import Job, Outcome
 from lab.result import Evaluation
 
 START_SECONDS = 60  # so long may nodes take to say that they are ready, before the first trial
+OTHERS_SECONDS = 20  # so long are the others waited for when the first is
 GROW_SECONDS = 3  # how long a node that joined may go unnoticed
 GRACE_SECONDS = STOP_SECONDS + 7  # after a request to stop: for the last checkpoint to reach the storage
 MOST_LOSSES = 3  # a trial whose slots were lost so often is an error: it may be what kills them
@@ -88,6 +89,7 @@ class RayExecutor:
                 if ray.wait([slot.answer], timeout=0)[0]:
                     slot.place = _place(slot)
                     problems |= {slot.place.problem: None} if slot.place.problem else {}
+                    deadline = min(deadline, self.now() + OTHERS_SECONDS)
         if problems:
             self.close()
             raise ValueError("\n".join(f"--executor ray: {problem}" for problem in problems))
@@ -269,9 +271,15 @@ def _place(slot: _Slot) -> Place:
     try:
         place: Place = ray.get(slot.answer)
     except ray.exceptions.RayError as error:
-        place = Place("", "", problem=f"a slot did not start: {_first_line(error)}")
+        place = Place("", "", problem=_not_started(str(error), _first_line(error)))
     slot.answer = None
     return place
+
+
+def _not_started(text: str, line: str) -> str:
+    """Why an actor did not come to be, with its node, of which Ray tells the address."""
+    where = re.search(r"\bip=([^,)\s]+)", text)
+    return f"{f'node {where[1]}' if where else 'a node'}: a slot did not start: {line}"
 
 
 def _kill(slot: _Slot) -> None:

@@ -1,7 +1,7 @@
 """The driver at scale: trials that only sleep, through the same loop, record and progress as real ones.
 
-    python -m bench.scale --trials 10000 --slots 200 --seconds 2              # slots are threads of this process
-    python -m bench.scale --trials 2000 --slots 20 --seconds 0.2 --address auto    # slots are actors of a Ray cluster
+    python -m bench.scale --trials 10000 --slots 200 --seconds 1              # slots are threads of this process
+    python -m bench.scale --trials 600 --slots 8 --seconds 0.2 --address auto     # slots are actors of a Ray cluster
 
 Prints a row of the table in docs/cluster.md. Nothing is trained: what is measured is planning, placing, streaming of
 evaluations, and the record's three synced files.

@@ -143,8 +143,10 @@ def inspect_node(device: str, data: Sequence[Mapping[str, Any]], data_dir: Path 
 
         from lab.trial import prepare
     except ImportError as error:
-        raise ValueError(f"{error}: ablation-bench and what it needs must be installed there") from error
-    return torch.__version__, prepare(device, data, data_dir)
+        raise ValueError(
+            f"lacks what a trial needs ({error}): install this package there as at the driver, pip install '.[ray]'"
+        ) from error
+    return str(torch.__version__), prepare(device, data, data_dir)
 
 
 def without_build(version: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -264,6 +265,22 @@ def test_what_a_node_lacks_is_one_message(needs: dict[str, object], message: str
 
 
 @pytest.mark.usefixtures("connected")
+def test_a_node_where_torch_is_not_installed_is_named(
+    cluster: RayCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "torch.py").write_text("raise ModuleNotFoundError(\"No module named 'torch'\")")
+    cluster.tell(f"add PYTHONPATH={tmp_path}")
+    monkeypatch.setattr("bench.ray_executor.OTHERS_SECONDS", 60)
+    message = r"node .+: lacks what a trial needs \(No module named 'torch'\): install this package there"
+    try:
+        with pytest.raises(ValueError, match=message) as caught:
+            make_executor(make_needs(), num_slots=3).start(3)
+    finally:
+        cluster.tell("kill")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.usefixtures("connected")
 def test_more_than_any_node_has_is_one_message() -> None:
     executor = RayExecutor(make_needs(), {"CPU": 1.0, "GPU": 2.0})
     with pytest.raises(ValueError, match=r"no node of the cluster has what a trial asks for \(1 CPU, 2 GPU\); it has"):
@@ -316,6 +333,47 @@ def test_without_ray_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ValueError, match=r"needs Ray, here and on every node: pip install 'ablation-bench\[ray\]'"):
         connect("auto", None)
+
+
+# --- a Slurm job, with stand-ins for Slurm and Ray --------------------------------------------------------------------
+
+STAND_INS = {
+    "srun": 'while [ "$1" != ray ]; do shift; done; exec "$@"',
+    "scontrol": '[ "$1" = show ] && printf "one\\ntwo\\nthree\\n"',
+    "ray": '[ "$1" = status ] || exec sleep 60',
+    "python": 'trap "sleep 0.5; exit 130" TERM; [ -e ends ] && exit 0; touch started; while :; do sleep 0.1; done',
+}
+
+
+@pytest.mark.parametrize(("ends", "code"), [(True, 0), (False, 130)])
+def test_a_slurm_job_runs_the_grid_on_its_nodes_and_is_queued_again_where_it_is_cut_off(
+    ends: bool, code: int, tmp_path: Path
+) -> None:
+    for name, body in STAND_INS.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\necho {name} $* >> said\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    if ends:
+        (tmp_path / "ends").touch()
+    variables = {"NODELIST": "[one-three]", "ID": "7"}
+    job = {f"SLURM_JOB_{name}": value for name, value in variables.items()}
+    job |= {"SLURM_SUBMIT_DIR": str(tmp_path), "SLURM_CPUS_PER_TASK": "4", "SLURM_NNODES": "3"}
+    process = subprocess.Popen(
+        ["bash", str(ROOT / "docs" / "slurm.sh"), "grid.yaml", "--seeds", "1"],
+        cwd=tmp_path,
+        env={**os.environ, **job, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+    )
+    if not ends:
+        wait_for((tmp_path / "started").exists)
+        process.terminate()  # as Slurm's --signal=B:TERM
+    assert process.wait() == code
+    told = (tmp_path / "said").read_text()
+    assert "srun --cpus-per-task=4 --nodes=1 --ntasks=1 --nodelist=one ray start --head" in told
+    assert "srun --cpus-per-task=4 --nodes=2 --ntasks=2 --exclude=one ray start --address=" in told
+    assert re.search(
+        rf"python -m bench run grid.yaml --seeds 1 --executor ray --address \S+:20007 --storage {tmp_path}/checkpoints",
+        told,
+    )
+    assert ("scontrol requeue 7" in told) == (not ends)
 
 
 # --- storage --------------------------------------------------------------------------------------------------------

@@ -1,0 +1,46 @@
+#!/bin/bash
+# A grid on the nodes of a Slurm job:  sbatch docs/slurm.sh grids/residual_vs_plain.yaml [more words of bench run]
+# Submit it where the grid and this package's `ray` and `python` are found on every node (an active venv).
+#SBATCH --job-name=ablation-bench
+#SBATCH --nodes=2
+#SBATCH --ntasks-per-node=1
+#SBATCH --cpus-per-task=8
+#SBATCH --time=04:00:00
+#SBATCH --open-mode=append
+#SBATCH --requeue
+# Two minutes before the end, to this script alone: trials are checkpointed, and the job goes back into the queue.
+# On pre-emption Slurm sends it too, where PreemptParameters has send_user_signal.
+#SBATCH --signal=B:TERM@120
+
+set -u
+: "${1:?usage: sbatch docs/slurm.sh GRID}"
+storage=${STORAGE:-$SLURM_SUBMIT_DIR/checkpoints} # a folder that all nodes share, or s3://...
+first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1) # where this script runs
+ip=$(hostname --ip-address | cut -d ' ' -f 1)
+address=$ip:$((20000 + SLURM_JOB_ID % 10000)) # jobs that share a node do not meet
+cores=$SLURM_CPUS_PER_TASK
+
+srun --cpus-per-task="$cores" --nodes=1 --ntasks=1 --nodelist="$first" \
+    ray start --head --node-ip-address="$ip" --port="${address##*:}" --num-cpus="$cores" --block &
+for _ in {1..60}; do
+    ray status --address="$address" > /dev/null 2>&1 && break
+    sleep 1
+done
+if ((SLURM_NNODES > 1)); then
+    srun --cpus-per-task="$cores" --nodes=$((SLURM_NNODES - 1)) --ntasks=$((SLURM_NNODES - 1)) --exclude="$first" \
+        ray start --address="$address" --num-cpus="$cores" --block &
+fi
+
+python -m bench run "$@" --executor ray --address "$address" --storage "$storage" &
+driver=$!
+trap 'kill -TERM "$driver"' TERM
+wait "$driver"
+code=$?
+while kill -0 "$driver" 2> /dev/null; do # a signal ends `wait`, not the driver
+    wait "$driver"
+    code=$?
+done
+trap - TERM
+kill $(jobs -p) 2> /dev/null
+((code == 130)) && scontrol requeue "$SLURM_JOB_ID"
+exit "$code"
