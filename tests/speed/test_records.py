@@ -41,7 +41,7 @@ def test_append(benchmark: BenchmarkFixture, tmp_path: Path, num_rows: int) -> N
     row = {"trial_id": "f" * 12, "status": "ok", "seed": 0} | dict.fromkeys([*SETTINGS, *MEASURES], 0.123456789)
     benchmark(records.append, row, SETTINGS, CURVE_POINTS, CORRECT_BITS, 10_000)
     with records.trials.path.open() as file:
-        assert sum(1 for _ in file) > num_rows + 20
+        assert sum(1 for _ in file) > num_rows + (20 if benchmark.enabled else 1)
 
 
 @pytest.mark.parametrize("num_rows", [100, 10_000])
