@@ -136,6 +136,22 @@ def checkpoints(folder: Path, results: str, since: int = 0) -> int:
     return sum(file.stat().st_mtime_ns > since for file in files)
 
 
+def test_a_driver_that_is_killed_or_stopped_and_started_again_loses_nothing(
+    folder: Path, cluster: RayCluster, slow: Path
+) -> None:
+    for number, code in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 130)):
+        before = time.time_ns()
+        process = start(folder, cluster, "driver")
+        wait_for(lambda before=before: checkpoints(folder, "driver", before) == 2)
+        process.send_signal(number)
+        assert process.wait() == code, said(folder, "driver")
+    assert [row["status"] for row in rows(folder, "driver")] == ["interrupted"] * 2
+    slow.unlink()
+    assert start(folder, cluster, "driver").wait() == 0, said(folder, "driver")
+    assert logs(folder, "driver").count("going on from step") == 4  # twice each
+    assert_same_as_undisturbed(folder, "driver")
+
+
 def test_a_node_that_joins_gets_a_trial_and_when_it_dies_another_goes_on_with_it(
     folder: Path, cluster: RayCluster, slow: Path
 ) -> None:
@@ -155,22 +171,6 @@ def test_a_node_that_joins_gets_a_trial_and_when_it_dies_another_goes_on_with_it
     assert all(row["hostname"] and row["node"][:6] in said(folder, "nodes") for row in found)
     assert len([*folder.glob("stored-nodes/torture/*/best.pt")]) == 4
     assert checkpoints(folder, "nodes") == 0
-
-
-def test_a_driver_that_is_killed_or_stopped_and_started_again_loses_nothing(
-    folder: Path, cluster: RayCluster, slow: Path
-) -> None:
-    for number, code in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 130)):
-        before = time.time_ns()
-        process = start(folder, cluster, "driver")
-        wait_for(lambda before=before: checkpoints(folder, "driver", before) == 2)
-        process.send_signal(number)
-        assert process.wait() == code, said(folder, "driver")
-    assert [row["status"] for row in rows(folder, "driver")] == ["interrupted"] * 2
-    slow.unlink()
-    assert start(folder, cluster, "driver").wait() == 0, said(folder, "driver")
-    assert logs(folder, "driver").count("going on from step") == 4  # twice each
-    assert_same_as_undisturbed(folder, "driver")
 
 
 @pytest.fixture
