@@ -201,13 +201,16 @@ def _run_one(plan: Plan, grid: Path, options: Any, timed: bool, console: Console
     for warning in warnings:
         console.print(Text(f"warning: {warning}", style="yellow"), soft_wrap=True)
     command = [_python(), "-m", "bench", "run", str(grid), *_given_again()]
+    folder = options.results / plan.name
+    torn = _torn(folder)
     try:
         summary = runs.run(plan, options, Progress(console, command), look.macs)
     except ValueError as error:
         raise Refused(str(error)) from error
     except OSError as error:
         raise Unrecorded(f"{options.results / plan.name}: cannot be written: {error}") from error
-    folder = options.results / plan.name
+    for name, _ in sorted(_torn(folder).items() - torn.items()):
+        console.print(f"{folder}: a line that was half written is set aside in {name}", soft_wrap=True)
     if summary.unwritten is not None:
         raise Unrecorded(f"{folder}: some results could not be written: {summary.unwritten}; run it again to get them")
     if summary.elsewhere:
@@ -237,6 +240,11 @@ def _run_one(plan: Plan, grid: Path, options: Any, timed: bool, console: Console
     if not summary.interrupted:
         console.print(Text(f"The answer: python -m bench report {shlex.quote(str(grid))}"), soft_wrap=True)
     return summary.exit_code
+
+
+def _torn(folder: Path) -> dict[str, int]:
+    """The files of lines that were set aside, with their sizes."""
+    return {path.name: path.stat().st_size for path in folder.glob("*.csv.torn")}
 
 
 def _given_again() -> list[str]:

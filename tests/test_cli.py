@@ -119,6 +119,19 @@ def test_adding_a_seed_runs_only_what_is_new(finished: Path) -> None:
     assert len(rows(finished / "grown" / "tiny" / "trials.csv")) == 4
 
 
+def test_a_line_that_was_half_written_is_set_aside_and_said(finished: Path) -> None:
+    shutil.copytree(finished / "results", finished / "torn")
+    trials = finished / "torn" / "tiny" / "trials.csv"
+    whole = trials.read_bytes()
+    last = whole.rstrip(b"\n").rfind(b"\n") + 1
+    trials.write_bytes(whole[: last + 20])
+    done = bench("run", "tiny.yaml", "--results", "torn", "--no-time", cwd=finished)
+    assert "a line that was half written is set aside in trials.csv.torn" in done.stdout
+    assert done.returncode == 0
+    assert len(rows(trials)) == 4
+    assert trials.with_name("trials.csv.torn").read_bytes() == whole[last : last + 20] + b"\n"
+
+
 def test_a_trial_run_again_has_the_same_numbers_and_one_row(finished: Path) -> None:
     def numbers() -> list[tuple[str, str, str]]:
         trials = rows(finished / "results" / "tiny" / "trials.csv")
