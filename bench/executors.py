@@ -294,7 +294,7 @@ def _serve(connection: Connection, device: str, threads: int) -> None:
     while True:
         try:
             job: Job = connection.recv()
-        except EOFError:
+        except (EOFError, ConnectionResetError):  # the driver is done, or gone
             return
         os.chdir(job.working_dir)
         try:
