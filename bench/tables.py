@@ -102,10 +102,11 @@ def cautions(plan: Plan, found: pd.DataFrame, trials: pd.DataFrame, timings: pd.
 
 def _uncompiled(trials: pd.DataFrame) -> list[str]:
     """Where ``train.compile`` was asked for in vain, and the reason that most of them give."""
-    reasons = trials["compile_error"].dropna() if "compile_error" in trials else pd.Series(dtype=object)
-    if not len(reasons):
+    reasons = [reason for reason in trials.get("compile_error", []) if isinstance(reason, str) and reason]
+    if not reasons:
         return []
-    return [f"{len(reasons)} trials were to be compiled and ran as they are: {reasons.mode()[0]}"]
+    (usual, _), *_ = Counter(reasons).most_common(1)
+    return [f"{len(reasons)} trials were to be compiled and ran as they are: {usual}"]
 
 
 def _speed_cautions(ended: pd.DataFrame, timings: pd.DataFrame | None) -> list[str]:

@@ -172,12 +172,13 @@ def test_unlike_sources_and_single_seeds_are_said(plan: Plan) -> None:
 
 def test_trials_that_were_to_be_compiled_and_were_not_are_told_with_the_reason(plan: Plan) -> None:
     trials = rows(plan, ACCURACY)
-    told = trials.assign(compile_error=[None] * (len(trials) - 2) + ["CppCompileError: no g++"] * 2)
+    told = trials.assign(compile_error=[""] * (len(trials) - 2) + ["CppCompileError: no g++"] * 2)
     assert "2 trials were to be compiled and ran as they are: CppCompileError: no g++" in cautions(
         plan, outcomes(plan, told), told
     )
-    none = trials.assign(compile_error=None)
-    assert cautions(plan, outcomes(plan, none), none) == cautions(plan, outcomes(plan, trials), trials)
+    for nothing in (None, "", float("nan")):
+        none = trials.assign(compile_error=nothing)
+        assert cautions(plan, outcomes(plan, none), none) == cautions(plan, outcomes(plan, trials), trials)
 
 
 def test_a_level_is_the_mean_of_its_cells_with_the_interval_of_its_seeds(plan: Plan) -> None:
