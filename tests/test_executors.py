@@ -213,7 +213,10 @@ def test_a_failure_is_an_outcome_and_the_others_go_on(
     }
     assert found["Raises-0"].error == "RuntimeError: no such luck"
     assert found["Quits-0"].error == "SystemExit: had enough"
-    assert [path.name for path in (folder / "checkpoints" / "Nan-0").iterdir()] == ["best.pt"]
+    if isinstance(
+        executor, InlineExecutor | LocalExecutor
+    ):  # on a cluster weights go to the storage, and there is none
+        assert [path.name for path in (folder / "checkpoints" / "Nan-0").iterdir()] == ["best.pt"]
     assert len(found["Nan-0"].result.curve) == 2  # type: ignore[union-attr]  # it has one
     log = (folder / "logs" / "Raises-0.log").read_text()
     assert "about to fail" in log
