@@ -51,6 +51,8 @@ def main() -> None:
         BASELINE.write_text(json.dumps(saved, indent=2) + "\n")
         print(f"{len(saved)} benchmarks saved in {BASELINE}")
         return
+    if not BASELINE.exists():
+        sys.exit(f"{BASELINE}: no baseline yet; `make speed-baseline` on an idle machine writes one")
     lines, failed = compare(now, json.loads(BASELINE.read_text()), options.tolerance)
     print("\n".join(["time / baseline, both relative to the canary", *lines]))
     if failed:
