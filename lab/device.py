@@ -71,14 +71,31 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[obj
     return torch.autocast(device.type, dtype=torch.bfloat16)
 
 
-def memory_format(device: torch.device, precision: str) -> torch.memory_format:
-    """Channels last where convolutions are faster in it: on CUDA, and in bfloat16 on a CPU; as it comes elsewhere.
+def network_format(device: torch.device) -> torch.memory_format:
+    """Weights are laid out channels last on CUDA alone: on a CPU their gradients do not come so, and are copied."""
+    return torch.channels_last if device.type == "cuda" else torch.contiguous_format
 
-    Measured on a CPU, one thread: ResNet18 in float32 8 % slower with channels last, in bfloat16 3 % faster, LeNet in
-    bfloat16 34 % faster.
+
+def memory_format(device: torch.device, precision: str) -> torch.memory_format:
+    """Images come channels last where convolutions are faster so: on CUDA, and in bfloat16 on a CPU.
+
+    Measured on one thread of a CPU with torch's own convolutions: ResNet18 in float32 8 % slower with channels last, in
+    bfloat16 3 % faster, LeNet in bfloat16 34 % faster.
     """
     channels_last = device.type == "cuda" or (device.type == "cpu" and precision == "bfloat16")
     return torch.channels_last if channels_last else torch.contiguous_format
+
+
+def lay_out(images: Tensor) -> Tensor:
+    """Images ``(N, C, H, W)`` for a convolution of ours: on a CPU channels last where ``H W`` is 16 or more.
+
+    Measured on two threads of a CPU at 32 x 32: so LeNet and ResNet18 train 1.2 times as fast as with images as they
+    come, ResNet18 1.1 times if smaller images are channels last too. On other devices images stay as they are.
+    """
+    if images.device.type != "cpu":
+        return images
+    large = images.shape[2] * images.shape[3] >= 16
+    return images.to(memory_format=torch.channels_last if large else torch.contiguous_format)
 
 
 def transfer(tensor: Tensor, device: torch.device, precision: str = "float32") -> Tensor:

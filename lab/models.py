@@ -13,11 +13,40 @@ from itertools import pairwise
 from typing import Literal
 
 from torch import Tensor, nn
-from torch.nn.functional import relu
+from torch.nn.functional import linear, pad, relu
 
+from lab.device import lay_out
 from lab.parts import accepts, load
 from lab.settings import ModelSettings
 from lab.surgery import remove_modules, replace_modules
+
+
+class Conv2d(nn.Conv2d):
+    """torch's convolution, computed in the way that is fastest for the size of its images ``(N, C, H, W)``.
+
+    Where the output is one pixel, it is the matrix product that it is: taps of the kernel that meet nothing but
+    padding, and pixels that no tap meets, play no part and are left out (of 3 x 3 taps on one pixel, eight). Larger
+    images are laid out by :func:`lab.device.lay_out`.
+    """
+
+    padding: tuple[int, int]  # type: ignore[assignment]  # torch also takes a word, which we never give
+
+    def forward(self, X: Tensor) -> Tensor:
+        height, width = X.shape[2:]
+        if self._output_size(height, 0) != 1 or self._output_size(width, 1) != 1:
+            return super().forward(lay_out(X))
+        weight = self._taps(height, width)
+        pixels = X.narrow(2, 0, weight.shape[2]).narrow(3, 0, weight.shape[3])
+        return linear(pixels.flatten(1), weight.flatten(1), self.bias).unflatten(1, (-1, 1, 1))
+
+    def _output_size(self, size: int, axis: int) -> int:
+        return (size + 2 * self.padding[axis] - self.kernel_size[axis]) // self.stride[axis] + 1
+
+    def _taps(self, height: int, width: int) -> Tensor:
+        """The part of the kernel that meets the image in its only position."""
+        (rows, columns), (top, left) = self.kernel_size, self.padding
+        crop = [-left, min(0, left + width - columns), -top, min(0, top + height - rows)]
+        return pad(self.weight, crop) if any(crop) else self.weight
 
 
 def initialize(network: nn.Module) -> None:
@@ -39,7 +68,7 @@ def convolution(
     in_channels: int, out_channels: int, kernel: int, *, batch_norm: bool, stride: int = 1, padding: int = 0
 ) -> tuple[nn.Conv2d, nn.Module]:
     """A convolution and the BatchNorm after it; or one with a bias and nothing after it, since BatchNorm shifts too."""
-    layer = nn.Conv2d(in_channels, out_channels, kernel, stride, padding, bias=not batch_norm)
+    layer = Conv2d(in_channels, out_channels, kernel, stride, padding, bias=not batch_norm)
     return layer, nn.BatchNorm2d(out_channels) if batch_norm else nn.Identity()
 
 
@@ -159,7 +188,7 @@ class ResNet(nn.Module):
     ) -> None:
         super().__init__()
         kernel, stride = {"imagenet": (7, 2), "cifar": (3, 1)}[stem]
-        self.conv1 = nn.Conv2d(in_channels, width, kernel, stride, kernel // 2)
+        self.conv1 = Conv2d(in_channels, width, kernel, stride, kernel // 2)
         self.bn1 = nn.BatchNorm2d(width) if batch_norm else nn.Identity()
         self.maxpool = nn.MaxPool2d(3, 2, 1) if stem == "imagenet" else nn.Identity()
         stage = partial(_stage, residual=residual, batch_norm=batch_norm)

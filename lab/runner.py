@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lab.device import Clock, autocast, memory_format, resolve, transfer
+from lab.device import Clock, autocast, network_format, resolve, transfer
 from lab.metrics import Metric
 from lab.result import Evaluation
 
@@ -77,7 +77,7 @@ class Runner:
         factor: Callable[[int], float] | None = None,
     ) -> None:
         self.device = resolve(device)
-        self.model = model.to(self.device, memory_format=memory_format(self.device, precision))  # type: ignore[call-overload]  # torch's types lack it
+        self.model = model.to(self.device, memory_format=network_format(self.device))  # type: ignore[call-overload]  # torch's types lack it
         self.optimizer, self.loss_fn, self.metric = optimizer, loss_fn, metric
         self.precision, self.clip_norm, self.factor = precision, clip_norm, factor
         self.progress = Progress()

@@ -24,7 +24,9 @@ from lab.device import (
     autocast,
     configure,
     environment,
+    lay_out,
     memory_format,
+    network_format,
     peak_memory_bytes,
     reset_peak_memory,
     resolve,
@@ -136,6 +138,23 @@ def test_images_go_channels_last_to_a_card_and_anything_else_as_it_is() -> None:
         for shape in [(2,), (2, 3), (2, 3, 4), (2, 3, 4, 4, 4)]:
             assert transfer(torch.zeros(shape, device=CUDA), CUDA).shape == shape
     assert transfer(torch.zeros(2, 3, 4, 4).to(memory_format=torch.channels_last), CPU).is_contiguous()
+
+
+def test_weights_go_channels_last_to_a_card_alone() -> None:
+    assert network_format(CUDA) == torch.channels_last
+    assert network_format(CPU) == torch.contiguous_format
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_on_a_cpu_convolutions_take_large_images_channels_last_and_small_ones_as_they_come(channels: int) -> None:
+    large, small = torch.zeros(2, channels, 4, 4), torch.zeros(2, channels, 3, 4)
+    assert lay_out(large).stride() == (16 * channels, 1, 4 * channels, channels)
+    laid_out = lay_out(large)
+    assert lay_out(laid_out) is laid_out
+    assert lay_out(small.to(memory_format=torch.channels_last)).is_contiguous()
+    with FakeTensorMode():
+        card = torch.empty(2, channels, 4, 4, device=CUDA)
+        assert lay_out(card) is card
 
 
 # --- nothing computes beside the device -----------------------------------------------------------------------------

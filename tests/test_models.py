@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lab import settings
 from lab.measure import count_parameters
-from lab.models import MODELS, BasicBlock, build_model
+from lab.models import MODELS, BasicBlock, Conv2d, build_model
 from lab.parts import GIVEN
 from lab.streams import build
 from lab.vision import import_torchvision
@@ -121,7 +121,41 @@ def test_resnet_computes_what_torchvisions_does_with_the_same_weights(name: str)
     ours.load_state_dict(theirs.state_dict() | {"conv1.bias": torch.zeros(64)})
     X = torch.randn(2, 3, 96, 96)
     with torch.no_grad():
-        torch.testing.assert_close(ours(X), theirs(X), rtol=0, atol=1e-5)
+        torch.testing.assert_close(ours(X), theirs(X), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding", "height", "width"),
+    [
+        (5, 1, 0, 5, 5),  # LeNet's third
+        (3, 1, 1, 1, 1),  # a ResNet's last at 32 x 32, and the first of its last stage
+        (3, 2, 1, 2, 2),
+        (1, 2, 0, 2, 2),  # a shortcut that sees one of four pixels
+        (3, 2, 1, 1, 2),
+        (3, 2, 0, 4, 3),  # a row that no tap meets
+        (7, 2, 3, 2, 1),
+        (3, 1, 1, 4, 1),  # not one pixel: torch's own way, in both memory formats
+        (3, 1, 1, 4, 4),
+    ],
+)
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_convolution_gives_what_torchs_gives(
+    kernel: int, stride: int, padding: int, height: int, width: int, memory_format: torch.memory_format, bias: bool
+) -> None:
+    torch.manual_seed(0)
+    ours = Conv2d(3, 4, kernel, stride, padding, bias=bias)
+    theirs = nn.Conv2d(3, 4, kernel, stride, padding, bias=bias)
+    theirs.load_state_dict(ours.state_dict())
+    X = torch.randn(2, 3, height, width).to(memory_format=memory_format)
+    found = []
+    for layer in (ours, theirs):
+        image = X.clone().requires_grad_()
+        out = layer(image)
+        (out * torch.linspace(-1, 1, out.numel()).view_as(out)).sum().backward()
+        found.append([out, image.grad, *(parameter.grad for parameter in layer.parameters())])
+    for mine, its in zip(*found, strict=True):
+        torch.testing.assert_close(mine, its)
 
 
 def test_lenet_pools_by_maximum_then_by_mean() -> None:
