@@ -29,7 +29,7 @@ class Conv2d(nn.Conv2d):
     images are laid out by :func:`lab.device.lay_out`.
     """
 
-    padding: tuple[int, int]  # type: ignore[assignment]  # torch also takes a word, which we never give
+    padding: tuple[int, int]  # never one of the words that torch takes as well
 
     def forward(self, X: Tensor) -> Tensor:
         height, width = X.shape[2:]
