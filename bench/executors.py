@@ -11,12 +11,15 @@ import contextlib
 import ctypes
 import functools
 import importlib
+import json
 import multiprocessing
+import multiprocessing.context
+import multiprocessing.forkserver
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -27,6 +30,7 @@ from bench.worker import Job, Outcome, attempt
 from lab.result import Evaluation
 
 POLL_SECONDS = 0.2  # how long a deadline or a request to stop may go unnoticed
+DATA_VARIABLE = "BENCH_WARM_DATA"  # what the server process reads ahead: [folder or null, [data section, ...]]
 STOP_SECONDS = 8  # what is under way may take so long to write its checkpoint when asked to stop
 
 
@@ -69,6 +73,17 @@ def context() -> Any:
     found = multiprocessing.get_context("forkserver")
     found.set_forkserver_preload(["bench.warm"])
     return found
+
+
+def warm_up(data: Sequence[Mapping[str, Any]], data_dir: Path | None) -> None:
+    """Starts the server process, which imports torch and reads the data sets ahead; returns at once.
+
+    Where there is one already, or the system allows none, workers read what they need themselves.
+    """
+    if isinstance(context(), multiprocessing.context.ForkServerContext):
+        os.environ[DATA_VARIABLE] = json.dumps([data_dir and str(data_dir.resolve()), list(data)])
+        multiprocessing.forkserver.ensure_running()
+        del os.environ[DATA_VARIABLE]
 
 
 def cores() -> int:

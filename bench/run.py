@@ -7,7 +7,7 @@ import shutil
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from bench import executors
 from bench.budget import Budget
 from bench.claims import Claims
 from bench.executors import (
@@ -238,17 +239,27 @@ def _job(trial: Trial, folder: Path, options: Options) -> Job:
     )
 
 
+def data_sections(trials: Iterable[Trial]) -> list[dict[str, Any]]:
+    """The distinct data settings of the trials, as plain data."""
+    return list({json.dumps(dumped): dumped for dumped in (one.settings.data.model_dump() for one in trials)}.values())
+
+
+def warm_up(trials: Iterable[Trial], options: Options) -> None:
+    """Begins to import torch and to read the data in the process that workers are forked from."""
+    executors.warm_up(data_sections(trials), options.data_dir)
+
+
 def make_executor(options: Options, trials: Sequence[Trial]) -> Executor:
     """The executor that the options ask for, once devices and data sets are known to be there."""
-    data = {json.dumps(dumped): dumped for dumped in (trial.settings.data.model_dump() for trial in trials)}
-    needs = (options.driver_device, list(data.values()), options.data_dir)
+    data = data_sections(trials)
+    needs = (options.driver_device, data, options.data_dir)
     if options.executor == "inline":
         from lab.trial import prepare
 
         return InlineExecutor(prepare(*needs)[0], threads=cores())
     slots: list[str] = call_in_child("lab.trial", "prepare", *needs)
     if options.executor == "ray":
-        return _cluster_executor(options, trials, list(data.values()))
+        return _cluster_executor(options, trials, data)
     num_workers = options.jobs or (cores() if slots == ["cpu"] else len(slots))
     devices = [slots[index % len(slots)] for index in range(num_workers)]
     return LocalExecutor(devices, threads=max(1, cores() // num_workers), timeout=options.timeout)

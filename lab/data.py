@@ -129,14 +129,19 @@ def split(labels: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, np.nda
 def load_data(settings: DataSettings, device: torch.device, data_dir: Path | None = None) -> Splits:
     """The splits of a trial on ``device``: dev is taken from train by ``split_seed``, test is the data set's own."""
     own = {name: value for name, value in settings if name not in DataSettings.model_fields}
-    data = read(settings.name, data_dir or default_data_dir(), json.dumps(own, sort_keys=True))
-    return _splits(data, settings.dev_fraction, settings.split_seed, settings.limit, settings.channels, device)
+    source = settings.name, data_dir or default_data_dir(), json.dumps(own, sort_keys=True)
+    return _placed(_splits(*source, *(getattr(settings, name) for name in SPLIT_SETTINGS)), device)
+
+
+SPLIT_SETTINGS = ("dev_fraction", "split_seed", "limit", "channels")
 
 
 @functools.lru_cache(maxsize=2)
 def _splits(
-    data: DataSet, dev_fraction: float, split_seed: int, limit: int | None, channels: int | None, device: torch.device
+    name: str, root: Path, own: str, dev_fraction: float, split_seed: int, limit: int | None, channels: int | None
 ) -> Splits:
+    """In the host's memory. Only the images of the splits are kept, not the data set that they were taken from."""
+    data = read(name, root, own)
     labels = data.train.labels.numpy()
     pool = np.arange(len(labels))
     if limit is not None and limit < len(labels):
@@ -152,12 +157,27 @@ def _splits(
             raise DataError(f"data.channels: only grey images can be repeated; these have {len(mean)} channels")
         mean, deviation = mean.expand(channels, 1, 1), deviation.expand(channels, 1, 1)
     return Splits(
-        train=train.settle(device),
-        dev=data.train[torch.from_numpy(pool[dev])].settle(device),
-        test=data.test.settle(device),
+        train=train,
+        dev=data.train[torch.from_numpy(pool[dev])],
+        test=data.test,
         num_classes=data.num_classes,
-        mean=mean.to(device),
-        deviation=deviation.to(device),
+        mean=mean,
+        deviation=deviation,
+    )
+
+
+@functools.lru_cache(maxsize=2)
+def _placed(splits: Splits, device: torch.device) -> Splits:
+    """The splits with their images on the device, as far as they fit there."""
+    if device.type == "cpu":
+        return splits
+    return Splits(
+        train=splits.train.settle(device),
+        dev=splits.dev.settle(device),
+        test=splits.test.settle(device),
+        num_classes=splits.num_classes,
+        mean=splits.mean.to(device),
+        deviation=splits.deviation.to(device),
     )
 
 
@@ -301,7 +321,6 @@ def default_data_dir() -> Path:
     return Path(named) if named else user_cache_path("ablation-bench") / "data"
 
 
-@functools.lru_cache(maxsize=2)
 def read(name: str, root: Path, own: str = "{}") -> DataSet:
     """The data set ``name``; ``own`` is its own settings as JSON. Raises :class:`DataError` where it is missing."""
     settings = json.loads(own)
@@ -465,7 +484,7 @@ def _images(name: str, part: str, images: Any, labels: Any) -> Images:
     return Images(images if images.dtype == torch.uint8 else images.float(), labels.long())
 
 
-READERS: dict[str, Callable[..., DataSet]] = {
+PUBLISHED: dict[str, Callable[..., DataSet]] = {
     "digits": _digits,
     "mnist": functools.partial(_mnist_like, folder="MNIST"),
     "fashion_mnist": functools.partial(_mnist_like, folder="FashionMNIST"),
@@ -474,6 +493,5 @@ READERS: dict[str, Callable[..., DataSet]] = {
     "cifar10": functools.partial(_cifar, name="CIFAR10", num_classes=10),
     "cifar100": functools.partial(_cifar, name="CIFAR100", num_classes=100),
     "svhn": _svhn,
-    "npz": _npz,
-    "image_folder": _image_folder,
 }
+READERS: dict[str, Callable[..., DataSet]] = PUBLISHED | {"npz": _npz, "image_folder": _image_folder}

@@ -178,7 +178,7 @@ def environment(device: torch.device) -> Environment:
         device=str(device),
         device_name=device_name(device),
         threads=torch.get_num_threads(),
-        torch_version=torch.__version__,
+        torch_version=str(torch.__version__),  # torch's own type of string would import torch where it is read
         python_version=platform.python_version(),
         hostname=socket.gethostname(),
     )

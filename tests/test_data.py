@@ -41,7 +41,7 @@ def _forget() -> Iterator[None]:
 
 
 def forget() -> None:
-    data.read.cache_clear()
+    data._placed.cache_clear()
     data._splits.cache_clear()
 
 
@@ -547,7 +547,7 @@ def test_missing_data_is_downloaded_once_under_a_lock(
 
     monkeypatch.setattr(import_torchvision().datasets.MNIST, "download", download)
     assert len(load(tmp_path, name="mnist").test) == 20
-    data.read.cache_clear()
+    data._placed.cache_clear()
     assert len(load(tmp_path, name="mnist").test) == 20
     assert len(downloads) == 1
 

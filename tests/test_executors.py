@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import textwrap
 import threading
 import time
@@ -321,3 +323,25 @@ def test_no_trial_fails_of_its_log(executor: Executor, job: Callable[..., Job], 
         "Raises-0": ("error", "RuntimeError: no such luck"),
         "mlp-0": ("ok", None),
     }
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere workers are not forked")
+def test_workers_find_published_data_read_and_what_is_missing_is_theirs_to_report(tmp_path: Path) -> None:
+    """In a process of its own: the server process is started once."""
+    (tmp_path / "look.py").write_text(
+        "from lab.data import _splits\n"
+        "def held(): return _splits.cache_info().currsize\n"
+        "def load(name):\n"
+        "    import torch; from lab.data import load_data; from lab.settings import parse_section\n"
+        "    return load_data(parse_section('data', {'name': name}), torch.device('cpu')).num_classes\n"
+    )
+    script = (
+        "from pathlib import Path\nfrom bench.executors import call_in_child, warm_up\n"
+        "warm_up([{'name': 'digits'}, {'name': 'svhn'}, {'name': 'look:none'}], Path('nowhere'))\n"
+        "print([call_in_child('look', 'held') for _ in range(2)])\n"
+        "try:\n    call_in_child('look', 'load', 'svhn')\nexcept ValueError as error:\n    print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    held, error = done.stdout.splitlines()
+    assert held == "[1, 1]", "one data set, there before any worker asked for it"
+    assert error.startswith("SVHN is not in ")

@@ -133,3 +133,16 @@ def test_built_in_settings_are_checked_without_torch() -> None:
     raw = {"data": {"name": "digits"}, "model": {"name": "lenet"}, "optimizer": {"name": "adam", "lr": 0.1}}
     raw |= {"train": {"epochs": 1}}
     assert not loads_torch(f"from lab import Settings; Settings.parse({raw!r})")
+
+
+def test_a_run_trains_without_torch_in_the_driver(tmp_path: Path) -> None:
+    """Its workers have it; what they send must not bring it along."""
+    grid = tmp_path / "small.yaml"
+    grid.write_text(
+        "question: Does it run?\nbase:\n  data: {name: digits, limit: 100}\n  model: {name: mlp, hidden: [4]}\n"
+        "  optimizer: {name: sgd}\n  train: {epochs: 1}\nfactors: {optimizer.lr: [0.1, 0.2]}\nseeds: 1\n"
+        "baseline: {optimizer.lr: 0.1}\n"
+    )
+    run = "import runpy; sys.argv[0] = 'bench'; runpy.run_module('bench', run_name='__main__')"
+    assert not loads_torch(run, "run", str(grid), "--results", str(tmp_path / "results"), "--device", "cpu")
+    assert (tmp_path / "results" / "small" / "timings.csv").exists()
