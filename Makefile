@@ -24,9 +24,11 @@ speed-check speed-baseline:
 	$(PYTHON) -m pytest tests/speed -q --benchmark-columns=min,median,rounds --benchmark-json .benchmarks/speed.json
 	$(PYTHON) tests/speed/compare.py .benchmarks/speed.json $(if $(filter speed-baseline,$@),--save)
 
-# The same training by us and by others; needs the extra peers. About 6 minutes on two cores with nothing else running.
+# The same training by us and by others (needs the extra peers), and what the harness itself costs. About 12 minutes on
+# two cores with nothing else running.
 speed:
 	$(PYTHON) tests/speed/peers.py
+	$(PYTHON) tests/speed/costs.py
 
 torture:
 	$(PYTHON) tests/torture.py --kills 200

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+ROUNDING = 1e-9  # far below the share of one trial in its group, which is the least that an indicator varies by
+
+
 @dataclass(frozen=True)
 class Source:
     """A line of the analysis of variance. ``share``: of the total sum of squares (eta squared); ``omega_squared``: the
@@ -101,11 +104,20 @@ class _Design:
         self.total = float(np.square(self._response).sum())
 
     def residual(self, terms: Sequence[tuple[str, ...]]) -> tuple[float, int]:
-        """Sum of squares, and degrees of freedom, that the terms (and a constant) leave."""
-        indicators = [np.ones((len(self._response), 1)), *map(self._indicators, terms)]
-        columns = np.concatenate(indicators, axis=1)
-        solution, _, rank, _ = np.linalg.lstsq(columns, self._response)
-        return float(np.square(self._response - columns @ solution).sum()), len(self._response) - int(rank)
+        """Sum of squares, and degrees of freedom, that the terms (and a constant) leave.
+
+        The term with the most levels is taken out of all others by subtracting its means (Frisch and Waugh 1933,
+        Econometrica 1:387), so that a thousand seeds are no thousand columns.
+        """
+        codes = sorted(map(self._codes, terms), key=max) or [np.zeros(len(self._response), int)]
+        *small, large = codes
+        indicators = [np.eye(code.max() + 1)[code] for code in small]
+        columns = _less_means(np.column_stack([self._response, *indicators]), large)
+        response, design = columns[:, 0], columns[:, 1:]
+        design[np.abs(design) < ROUNDING] = 0  # what the large term holds entirely must not count for a rank
+        solution, _, rank, _ = np.linalg.lstsq(design, response)
+        squares = float(np.square(response - design @ solution).sum())
+        return squares, len(self._response) - int(rank) - int(large.max() + 1)
 
     def gain(self, others: Sequence[tuple[str, ...]], term: tuple[str, ...]) -> tuple[float, int]:
         """Sum of squares and degrees of freedom that ``term`` takes from what the others leave."""
@@ -121,9 +133,16 @@ class _Design:
         omega = max(0.0, (squares - df * error_mean) / (self.total + error_mean))
         return Source(name, term, squares, df, f, float(special.fdtrc(df, error_df, f)), share, omega)
 
-    def _indicators(self, term: tuple[str, ...]) -> Floats:
-        codes = self._table.groupby(list(term), observed=True, dropna=False).ngroup().to_numpy()
-        return np.eye(codes.max() + 1)[codes]
+    def _codes(self, term: tuple[str, ...]) -> np.ndarray:
+        """For each trial the number of its combination of levels, from 0."""
+        return self._table.groupby(list(term), observed=True, dropna=False).ngroup().to_numpy()
+
+
+def _less_means(columns: Floats, codes: np.ndarray) -> Floats:
+    """Each column less its mean over the rows of the same code."""
+    counts = np.bincount(codes)
+    means = np.stack([np.bincount(codes, weights=column) / counts for column in columns.T], axis=1)
+    return columns - means[codes]
 
 
 def _notes(
