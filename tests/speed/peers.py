@@ -97,7 +97,7 @@ def main() -> None:
         if options.part != "drivers":
             for model, num_steps, rounds, names in (
                 ("lenet", 200, options.rounds, list(LOOPS)),
-                ("resnet18", 20, few, IN_SHORT),
+                ("resnet18", 80, few, IN_SHORT),
             ):
                 task = settings(model, num_steps)
                 head = f"{model}, {task.data.name} at 32 x 32, batches of 64, Adam"
