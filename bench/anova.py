@@ -109,7 +109,7 @@ class _Design:
         The term with the most levels is taken out of all others by subtracting its means (Frisch and Waugh 1933,
         Econometrica 1:387), so that a thousand seeds are no thousand columns.
         """
-        codes = sorted(map(self._codes, terms), key=max) or [np.zeros(len(self._response), int)]
+        codes = sorted(map(self._codes, terms), key=np.max) or [np.zeros(len(self._response), int)]
         *small, large = codes
         indicators = [np.eye(code.max() + 1)[code] for code in small]
         columns = _less_means(np.column_stack([self._response, *indicators]), large)

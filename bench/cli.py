@@ -174,8 +174,8 @@ def run(
     known = {known.trial_id for plan in plans for known in runs.known_trials(plan, options)}
     if trial is not None and trial not in known:
         raise Refused(f"--trial: no trial {trial!r} in {', '.join(str(grid) for grid in grids)}")
-    if not dry_run:
-        runs.warm_up([trial for plan in plans for trial in runs.missing(plan, options)], options)
+    if not dry_run and (to_run := [trial for plan in plans for trial in runs.missing(plan, options)]):
+        runs.warm_up(to_run, options)
     console = Console(highlight=False)
     codes = [
         _show_plan(plan, options, price, console) if dry_run else _run_one(plan, grid, options, not no_time, console)
