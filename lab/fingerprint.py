@@ -10,18 +10,22 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from lab.parts import part_name
 from lab.settings import Settings
 
 # The modules of the laboratory that a trial's numbers can depend on.
 TRAINING = (
+    "annotations",
     "compilation",
     "data",
     "device",
     "metrics",
     "models",
+    "networks",
     "optim",
     "parts",
     "runner",
+    "schedules",
     "streams",
     "surgery",
     "trial",
@@ -44,7 +48,7 @@ def sources(settings: Settings) -> dict[str, str]:
     With a module of the user's come those of the working folder that it imports.
     """
     named = [settings.data.name, settings.model.name, settings.optimizer.name, settings.schedule.name]
-    named += [settings.train.loss, settings.train.metric, *settings.model.replace.values()]
+    named += [part_name(settings.train.loss), part_name(settings.train.metric), *settings.model.replace.values()]
     return _digests(tuple(sorted({path.partition(":")[0] for path in named if ":" in path})), Path.cwd())
 
 
