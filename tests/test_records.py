@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bench.records import (
+from bench.record.records import (
     CURVE,
     RecordError,
     Records,
