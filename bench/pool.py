@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 
 from bench.plan import Plan, Trial
-from bench.records import ACCURACIES, Table, read_correct, read_curves, read_trials
+from bench.records import ACCURACIES, read_correct, read_curves, read_trials
+from bench.table import Table
 from bench.tables import NOT_ENDED, OK
 
 EXACTLY = [*ACCURACIES, "final_train_loss", "steps"]  # what the same trial gives to the last bit on the same machine
