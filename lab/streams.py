@@ -82,8 +82,8 @@ def build(make: Callable[[], nn.Module], seed: int) -> nn.Module:
     (scaling, copies, a norm, an orthogonal basis) is computed from what it drew. So two networks that share a parameter
     share its initial values, whatever other layers stand beside it, and what holds between the values of a network made
     plainly holds in this one. A call that ends in none, and numpy's and Python's generators, draw in the order of
-    construction. Where the calls of a constructor are others each time, all of it draws from one stream. Raises ValueError where
-    parameters start from other values each time although no random number of ours went in.
+    construction. Where the calls of a constructor are others each time, all of it draws from one stream. Raises
+    ValueError where parameters start from other values each time although no random number of ours went in.
     """
     return _settle(make, seed, [], None)[0]
 
