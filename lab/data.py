@@ -25,6 +25,7 @@ from torch import Tensor
 from lab import device as devices
 from lab import parts
 from lab.image_files import ImageFiles, size_of
+from lab.process import unseeded
 from lab.settings import DataSettings
 from lab.streams import generator
 
@@ -126,6 +127,7 @@ def split(labels: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, np.nda
     return np.setdiff1d(np.arange(len(labels)), chosen), chosen
 
 
+@unseeded()
 def load_data(settings: DataSettings, device: torch.device, data_dir: Path | None = None) -> Splits:
     """The splits of a trial on ``device``: dev is taken from train by ``split_seed``, test is the data set's own."""
     own = {name: value for name, value in settings if name not in DataSettings.model_fields}
