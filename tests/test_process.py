@@ -193,7 +193,7 @@ def pictures(tmp_path: Path) -> dict[str, Any]:
 def test_streaming_evaluations_and_a_resume_leave_the_networks_own_stream_alone(
     pictures: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lab.data import _splits
+    from lab.data.loading import _splits
 
     settings = Settings.parse(pictures)
     often = Settings.parse(pictures | {"train": {"epochs": 2, "eval_every": 1}})
