@@ -160,7 +160,7 @@ def generators() -> dict[str, Any]:
     return {
         "torch": torch.get_rng_state(),
         "python": random.getstate(),
-        "numpy": (name, torch.from_numpy(keys.astype(np.int64)), *rest),
+        "numpy": (name, torch.from_numpy(np.asarray(keys, np.int64)), *rest),
     }
 
 
