@@ -20,6 +20,7 @@ TRAINING = (
     "models",
     "optim",
     "parts",
+    "process",
     "runner",
     "streams",
     "surgery",
