@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any, Literal
@@ -80,7 +81,7 @@ class Plan:
         for label, candidates in runs.items():
             trials = [trial for candidate in candidates.values() for trial in candidate]
             if all(trial.trial_id in dev_accuracy for trial in trials):
-                scores = [sum(dev_accuracy[trial.trial_id] or 0.0 for trial in c) / len(c) for c in candidates.values()]
+                scores = [_mean(dev_accuracy[trial.trial_id] or 0.0 for trial in c) for c in candidates.values()]
                 if max(scores) > 0:
                     winners[label] = list(candidates.values())[scores.index(max(scores))][0]
         return winners
@@ -98,6 +99,12 @@ class Plan:
     def all_trials(self, dev_accuracy: Mapping[str, float | None]) -> tuple[Trial, ...]:
         """``trials`` and :meth:`final_trials`: all that are known by now."""
         return (*self.trials, *self.final_trials(dev_accuracy))
+
+
+def _mean(scores: Iterable[float]) -> float:
+    """The mean, summed exactly: equal scores tie in whatever order the seeds come."""
+    found = list(scores)
+    return math.fsum(found) / len(found)
 
 
 def neighbours(cells: Sequence[Cell]) -> Iterator[tuple[str, Cell, Cell]]:

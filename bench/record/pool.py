@@ -15,8 +15,9 @@ import numpy as np
 import pandas as pd
 
 from bench.grid.plan import Plan, Trial
-from bench.record.records import ACCURACIES, Table, read_correct, read_curves, read_trials
+from bench.record.records import ACCURACIES, read_correct, read_curves, read_trials
 from bench.record.status import NOT_ENDED, Status
+from bench.record.table import Table
 
 EXACTLY = [*ACCURACIES, "final_train_loss", "steps"]  # what the same trial gives to the last bit on the same machine
 AGREEMENT = ["one", "other", "shared", "identical", "statuses_differ", "largest_difference", "largest_images_differ"]

@@ -36,7 +36,8 @@ from bench.execute.progress import Progress
 from bench.execute.run import Options, run
 from bench.grid.load import load_plan
 from bench.record.outcome import Outcome
-from lab.data import DEBIAN_FASHION_MNIST, load_data
+from lab.data import load_data
+from lab.data.published import DEBIAN_FASHION_MNIST
 from lab.device import device_name
 from lab.measure import forward_macs
 from lab.settings import Settings
