@@ -25,6 +25,7 @@ from lab.models import build_model
 from lab.optim import build_optimizer, schedule_factor
 from lab.result import Evaluation, Result
 from lab.runner import Diverged, Interrupted, Runner, save_weights
+from lab.scores import named
 from lab.settings import DataSettings, Settings, TrainSettings, parse_section
 from lab.streams import build, derive
 
@@ -249,7 +250,8 @@ def make_loss(train: TrainSettings) -> Callable[[torch.Tensor, torch.Tensor], to
 
 
 def make_metric(train: TrainSettings) -> Metric:
-    return Accuracy() if train.metric == "accuracy" else parts.load(train.metric)()
+    path = next(iter(named(train.metric).values()))
+    return Accuracy() if path == "accuracy" else parts.load(path)()
 
 
 def _size(settings: Settings, splits: Splits) -> int:
