@@ -329,7 +329,7 @@ def test_no_trial_fails_of_its_log(executor: Executor, job: Callable[..., Job], 
 def test_workers_find_published_data_read_and_what_is_missing_is_theirs_to_report(tmp_path: Path) -> None:
     """In a process of its own: the server process is started once."""
     (tmp_path / "look.py").write_text(
-        "from lab.data import _splits\n"
+        "from lab.data.loading import _splits\n"
         "def held(): return _splits.cache_info().currsize\n"
         "def load(name):\n"
         "    import torch; from lab.data import load_data; from lab.settings import parse_section\n"

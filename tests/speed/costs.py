@@ -36,7 +36,8 @@ from bench.grid import load_plan
 from bench.progress import Progress
 from bench.run import Options, run
 from bench.worker import Outcome
-from lab.data import DEBIAN_FASHION_MNIST, load_data
+from lab.data import load_data
+from lab.data.published import DEBIAN_FASHION_MNIST
 from lab.device import device_name
 from lab.measure import forward_macs
 from lab.settings import Settings

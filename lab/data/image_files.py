@@ -13,7 +13,7 @@ WORTH_A_PROCESS = 1000  # files; fewer are read in less time than it takes to st
 
 
 class ImageFiles(Dataset[Tensor]):
-    """Colour images of one size; stands where a tensor ``(N, 3, H, W)`` uint8 would in :class:`lab.data.Images`."""
+    """Colour images of one size; stands in :class:`lab.data.Images` where a tensor ``(N, 3, H, W)`` uint8 would."""
 
     dtype = torch.uint8
 
