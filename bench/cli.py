@@ -53,7 +53,7 @@ class Unrecorded(Exception):  # noqa: N818  # likewise, with exit code 1
 
 def main() -> None:
     """Runs the command; a refusal is its message on standard error and exit code 2."""
-    from bench.records import RecordError
+    from bench.table import RecordError
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     try:

@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 
 from bench.plan import Plan, Trial
-from bench.records import MEASURES, Table, read_correct, read_curves, read_trials
+from bench.records import MEASURES, read_correct, read_curves, read_trials
+from bench.table import Table
 from bench.tables import NOT_ENDED, OK
 
 # What the same trial gives to the last bit on the same machine.

@@ -11,6 +11,7 @@ from typing import Any
 
 from bench.plan import Plan, Trial
 from bench.records import ATTEMPTS, FINISHED, Recorded, Records
+from bench.table import lock_of, replace_file
 from bench.worker import Outcome
 from lab.fingerprint import source_fingerprint
 from lab.settings import Settings
@@ -75,6 +76,18 @@ class Recorder:
             return error
         return None
 
+    def finish(self) -> OSError | None:
+        """Like :meth:`flush`; then removes rows of earlier attempts, where that can be done."""
+        error = self.flush()
+        if error is None:
+            try:
+                self.records.compact()
+            except OSError as compacting:
+                self._complain(
+                    f"{self.records.folder}: rows of earlier attempts stay, which no report counts: {compacting}"
+                )
+        return error
+
     def prepare(self) -> None:
         """The folder, with the grid as it is run; also where somebody removed it meanwhile. Raises OSError."""
         grid = self.records.folder / "grid.yaml"
@@ -85,7 +98,8 @@ class Recorder:
             self.num_lost, self._num_written = self.num_lost + self._num_written, 0
         if not grid.exists() or grid.read_text(encoding="utf-8") != self._plan.text:
             self.records.folder.mkdir(parents=True, exist_ok=True)
-            grid.write_text(self._plan.text, encoding="utf-8")
+            with lock_of(grid):
+                replace_file(grid, self._plan.text.encode())
 
 
 def attempts_before(fingerprint: str, before: Recorded | None) -> int:

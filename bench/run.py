@@ -182,9 +182,8 @@ def run(
             seen |= {trial.trial_id for trial in batch}
             batch = [trial for trial in missing(plan, options) if trial.trial_id not in seen]
     summary.left = 0 if budget is None else budget.left
-    summary.unwritten, summary.num_lost = recorder.flush(), recorder.num_lost
+    summary.unwritten, summary.num_lost = recorder.finish(), recorder.num_lost
     if summary.unwritten is None:
-        records.compact()
         summary.given_up = given_up(plan, options)
     summary.interrupted, summary.seconds = bool(asked), time.monotonic() - start
     return summary

@@ -10,7 +10,7 @@ from typing import Any
 
 from bench.executors import call_in_child, cores
 from bench.plan import Plan
-from bench.records import Table
+from bench.table import Table, encoded, last_of
 from lab.result import Environment, Timing
 from lab.settings import Settings, timing_id
 
@@ -38,10 +38,8 @@ def time_models(
     timings: list[Timing] = call_in_child("lab.timing", "time_settings", raw, device, cores(), data_dir)
     rows = [_row(timing, wanted[timing.timing_id]) for timing in timings]
     folder.mkdir(parents=True, exist_ok=True)
-    table = Table(folder / "timings.csv")
-    table.append(COLUMNS, rows)
-    last = {tuple(row[name] for name in SAME): row for row in table.cells()}
-    table.keep(list(last.values()))
+    added = [encoded(row) for row in rows]
+    Table(folder / "timings.csv").rewrite(lambda before: last_of(SAME, [*before, *added]), COLUMNS)
     return rows
 
 

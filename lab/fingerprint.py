@@ -21,6 +21,7 @@ TRAINING = (
     "models",
     "optim",
     "parts",
+    "process",
     "runner",
     "scores",
     "selection",

@@ -39,7 +39,13 @@ class ImageFiles(Dataset[Tensor]):
         """For each of the indices a batch ``(n, 3, H, W)``; as many processes read ahead as torch has threads."""
         sampler = [index.tolist() for index in indices]
         num_workers = torch.get_num_threads() if sum(map(len, sampler)) >= WORTH_A_PROCESS else 0
-        yield from DataLoader(self, batch_sampler=sampler, num_workers=num_workers, pin_memory=pin_memory)
+        yield from DataLoader(
+            self,
+            batch_sampler=sampler,
+            num_workers=num_workers,
+            pin_memory=pin_memory,
+            generator=torch.Generator(),  # it draws a seed, which must not be the network's to miss
+        )
 
     def pieces(self) -> Iterator[Tensor]:
         """Every image, a few at a time."""

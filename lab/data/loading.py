@@ -13,11 +13,13 @@ from lab.data.moments import moments
 from lab.data.sets import DataError, Splits
 from lab.data.sources import default_data_dir, read
 from lab.data.splits import split, stratified
+from lab.process import unseeded
 from lab.settings import DataSettings
 
 SPLIT_SETTINGS = ("dev_fraction", "split_seed", "limit", "channels")
 
 
+@unseeded()
 def load_data(settings: DataSettings, device: torch.device, data_dir: Path | None = None) -> Splits:
     """The splits of a trial on ``device``: dev is taken from train by ``split_seed``, test is the data set's own."""
     own = {name: value for name, value in settings if name not in DataSettings.model_fields}
