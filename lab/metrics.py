@@ -107,7 +107,7 @@ class Predictions:
 
 
 class Scores:
-    """All scores of a split by name: a user's ``metrics``, and what follows from the ``predictions`` of a classifier."""
+    """All scores of a split: a user's `metrics`, and those that follow from the `predictions` of a classifier."""
 
     def __init__(self, metrics: Mapping[str, Metric], predictions: Predictions | None = None) -> None:
         self.metrics, self.predictions = dict(metrics), predictions

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.columns import COLUMNS
-from bench.grid import GridError, load_plan
-from bench.metrics import Metric, MetricError, lab_metrics
-from bench.plan import Plan, best_candidate
-from bench.schema import grid_schema
+from bench.grid.columns import COLUMNS
+from bench.grid.load import GridError, load_plan
+from bench.grid.metrics import Metric, MetricError, lab_metrics
+from bench.grid.plan import Plan, best_candidate
+from bench.grid.schema import grid_schema
 from lab.scores import Score, ScoreError, declared, named, snake_case
 
 BASE = """question: Why?

@@ -2,8 +2,8 @@
 
 import pytest
 
-from bench.hypotheses import Hypothesis, HypothesisError, Term, directed, parse_hypothesis
-from bench.metrics import lab_metrics
+from bench.grid.hypotheses import Hypothesis, HypothesisError, Term, directed, parse_hypothesis
+from bench.grid.metrics import lab_metrics
 
 FACTORS = {
     "model.residual": ("true", "false"),

@@ -9,7 +9,17 @@ from scipy import stats as scipy_stats
 from statsmodels.formula.api import ols
 from statsmodels.stats.anova import anova_lm
 
-from bench.stats import Arm, contrast, critical_value, effect, exact, hedges_factor, mean, mean_squares, two_sided_p
+from bench.stats.estimates import (
+    Arm,
+    contrast,
+    critical_value,
+    effect,
+    exact,
+    hedges_factor,
+    mean,
+    mean_squares,
+    two_sided_p,
+)
 
 # Extra hours of sleep with two drugs (Cushny and Peebles 1905; Student 1908, "The probable error of a mean").
 SLEEP_A = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0]
