@@ -15,10 +15,10 @@ import pandas as pd
 
 from bench import stats
 from bench.factors import Factor, short_names
+from bench.families import holm
 from bench.hypotheses import Hypothesis
 from bench.plan import Cell, Plan, Trial
 from bench.records import ENVIRONMENT, MEASURES
-from bench.verdicts import holm
 from lab.settings import timing_id
 
 OK, DIVERGED, MISSING = "ok", "diverged", "missing"
@@ -272,7 +272,7 @@ class Comparison:
                 weights.append(term.weight)
                 continue
             for labels in zip(*own, strict=True):
-                bits = self._arm(labels).correct if hypothesis.metric == "test_accuracy" else None
+                bits = self._arm(labels).examples if hypothesis.metric == "test_accuracy" else None
                 arms.append(stats.Arm(matrix.loc[list(labels)].to_numpy(), bits))
                 weights.append(term.weight / len(own[0]))
         if hypothesis.metric in EXACT and arms:
