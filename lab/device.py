@@ -126,17 +126,27 @@ class Clock:
 
 
 def fits(num_bytes: int, device: torch.device) -> bool:
-    """Whether a data set can be kept there: in half of a card's free memory, in a quarter of the host's.
+    """Whether a data set can be kept there: in a third of a card's memory, in an eighth of the host's.
 
-    A quarter, since each worker process keeps its own. Where the system does not say what is free, it fits.
+    Shares of the whole, not of what is free: the answer must not depend on what else runs there. Each worker process
+    may keep its own. Where the system does not say how much there is, it fits.
     """
     if device.type == "cuda":
-        return num_bytes <= torch.cuda.mem_get_info(device)[0] / 2
-    meminfo = Path("/proc/meminfo")
+        return num_bytes <= torch.cuda.mem_get_info(device)[1] / 3
+    whole = _host_memory()
+    return whole is None or num_bytes <= whole / 8
+
+
+def _host_memory() -> int | None:
+    """Bytes that this machine has, or the container that this process runs in, if it may have less."""
+    limits = []
+    meminfo, group = Path("/proc/meminfo"), Path("/sys/fs/cgroup/memory.max")
     for line in meminfo.read_text().splitlines() if meminfo.exists() else []:
-        if line.startswith("MemAvailable"):
-            return num_bytes <= int(line.split()[1]) * 1024 / 4
-    return True
+        if line.startswith("MemTotal"):
+            limits.append(int(line.split()[1]) * 1024)
+    if group.exists() and (limit := group.read_text().strip()).isdigit():
+        limits.append(int(limit))
+    return min(limits, default=None)
 
 
 def reset_peak_memory(device: torch.device) -> None:

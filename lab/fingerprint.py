@@ -12,15 +12,15 @@ from pathlib import Path
 
 from lab.settings import Settings
 
-# The modules of the laboratory that a trial's numbers can depend on.
+# The modules of the laboratory that a trial's numbers can depend on; those of lab.data all do.
 TRAINING = (
     "compilation",
-    "data",
     "device",
     "metrics",
     "models",
     "optim",
     "parts",
+    "process",
     "runner",
     "streams",
     "surgery",
@@ -52,7 +52,9 @@ def sources(settings: Settings) -> dict[str, str]:
 def _digests(modules: tuple[str, ...], working_dir: Path) -> dict[str, str]:
     if str(working_dir) not in sys.path:
         sys.path.insert(0, str(working_dir))
-    files = {f"lab/{name}.py": Path(__file__).with_name(f"{name}.py") for name in TRAINING}
+    lab = Path(__file__).parent
+    own = [*(lab / f"{name}.py" for name in TRAINING), *sorted((lab / "data").glob("*.py"))]
+    files = {file.relative_to(lab.parent).as_posix(): file for file in own}
     for module in modules:
         files |= _files(module, working_dir)
     return {name: hashlib.sha256(file.read_bytes()).hexdigest()[:12] for name, file in files.items()}

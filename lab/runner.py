@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from lab.device import Clock, autocast, network_format, resolve, transfer
 from lab.metrics import Metric
+from lab.process import generators, restore_generators
 from lab.result import Evaluation
 
 Loader = Iterable[tuple[Tensor, Tensor]]
@@ -260,7 +261,7 @@ class Runner:
             "progress": asdict(at),
             "loss_sum": self._loss_sum,
             "loss_steps": self._loss_steps,
-            "random": torch.get_rng_state(),
+            "random": generators(),
             "random_cuda": cuda,
         }
         return copy.deepcopy(state)  # these are the tensors that training goes on to change
@@ -276,7 +277,7 @@ class Runner:
         self._clock.seconds = self.progress.train_seconds
         self._loss_sum.copy_(state["loss_sum"])
         self._loss_steps = state["loss_steps"]
-        torch.set_rng_state(state["random"].cpu())
+        restore_generators(state["random"])
         for random in state["random_cuda"]:
             torch.cuda.set_rng_state(random.cpu(), self.device)
 

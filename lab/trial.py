@@ -23,10 +23,11 @@ from lab.measure import count_parameters, forward_macs
 from lab.metrics import Accuracy, Metric
 from lab.models import build_model
 from lab.optim import build_optimizer, schedule_factor
+from lab.process import seed_generators, starting_state
 from lab.result import Evaluation, Result
 from lab.runner import Diverged, Interrupted, Runner, save_weights
 from lab.settings import DataSettings, Settings, TrainSettings, parse_section
-from lab.streams import build, derive
+from lab.streams import build
 
 CHECKPOINT_SECONDS = 10.0  # at most so often is the state of a trial written; a shorter one is run again instead
 # What torch.load and Runner.load_state raise for a file that is torn, not ours, or of another network.
@@ -63,16 +64,16 @@ def run_trial(
     ``none``. Raises what the network or the data set raises.
     """
     where = devices.resolve(device)
-    devices.configure(where)
     total = devices.Clock(where)
     evaluation = devices.Clock(where)
     status, error, test_accuracy, correct = "ok", None, None, None
-    with total.running():
+    with starting_state(settings.seed), total.running():
+        devices.configure(where)
         splits = load_data(settings.data, where, data_dir)
         devices.reset_peak_memory(where)  # only the first trial of a process reads the data set
         runner = make_runner(settings, splits, where)
         counts = count_parameters(runner.model), forward_macs(runner.model, splits.in_channels, _size(settings, splits))
-        torch.manual_seed(derive(settings.seed, "dropout"))
+        seed_generators(settings.seed)  # whatever was drawn to build the network
         checkpoint = Checkpoint(checkpoint_dir, checkpoint_seconds, keep, runner, source_fingerprint(settings))
         checkpoint.load()
 

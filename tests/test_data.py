@@ -20,10 +20,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lab import data
-from lab.data import Batches, DataError, Images, Splits, load_data, move, split
+from lab.data import Batches, DataError, Images, Splits, default_data_dir, load_data, loading, published
+from lab.data.batches import move
+from lab.data.image_files import ImageFiles
+from lab.data.splits import split
 from lab.device import fits
-from lab.image_files import ImageFiles
 from lab.settings import DATASETS, DataSettings, Settings, num_classes, parse_section
 from lab.trial import run_trial
 from lab.vision import import_torchvision
@@ -41,8 +42,8 @@ def _forget() -> Iterator[None]:
 
 
 def forget() -> None:
-    data._placed.cache_clear()
-    data._splits.cache_clear()
+    loading._placed.cache_clear()
+    loading._splits.cache_clear()
 
 
 @pytest.fixture
@@ -397,14 +398,14 @@ def test_the_default_folder_is_the_one_that_the_environment_names(data_dir: Path
 
 def test_the_default_folder_is_else_a_cache_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LAB_DATA_DIR")
-    assert data.default_data_dir().parts[-2:] == ("ablation-bench", "data")
+    assert default_data_dir().parts[-2:] == ("ablation-bench", "data")
 
 
 def test_fashion_mnist_is_found_in_the_layout_of_debians_package(
     tmp_path: Path, data_dir: Path, random: Random, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = write_idx_set(tmp_path / "fashion-mnist", random, suffix=".gz")
-    monkeypatch.setattr(data, "DEBIAN_FASHION_MNIST", tmp_path / "fashion-mnist")
+    monkeypatch.setattr(published, "DEBIAN_FASHION_MNIST", tmp_path / "fashion-mnist")
     np.testing.assert_array_equal(load(data_dir, name="fashion_mnist").test.images[:, 0], made["t10k-images"])
 
 
@@ -413,12 +414,12 @@ def test_the_users_own_root_comes_before_debians_package(
 ) -> None:
     write_idx_set(tmp_path / "fashion-mnist", random, suffix=".gz")
     own = write_idx_set(data_dir / "FashionMNIST" / "raw", random)
-    monkeypatch.setattr(data, "DEBIAN_FASHION_MNIST", tmp_path / "fashion-mnist")
+    monkeypatch.setattr(published, "DEBIAN_FASHION_MNIST", tmp_path / "fashion-mnist")
     np.testing.assert_array_equal(load(data_dir, name="fashion_mnist").test.images[:, 0], own["t10k-images"])
 
 
 @pytest.mark.skipif(
-    not data.DEBIAN_FASHION_MNIST.exists(), reason="Debian's package dataset-fashion-mnist is not installed"
+    not published.DEBIAN_FASHION_MNIST.exists(), reason="Debian's package dataset-fashion-mnist is not installed"
 )
 def test_debians_fashion_mnist_is_whole(data_dir: Path) -> None:
     splits = load(data_dir, name="fashion_mnist")
@@ -516,7 +517,7 @@ def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
         raise urllib.error.URLError("no network")
 
     monkeypatch.setattr(urllib.request, "urlopen", refuse)
-    monkeypatch.setattr(data, "DEBIAN_FASHION_MNIST", Path("/nowhere/fashion-mnist"))
+    monkeypatch.setattr(published, "DEBIAN_FASHION_MNIST", Path("/nowhere/fashion-mnist"))
 
 
 @pytest.mark.usefixtures("_offline")
@@ -547,7 +548,7 @@ def test_missing_data_is_downloaded_once_under_a_lock(
 
     monkeypatch.setattr(import_torchvision().datasets.MNIST, "download", download)
     assert len(load(tmp_path, name="mnist").test) == 20
-    data._placed.cache_clear()
+    loading._placed.cache_clear()
     assert len(load(tmp_path, name="mnist").test) == 20
     assert len(downloads) == 1
 
@@ -672,7 +673,7 @@ def test_images_that_do_not_fit_are_read_as_they_are_asked_for_with_the_same_res
     in_memory = run_trial(Settings.parse(raw), device="cpu")
     forget()
     monkeypatch.setattr("lab.device.fits", lambda num_bytes, device: False)
-    monkeypatch.setattr("lab.image_files.WORTH_A_PROCESS", worth_a_process)
+    monkeypatch.setattr("lab.data.image_files.WORTH_A_PROCESS", worth_a_process)
     assert isinstance(load(name="image_folder", path=str(tmp_path)).train.images, ImageFiles)
     streamed = run_trial(Settings.parse(raw), device="cpu")
     forget()
@@ -681,9 +682,12 @@ def test_images_that_do_not_fit_are_read_as_they_are_asked_for_with_the_same_res
     assert streamed.correct == in_memory.correct
 
 
-def test_what_fits_is_told_by_the_memory_that_is_free() -> None:
+def test_what_fits_is_an_eighth_of_the_memory_that_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lab.device._host_memory", lambda: 8000)
     assert fits(1000, torch.device("cpu"))
-    assert not fits(2**50, torch.device("cpu"))
+    assert not fits(1001, torch.device("cpu"))
+    monkeypatch.setattr("lab.device._host_memory", lambda: None)
+    assert fits(2**50, torch.device("cpu")), "where the system does not say"
 
 
 def test_a_folder_of_images_must_have_train_and_test(tmp_path: Path) -> None:

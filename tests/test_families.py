@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from statsmodels.stats.multitest import multipletests
 
-from bench.families import holm, selected_level, standings
-from bench.stats import Arm, Estimate, contrast
+from bench.stats.estimates import Arm, Estimate, contrast
+from bench.stats.families import holm, selected_level, standings
 
 STEPS = np.array([-2.0, -1.0, 0.0, 1.0, 2.0]) / 100
 

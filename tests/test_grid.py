@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bench.grid import GridError, Plan, load_plan
+from bench.grid.load import GridError, Plan, load_plan
 from lab.settings import Adam, LeNet, Mlp, ResNet
 
 GRIDS = sorted((Path(__file__).parents[1] / "grids").rglob("*.yaml"))
@@ -336,6 +336,14 @@ def test_a_failed_trial_counts_as_zero_and_ties_go_to_the_earlier_candidate(load
     assert plan.winners({trial.trial_id: 0.5 for trial in plan.trials})["residual=true"].tuned == {"optimizer.lr": 0.1}
 
 
+def test_equal_scores_tie_in_whatever_order_the_seeds_come(load: Load) -> None:
+    plan = load(TUNED + "tune_seeds: 3\n")
+    # 0.1 + 0.2 + 0.3 is 0.6000000000000001 in floats, 0.3 + 0.2 + 0.1 is 0.6: the earlier candidate wins both ways
+    for first, second in (([0.1, 0.2, 0.3], [0.3, 0.2, 0.1]), ([0.3, 0.2, 0.1], [0.1, 0.2, 0.3])):
+        accuracies = dict(zip((t.trial_id for t in plan.trials), [*first, *second] * 2, strict=True))
+        assert {trial.tuned["optimizer.lr"] for trial in plan.winners(accuracies).values()} == {0.1}
+
+
 def test_tuning_that_merges_cells_is_refused(load: Load) -> None:
     base = BASE.replace("name: resnet18, width: 16", "name: lenet")
     with pytest.raises(GridError, match="is the same experiment as") as caught:
@@ -406,7 +414,7 @@ def test_a_thousand_cells_of_ten_seeds_plan_within_two_seconds_without_torch(tmp
     factors = "".join(f"  {path}: {values}\n" for path, values in zip(paths, levels, strict=True))
     (tmp_path / "big.yaml").write_text(f"{BASE}factors:\n{factors}seeds: 10\n")
     code = (
-        "import sys; from pathlib import Path; from bench.grid import load_plan\n"
+        "import sys; from pathlib import Path; from bench.grid.load import load_plan\n"
         "plan = load_plan(Path('big.yaml')); print(len(plan.cells), len(plan.trials), 'torch' in sys.modules)"
     )
     environment = {"PYTHONPATH": str(Path(__file__).parents[1])}

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bench.joined import Joined, Part, counting_untrained, share_contrast
-from bench.proportions import Share, p_equal_shares
-from bench.stats import Arm, mean
-from bench.unpaired import unpaired
+from bench.stats.estimates import Arm, mean
+from bench.stats.joined import Joined, Part, counting_untrained, share_contrast
+from bench.stats.proportions import Share, p_equal_shares
+from bench.stats.unpaired import unpaired
 
 TRAINED = np.array([0.90, 0.92, 0.91, 0.95, 0.93])
 

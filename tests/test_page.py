@@ -14,12 +14,12 @@ import pytest
 from markupsafe import escape
 from test_findings import GRID, accuracy, findings
 
-from bench import charts
-from bench.findings import Findings
-from bench.grid import Trial
-from bench.overview import overview, overview_page
-from bench.page import embedded, figures, page
-from bench.tables import pareto
+from bench.analysis.findings import Findings
+from bench.analysis.summaries import pareto
+from bench.grid.load import Trial
+from bench.report import charts
+from bench.report.overview import overview, overview_page
+from bench.report.page import embedded, figures, page
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 HOSTILE = GRID.replace("What matters?", "Does <script>alert(1)</script> matter?")

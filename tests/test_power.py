@@ -7,8 +7,8 @@ import pytest
 from scipy import stats as scipy_stats
 from statsmodels.stats.power import TTestPower
 
-from bench.power import decision_probability, detectable_difference, planned_difference, seeds_for_margin
-from bench.stats import Arm, effect, mean
+from bench.stats.estimates import Arm, effect, mean
+from bench.stats.power import decision_probability, detectable_difference, planned_difference, seeds_for_margin
 
 STEPS = np.array([-2.0, -1.0, 0.0, 1.0, 2.0])
 DEVIATION = math.sqrt(2.5)

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
-from bench.proportions import Share, is_above_floor, p_equal_shares, permutation_p
+from bench.stats.proportions import Share, is_above_floor, p_equal_shares, permutation_p
 
 
 @pytest.mark.parametrize(("count", "total"), [(0, 5), (3, 5), (5, 5), (18, 30), (1, 1)])

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bench.ratios import logarithms
-from bench.stats import Arm, effect, mean
+from bench.stats.estimates import Arm, effect, mean
+from bench.stats.ratios import logarithms
 
 
 def test_the_mean_of_logarithms_is_the_geometric_mean_and_a_difference_a_ratio() -> None:

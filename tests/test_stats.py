@@ -9,7 +9,7 @@ from scipy import stats as scipy_stats
 from statsmodels.formula.api import ols
 from statsmodels.stats.anova import anova_lm
 
-from bench.stats import (
+from bench.stats.estimates import (
     Arm,
     contrast,
     critical_value,

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from statsmodels.stats.weightstats import ttost_paired
 
-from bench.stats import Arm, Effect, Estimate, effect, exact, mean
-from bench.verdicts import Claim, Relation, Ruling, Verdict, compare, explain, judge
+from bench.analysis.verdicts import Claim, Relation, Ruling, Verdict, compare, explain, judge
+from bench.stats.estimates import Arm, Effect, Estimate, effect, exact, mean
 
 STEPS = np.array([-2.0, -1.0, 0.0, 1.0, 2.0])  # deviation sqrt(2.5), so a mean of five has the error 0.70711
 T_4 = 2.776445  # Student's 97.5 % point with 4 degrees of freedom: the interval is the mean +- 1.96324

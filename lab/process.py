@@ -1,0 +1,173 @@
+"""The state of the process: every trial starts from the same one, and leaves the process as it found it.
+
+What a process cannot undo (the globals of a module, a function that was replaced) is undone by its end: trials that
+name user code are each run in a process of their own.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from lab.streams import derive
+
+_entered = False  # a trial is under way: what its modules set on import holds until it ends
+
+
+class Flag(NamedTuple):
+    """A switch of the whole process, and how it stands at the start of a trial."""
+
+    get: Callable[[], Any]
+    set: Callable[[Any], object]
+    start: Any
+
+
+def _attribute(owner: Any, name: str, start: Any) -> Flag:
+    return Flag(lambda: getattr(owner, name), lambda value: setattr(owner, name, value), start)
+
+
+def _autocast(device: str) -> Flag:
+    return Flag(
+        lambda: torch.is_autocast_enabled(device), lambda value: torch.set_autocast_enabled(device, value), False
+    )
+
+
+def _default_device() -> torch.device | None:
+    """None for the CPU: a device that is named would be asked for at every call that makes a tensor."""
+    device = torch.get_default_device()
+    return None if device.type == "cpu" else device
+
+
+FLAGS = (
+    Flag(torch.get_default_dtype, torch.set_default_dtype, torch.float32),
+    Flag(_default_device, torch.set_default_device, None),
+    Flag(torch.is_grad_enabled, torch.set_grad_enabled, True),
+    Flag(torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly, False),
+    Flag(torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms, False),
+    Flag(torch.get_float32_matmul_precision, torch.set_float32_matmul_precision, "highest"),
+    _attribute(torch.backends.cudnn, "allow_tf32", True),
+    _attribute(torch.backends.cudnn, "benchmark", False),
+    _attribute(torch.backends.cudnn, "deterministic", False),
+    _attribute(torch.backends.cudnn, "enabled", True),
+    _attribute(torch.backends.mkldnn, "enabled", True),
+    _autocast("cpu"),
+    _autocast("cuda"),
+    Flag(
+        np.geterr,
+        lambda errors: np.seterr(**errors),
+        dict.fromkeys(("divide", "over", "invalid"), "warn") | {"under": "ignore"},
+    ),
+)
+
+
+def _set_path(entries: list[str]) -> None:
+    sys.path[:] = entries
+
+
+def _set_environment(wanted: Mapping[str, str]) -> None:
+    for name in os.environ.keys() - wanted.keys():
+        del os.environ[name]
+    os.environ.update({name: value for name, value in wanted.items() if os.environ.get(name) != value})
+
+
+# What has no one right value: a trial finds it as the process has it, and it is put back.
+KEPT: tuple[tuple[Callable[[], Any], Callable[[Any], object]], ...] = (
+    (torch.get_num_threads, torch.set_num_threads),
+    (Path.cwd, os.chdir),
+    (lambda: list(sys.path), _set_path),
+    (lambda: dict(os.environ), _set_environment),
+    *((flag.get, flag.set) for flag in FLAGS),
+)
+
+
+def _settle(get: Callable[[], Any], put: Callable[[Any], object], wanted: Any) -> None:
+    if get() != wanted:
+        put(wanted)
+
+
+@contextmanager
+def starting_state(seed: int) -> Iterator[None]:
+    """Puts the process into the state that a trial of that seed starts from; puts it back at the end.
+
+    Generators are seeded from the seed's streams, torch's and numpy's flags stand as in a process that has just begun,
+    and user code sees no command line but its own. Threads, folder, environment and ``sys.path`` are the caller's.
+    Within another, only the generators are seeded.
+    """
+    global _entered
+    if _entered:
+        seed_generators(seed)
+        yield
+        return
+    before = [get() for get, _ in KEPT]
+    arguments, sys.argv = sys.argv, sys.argv[:1]
+    with kept_generators(), warnings.catch_warnings():
+        _entered = True
+        try:
+            for flag in FLAGS:
+                _settle(flag.get, flag.set, flag.start)
+            seed_generators(seed)
+            yield
+        finally:
+            _entered = False
+            for (get, put), value in zip(KEPT, before, strict=True):
+                _settle(get, put, value)
+            sys.argv = arguments
+
+
+def seed_generators(seed: int) -> None:
+    """Seeds the generators of torch, Python and numpy, each from its own stream."""
+    torch.manual_seed(derive(seed, "dropout"))
+    random.seed(derive(seed, "python"))
+    np.random.seed(derive(seed, "numpy") % 2**32)
+
+
+@contextmanager
+def kept_generators() -> Iterator[None]:
+    """Puts the generators of Python, numpy and torch (on the CPU) back as they were."""
+    state = generators()
+    try:
+        yield
+    finally:
+        restore_generators(state)
+
+
+@contextmanager
+def unseeded() -> Iterator[None]:
+    """Seeds the generators from the system meanwhile, and puts them back.
+
+    Reading data happens so: what it draws without a seed of its own differs from process to process, which shows that
+    the data are not repeatable, where forked processes would agree by chance of their birth.
+    """
+    with kept_generators():
+        random.seed()
+        np.random.seed()
+        torch.default_generator.seed()
+        yield
+
+
+def generators() -> dict[str, Any]:
+    """The state of the generators of torch (on the CPU), Python and numpy: tensors and plain numbers."""
+    name, keys, *rest = np.random.get_state(legacy=True)
+    return {
+        "torch": torch.get_rng_state(),
+        "python": random.getstate(),
+        "numpy": (name, torch.from_numpy(np.asarray(keys, np.int64)), *rest),
+    }
+
+
+def restore_generators(state: Mapping[str, Any]) -> None:
+    """Puts the generators into a state that :func:`generators` returned."""
+    torch.set_rng_state(state["torch"].cpu())
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+    name, keys, *rest = state["numpy"]
+    np.random.set_state((name, keys.cpu().numpy().astype(np.uint32), *rest))
