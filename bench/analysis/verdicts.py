@@ -23,8 +23,8 @@ class Comparison:
     """An effect within its family: p-values after Holm's correction, and the verdict on A.
 
     ``detectable``: the difference that is found with 80 % power at this number of seeds. ``seeds_for_margin``, where
-    undecided: how many a new run should have (:func:`bench.stats.power.seeds_for_margin`), or None. Both take the level of
-    Holm's first step.
+    undecided: how many a new run should have (:func:`bench.stats.power.seeds_for_margin`), or None. Both take the level
+    of Holm's first step.
     """
 
     effect: Effect
