@@ -10,7 +10,8 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from lab.parts import part_name
+from lab.scores import named
+from lab.sections import part_name
 from lab.settings import Settings
 
 # The modules of the laboratory that a trial's numbers can depend on; those of lab.data all do.
@@ -26,6 +27,8 @@ TRAINING = (
     "process",
     "runner",
     "schedules",
+    "scores",
+    "selection",
     "streams",
     "surgery",
     "trial",
@@ -47,9 +50,10 @@ def sources(settings: Settings) -> dict[str, str]:
 
     With a module of the user's come those of the working folder that it imports.
     """
-    named = [settings.data.name, settings.model.name, settings.optimizer.name, settings.schedule.name]
-    named += [part_name(settings.train.loss), part_name(settings.train.metric), *settings.model.replace.values()]
-    return _digests(tuple(sorted({path.partition(":")[0] for path in named if ":" in path})), Path.cwd())
+    paths = [settings.data.name, settings.model.name, settings.optimizer.name, settings.schedule.name]
+    paths += [part_name(part) for part in (settings.train.loss, *named(settings.train.metric).values())]
+    paths += settings.model.replace.values()
+    return _digests(tuple(sorted({path.partition(":")[0] for path in paths if ":" in path})), Path.cwd())
 
 
 @functools.cache

@@ -23,7 +23,7 @@ from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema, create_m
 from pydantic_core import PydanticCustomError
 
 from lab.annotations import Kind, Unfit, alike, like
-from lab.sections import BASES, NOUNS, QUIET, Problem, Section, SettingsError, did_you_mean
+from lab.sections import BASES, NOUNS, QUIET, Part, Problem, Section, SettingsError, did_you_mean, part_name
 
 # What the harness passes where a signature asks for it: no setting.
 GIVEN = {
@@ -305,18 +305,13 @@ def watches_dev(scheduler: Any) -> bool:
 # --- losses and metrics ---------------------------------------------------------------------------------------------
 
 
-def part_name(raw: str | Mapping[str, Any]) -> str:
-    """The name or import path of a loss or metric."""
-    return raw if isinstance(raw, str) else str(raw.get("name"))
-
-
-def parse_part(what: str, raw: str | Mapping[str, Any]) -> SignedSettings:
+def parse_part(what: str, raw: Part) -> SignedSettings:
     """The settings of a loss or metric: an import path, or a mapping of its ``name`` and what else it takes."""
     given = {"name": raw} if isinstance(raw, str) else dict(raw)
     return settings_type(what, part_name(raw)).model_validate(given)
 
 
-def shortest(settings: SignedSettings) -> str | dict[str, Any]:
+def shortest(settings: SignedSettings) -> Part:
     """The import path, or a mapping of it and of what is not at its default."""
     fields = type(settings).model_fields
     own = {
@@ -327,7 +322,7 @@ def shortest(settings: SignedSettings) -> str | dict[str, Any]:
     return own if own.keys() - {"name"} else own["name"]
 
 
-def make_part(what: str, raw: str | Mapping[str, Any], given: Mapping[str, Any]) -> Any:
+def make_part(what: str, raw: Part, given: Mapping[str, Any]) -> Any:
     """The loss or metric; a class or factory is called, a loss that is a function keeps its settings."""
     settings = parse_part(what, raw)
     part = load(settings.name)  # type: ignore[attr-defined]  # of its base

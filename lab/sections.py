@@ -17,6 +17,8 @@ from pydantic.fields import FieldInfo
 
 Value = bool | int | float | str | None | list[Any] | dict[str, Any]
 
+Part = str | dict[str, Any]  # a loss or metric: its name, or a mapping of that and its settings
+
 PositiveInt = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -164,13 +166,20 @@ class ScheduleSettings(Section):
 
 class TrainSettings(Section):
     epochs: PositiveInt = Field(description="passes over the training split")
-    loss: str | dict[str, Any] = Field(
+    loss: Part = Field(
         "cross_entropy",
         description="cross_entropy, or import path of a loss of (logits, labels); with settings: {name: path, ...}",
     )
-    metric: str | dict[str, Any] = Field(
+    metric: Part | list[Part] | dict[str, Part] = Field(
         "accuracy",
-        description="accuracy, or import path of a metric; with settings: {name: path, ...}",
+        description="accuracy, or import path of a metric with reset, update, compute, or with settings {name: path, "
+        "...}; a list, or a mapping of names",
+    )
+    select: str | None = Field(
+        None, description="score on dev that selects the epoch, such as dev_loss; default: that of the first metric"
+    )
+    better: Literal["higher", "lower"] | None = Field(
+        None, description="direction of the selecting score, where its class does not say it"
     )
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="bfloat16: autocast; weights stay in float32"
@@ -203,6 +212,16 @@ NOUNS = {
     "loss": "loss",
     "metric": "metric",
 }
+
+
+def is_part(raw: object) -> bool:
+    """Whether it is one loss or metric, not a list of them or a mapping of names to them."""
+    return isinstance(raw, str) or (isinstance(raw, dict) and isinstance(raw.get("name"), str))
+
+
+def part_name(raw: Part) -> str:
+    """The name or import path of a loss or metric."""
+    return raw if isinstance(raw, str) else str(raw.get("name"))
 
 
 # --- words -----------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Self
 
@@ -21,6 +22,8 @@ from lab.networks import MODELS, ONLY_SIZE, SIZES
 from lab.optim import OPTIMIZERS
 from lab.parts import parse_part, settings_type, shortest, signed
 from lab.schedules import SCHEDULES
+from lab.scores import BUILT_IN as SCORES
+from lab.scores import Named, default_selection, named
 from lab.sections import (
     DATASETS,
     NOUNS,
@@ -29,6 +32,7 @@ from lab.sections import (
     DataSettings,
     ModelSettings,
     OptimizerSettings,
+    Part,
     Problem,
     ScheduleSettings,
     Section,
@@ -37,7 +41,9 @@ from lab.sections import (
     Value,
     describe_field,
     did_you_mean,
+    is_part,
     num_classes,
+    part_name,
     spelled,
 )
 
@@ -174,12 +180,12 @@ class Settings(BaseModel):
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
 
-def _flat(path: str, value: Value) -> dict[str, Value]:
+def _flat(path: str, value: Any) -> dict[str, Value]:
     """The setting; a loss or metric as its import path, and each of its own settings beside it."""
     what = PART_PATHS.get(path)
-    if what is None or not (isinstance(value, dict) or ":" in str(value)):
+    if what is None or not is_part(value) or ":" not in part_name(value):
         return {path: value}
-    own = dict(parse_part(what, value))  # type: ignore[arg-type]  # a path or a mapping
+    own = dict(parse_part(what, value))
     return {path: own.pop("name")} | {f"{path}.{name}": inner for name, inner in own.items()}
 
 
@@ -239,22 +245,49 @@ def section_type(section: str, raw: Mapping[str, Any]) -> type[Section]:
 
 
 def _with_parts(train: TrainSettings) -> TrainSettings:
-    """The section with loss and metric in their shortest form; raises :class:`SettingsError`."""
-    problems, checked = [], {}
-    for what, raw in (("loss", train.loss), ("metric", train.metric)):
+    """The section with loss and metrics in their shortest form; raises :class:`SettingsError`."""
+    problems: list[Problem] = []
+    changes: dict[str, Any] = {}
+    for what, check in (("loss", functools.partial(check_part, "loss")), ("metric", _check_metrics)):
         try:
-            checked[what] = check_part(what, raw)
+            changes[what] = check(getattr(train, what))
         except SettingsError as error:
             problems += error.problems
     if train.loss != "cross_entropy" and train.label_smoothing:
         rule = f"must be 0 with a loss other than cross_entropy, got {train.label_smoothing}"
         problems.append(Problem("train.label_smoothing", rule))
+    metrics = named(train.metric)
+    known = [f"dev_{name}" for name in [*metrics, *SCORES]]
+    if train.select is not None and train.select not in known:
+        rule = f"no such score on dev {train.select!r}{did_you_mean(train.select, known)}"
+        problems.append(Problem("train.select", f"{rule}; there are {', '.join(dict.fromkeys(known))}"))
     if problems:
         raise SettingsError(problems)
-    return train.model_copy(update=checked)
+    if train.select == default_selection(train.metric):  # spelled out, it is the same trial
+        changes["select"] = None
+    return train.model_copy(update=changes)
 
 
-def check_part(what: str, raw: str | Mapping[str, Any]) -> str | dict[str, Any]:
+def _check_metrics(metric: Named) -> Named:
+    """The metrics in their shortest form, a list of one as the one; raises :class:`SettingsError`."""
+    metrics = named(metric)
+    if not metrics or (isinstance(metric, list) and len(metrics) < len(metric)):
+        rule = "must name one metric or several, each of another name; `{name: path}` gives them names"
+        raise SettingsError([Problem("train.metric", f"{rule}, got {spelled(metric)}")])
+    for name, part in metrics.items():
+        if not re.fullmatch(r"[a-z0-9_]+", name):
+            rule = f"a name has lower-case letters, digits and _, got {name!r}"
+            raise SettingsError([Problem("train.metric", rule)])
+        if name in SCORES and (name, part) != ("accuracy", "accuracy"):
+            rule = f"{name} is built in; give {part_name(part)} a name of its own: `{{my_{name}: '{part_name(part)}'}}`"
+            raise SettingsError([Problem("train.metric", rule)])
+    short = {name: check_part("metric", part) for name, part in metrics.items()}
+    if is_part(metric) or (isinstance(metric, list) and len(metric) == 1):
+        return next(iter(short.values()))
+    return list(short.values()) if isinstance(metric, list) else short
+
+
+def check_part(what: str, raw: Part) -> Part:
     """A loss or metric in its shortest form: a name, or a mapping of the name and what is not at its default."""
     name = raw if isinstance(raw, str) else raw.get("name")
     path, known = f"train.{what}", BUILT_IN[what]

@@ -27,6 +27,7 @@ from lab.process import seed_generators, starting_state
 from lab.result import Evaluation, Result
 from lab.runner import Diverged, Interrupted, Runner, save_weights
 from lab.schedules import build_schedule
+from lab.scores import named
 from lab.settings import DataSettings, Settings, TrainSettings, parse_section
 from lab.streams import build
 
@@ -258,10 +259,11 @@ def make_loss(train: TrainSettings, num_classes: int, device: torch.device) -> L
 
 
 def make_metric(train: TrainSettings, num_classes: int, device: torch.device) -> Metric:
-    """The metric; where it is a module, as torchmetrics' are, on the device."""
-    if train.metric == "accuracy":
+    """The first metric; where it is a module, as torchmetrics' are, on the device."""
+    part = next(iter(named(train.metric).values()))
+    if part == "accuracy":
         return Accuracy()
-    metric: Any = parts.make_part("metric", train.metric, {"num_classes": num_classes})
+    metric: Any = parts.make_part("metric", part, {"num_classes": num_classes})
     if isinstance(metric, torch.nn.Module):
         metric.to(device)
     return metric
