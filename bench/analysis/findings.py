@@ -121,7 +121,8 @@ def variance(plan: Plan, found: pd.DataFrame) -> VarianceAnalysis | None:
 def effect_table(comparison: summaries.Comparison) -> pd.DataFrame:
     """A row for each level that is compared: its difference to the baseline's level, and the verdict of the family.
 
-    ``detectable`` is the difference that would show with 80 % power; ``seeds_needed`` is NaN where decided or endless.
+    ``detectable`` is the difference that would show with 80 % power; ``seeds_for_margin`` is NaN where
+    decided or endless.
     """
     plan = comparison.plan
     names, effects = [], []
@@ -140,7 +141,7 @@ def effect_table(comparison: summaries.Comparison) -> pd.DataFrame:
 EFFECT_NAMES = ["factor", "level", "against"]
 EFFECT_NUMBERS = [
     *("difference", "difference_low", "difference_high", "p", "p_holm", "verdict", "sentence", "detectable"),
-    *("seeds_needed", "effect_size", "probability_wins", "seeds", "pairs", "pairs_planned", "basis"),
+    *("seeds_for_margin", "effect_size", "probability_wins", "seeds", "pairs", "pairs_planned", "basis"),
 ]
 
 
@@ -155,7 +156,7 @@ def _effect_row(item: verdicts.Comparison) -> dict[str, object]:
         "verdict": item.verdict,
         "sentence": verdicts.explain(item),
         "detectable": item.detectable,
-        "seeds_needed": math.nan if item.seeds_needed is None else item.seeds_needed,
+        "seeds_for_margin": math.nan if item.seeds_for_margin is None else item.seeds_for_margin,
         "effect_size": effect.effect_size,
         "probability_wins": effect.probability_a_wins,
         "seeds": estimate.num_seeds,
@@ -217,9 +218,10 @@ def hypothesis_table(comparison: summaries.Comparison) -> pd.DataFrame:
     for hypothesis in plan.hypotheses:
         accuracy = hypothesis.metric.endswith("accuracy")
         margin = plan.margin * (1.0 if accuracy else comparison.typical(hypothesis.metric))
-        estimate = comparison.contrast(hypothesis)
         margin = 0.0 if math.isnan(margin) else margin
-        claims.append(verdicts.Claim(estimate, hypothesis.relation, hypothesis.bound, margin))
+        counts = hypothesis.relation == "~" or (len(hypothesis.terms) > 1 and hypothesis.bound == 0)
+        estimate = comparison.contrast(hypothesis)
+        claims.append(verdicts.Claim(estimate, hypothesis.relation, hypothesis.bound, margin if counts else None))
     rows = [
         {
             "hypothesis": hypothesis.text,

@@ -273,7 +273,7 @@ class Comparison:
                 weights.append(term.weight)
                 continue
             for labels in zip(*own, strict=True):
-                bits = self._arm(labels).correct if hypothesis.metric == "test_accuracy" else None
+                bits = self._arm(labels).examples if hypothesis.metric == "test_accuracy" else None
                 arms.append(estimates.Arm(matrix.loc[list(labels)].to_numpy(), bits))
                 weights.append(term.weight / len(own[0]))
         if hypothesis.metric in EXACT and arms:

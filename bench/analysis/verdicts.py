@@ -9,10 +9,11 @@ from typing import Literal
 
 from bench.stats.estimates import ALPHA, Effect, Estimate
 from bench.stats.families import holm
-from bench.stats.power import MOST_SEEDS, POWER, decision_probability, detectable_difference, seeds_to_decide
+from bench.stats.joined import Joined
+from bench.stats.power import MOST_SEEDS, POWER, decision_probability, detectable_difference, seeds_for_margin
 
 Verdict = Literal["better", "worse", "equivalent", "undecided"]
-Ruling = Literal["supported", "refuted", "undecided"]
+Ruling = Literal["supported", "refuted", "undecided", "below_margin"]
 Relation = Literal[">", "<", "~"]
 _Direction = Literal["above", "below", "equivalent", "undecided"]
 
@@ -21,9 +22,9 @@ _Direction = Literal["above", "below", "equivalent", "undecided"]
 class Comparison:
     """An effect within its family: p-values after Holm's correction, and the verdict on A.
 
-    ``detectable``: the difference that is found with 80 % power at this number of seeds. ``seeds_needed``, where
-    undecided: the seeds at which a verdict comes with 80 % power if the truth is what was estimated; None where no
-    number up to 1,000 does, or nothing is known of seeds. Both take the level of Holm's first step.
+    ``detectable``: the difference that is found with 80 % power at this number of seeds. ``seeds_for_margin``, where
+    undecided: how many a new run should have (:func:`bench.stats.power.seeds_for_margin`), or None. Both take the level
+    of Holm's first step.
     """
 
     effect: Effect
@@ -32,14 +33,14 @@ class Comparison:
     p_equivalence_holm: float
     margin: float | None
     detectable: float
-    seeds_needed: int | None
+    seeds_for_margin: int | None
 
 
 @dataclass(frozen=True)
 class Claim:
     """``estimate`` is above, below or (``~``) within ``margin`` of ``bound``; ``~`` without margin is a ValueError."""
 
-    estimate: Estimate
+    estimate: Estimate | Joined
     relation: Relation
     bound: float = 0.0
     margin: float | None = None
@@ -83,7 +84,11 @@ def compare(
             p_equivalence_holm=p_equivalence,
             margin=margin,
             detectable=detectable_difference(item.estimate, alpha=first_step),
-            seeds_needed=seeds_to_decide(item.estimate, margin, alpha=first_step) if direction == "undecided" else None,
+            seeds_for_margin=(
+                seeds_for_margin(item.estimate, margin, alpha=first_step)
+                if direction == "undecided" and margin is not None
+                else None
+            ),
         )
         for item, (direction, p, p_equivalence) in zip(
             effects, _decide(estimates, [margin] * len(estimates), alpha), strict=True
@@ -94,23 +99,32 @@ def compare(
 def judge(claims: Sequence[Claim], *, alpha: float = ALPHA) -> list[Judgement]:
     """Rules on a family of claims, each at its bound as an effect is at 0 in :func:`compare`.
 
-    ``>`` is supported above the bound, refuted below it or where equivalent to it; ``<`` likewise; ``~`` is supported
-    where equivalent, refuted where above or below.
+    ``>`` is supported above the bound and refuted below it, whatever the margin; where it is above but within the
+    margin it is ``below_margin``: true, and too small to matter. ``<`` likewise. ``~`` is supported where equivalent,
+    refuted where above or below and not equivalent.
     """
     shifted = [claim.estimate.minus(claim.bound) for claim in claims]
-    supports: dict[Relation, _Direction] = {">": "above", "<": "below", "~": "equivalent"}
-    judgements = []
-    for claim, (direction, p, p_equivalence) in zip(
-        claims, _decide(shifted, [claim.margin for claim in claims], alpha), strict=True
-    ):
-        ruling: Ruling = "supported" if direction == supports[claim.relation] else "refuted"
-        ruling = "undecided" if direction == "undecided" else ruling
-        judgements.append(Judgement(claim, ruling, p, p_equivalence))
-    return judgements
+    decided = _decide(shifted, [claim.margin for claim in claims], alpha)
+    return [
+        Judgement(claim, _ruling(claim.relation, estimate.centre, direction, p < alpha), p, p_equivalence)
+        for claim, estimate, (direction, p, p_equivalence) in zip(claims, shifted, decided, strict=True)
+    ]
+
+
+def _ruling(relation: Relation, centre: float, direction: _Direction, differs: bool) -> Ruling:
+    if direction == "undecided":
+        return "undecided"
+    if relation == "~":
+        return "supported" if direction == "equivalent" else "refuted"
+    if not differs:  # within the margin, on either side of the bound
+        return "undecided"
+    if (centre > 0) != (relation == ">"):
+        return "refuted"
+    return "below_margin" if direction == "equivalent" else "supported"
 
 
 def _decide(
-    estimates: Sequence[Estimate], margins: Sequence[float | None], alpha: float
+    estimates: Sequence[Estimate | Joined], margins: Sequence[float | None], alpha: float
 ) -> Iterator[tuple[_Direction, float, float]]:
     """Direction of each estimate from 0, and its corrected p-values of a difference and of equivalence."""
     pairs = list(zip(estimates, margins, strict=True))
@@ -132,6 +146,8 @@ def explain(comparison: Comparison, *, scale: float = 100.0, unit: str = "points
         return "undecided: no seed has a result of both"
     if estimate.num_seeds == 1:
         return "undecided: one seed, and another may differ"
+    if effect.thin_contexts:
+        return "undecided: a result of both for one seed only, under some levels of the other factors"
     if comparison.verdict == "equivalent":
         assert comparison.margin is not None
         return f"equivalent: any difference is under {comparison.margin * scale:.3g} {unit}"
@@ -140,23 +156,27 @@ def explain(comparison: Comparison, *, scale: float = 100.0, unit: str = "points
     if estimate.basis == "nothing":
         return "undecided: the seeds do not differ, so nothing tells the size of chance"
     seen = "identical so far" if effect.identical else f"only {comparison.detectable * scale:.2g} {unit} would show"
-    return f"undecided: {seen}; {_advice(comparison)}"
+    return f"undecided: {seen}{_plan(comparison, scale, unit)}"
 
 
-def _advice(comparison: Comparison) -> str:
-    if comparison.seeds_needed is not None:
-        return f"{comparison.seeds_needed} seeds would decide"
-    estimate = comparison.effect.estimate
-    if estimate.image_variance > 0 and not _images_allow(estimate, comparison.margin):
-        return f"no number of seeds would decide on {estimate.num_images:,} test images"
-    return f"{MOST_SEEDS:,} seeds would not decide"
+def _plan(comparison: Comparison, scale: float, unit: str) -> str:
+    """The seeds of a new run that is planned for the margin; empty without a margin."""
+    margin, estimate = comparison.margin, comparison.effect.estimate
+    if not margin:
+        return ""
+    size = f"{margin * scale:.3g} {unit if margin * scale != 1 else unit.removesuffix('s')}"
+    if comparison.seeds_for_margin is not None:
+        return f"; to tell {size} from none, plan a new run of {comparison.seeds_for_margin} seeds"
+    if estimate.image_variance > 0 and not _images_allow(estimate, margin):
+        return f"; no number of seeds would show {size} on {estimate.num_images:,} test images"
+    return f"; {MOST_SEEDS:,} seeds would not show {size}"
 
 
-def _images_allow(estimate: Estimate, margin: float | None) -> bool:
-    """Whether seeds without end would decide."""
+def _images_allow(estimate: Estimate, margin: float) -> bool:
+    """Whether seeds without end would show a difference of the margin."""
     probability = decision_probability(
-        abs(estimate.value),
-        margin=margin or 0.0,
+        margin,
+        margin=0.0,
         seed_variance=0.0,
         image_variance=estimate.image_variance,
         num_seeds=MOST_SEEDS,

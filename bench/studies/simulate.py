@@ -106,9 +106,9 @@ def paired_t(a: Arm, b: Arm) -> Interval:
 
 def satterthwaite(a: Arm, b: Arm) -> Interval:
     """The same variance with the degrees of freedom of Hillis (2007)."""
-    assert a.correct is not None
-    assert b.correct is not None
-    difference = np.subtract(b.correct, a.correct, dtype=float)
+    assert a.examples is not None
+    assert b.examples is not None
+    difference = np.subtract(b.examples, a.examples, dtype=float)
     variance, seed_part = _variance(*mean_squares(difference), difference.size)
     df = (len(difference) - 1) * (variance / seed_part) ** 2 if seed_part > 0 else math.inf
     half = -special.stdtrit(min(df, 1e9), ALPHA / 2) * math.sqrt(variance)
