@@ -13,6 +13,7 @@ from contextlib import suppress
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
+from lab.scores import named
 from lab.settings import Settings
 
 LAB = Path(__file__).parent
@@ -37,9 +38,9 @@ def sources(settings: Settings) -> dict[str, str]:
     With each module come those of the laboratory and of the working folder that its import statements name, wherever
     they stand, and so on; of other packages only the modules that the settings name.
     """
-    named = [settings.data.name, settings.model.name, settings.optimizer.name, settings.schedule.name]
-    named += [settings.train.loss, settings.train.metric, *settings.model.replace.values()]
-    return _digests(tuple(sorted({path.partition(":")[0] for path in named if ":" in path})), Path.cwd())
+    paths = [settings.data.name, settings.model.name, settings.optimizer.name, settings.schedule.name]
+    paths += [settings.train.loss, *named(settings.train.metric).values(), *settings.model.replace.values()]
+    return _digests(tuple(sorted({path.partition(":")[0] for path in paths if ":" in path})), Path.cwd())
 
 
 @functools.cache
