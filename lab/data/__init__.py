@@ -3,7 +3,8 @@
 from lab.data.batches import Batches
 from lab.data.loading import load_data
 from lab.data.published import DATA_DIR_VARIABLE, PUBLISHED
-from lab.data.sets import DataError, DataSet, Images, Splits
+from lab.data.errors import DataError
+from lab.data.sets import DataSet, Images, Splits
 from lab.data.sources import default_data_dir
 
 __all__ = [

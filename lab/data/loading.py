@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from lab.data.moments import moments
-from lab.data.sets import DataError, Splits
+from lab.data.errors import DataError
+from lab.data.sets import Splits
 from lab.data.sources import default_data_dir, read
 from lab.data.splits import split, stratified
 from lab.process import unseeded
