@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.hypotheses import Hypothesis, HypothesisError, Term, parse_hypothesis
+from bench.grid.hypotheses import Hypothesis, HypothesisError, Term, parse_hypothesis
 
 FACTORS = {
     "model.residual": ("true", "false"),
