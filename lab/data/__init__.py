@@ -1,9 +1,9 @@
 """Data sets as uint8 tensors on the device; batches are selected, resized and normalised there."""
 
 from lab.data.batches import Batches
+from lab.data.errors import DataError
 from lab.data.loading import load_data
 from lab.data.published import DATA_DIR_VARIABLE, PUBLISHED
-from lab.data.errors import DataError
 from lab.data.sets import DataSet, Images, Splits
 from lab.data.sources import default_data_dir
 

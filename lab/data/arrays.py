@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lab.data.labels import read_labels
 from lab.data.errors import DataError
+from lab.data.labels import read_labels
 from lab.data.sets import AXES, DataSet, Images, shape_of
 
 LAYOUTS = ("channels_first", "channels_last")
@@ -112,7 +112,7 @@ def _laid_out(name: str, array: str, inputs: Tensor, word: str, layout: str | No
     problem = f"data {name}: {array} must be {shape_of(word)}, got {shape}"
     if word == "images" and inputs.ndim == 3:
         if min(shape[1:]) <= 4 and max(shape[1:]) >= 8 * min(shape[1:]):
-            ways = f"if they are signals (N, C, L), name them {array.replace(word, 'signals')}; if grey, give (N, 1, H, W)"
+            ways = f"signals (N, C, L) are named {array.replace(word, 'signals')}, grey images given as (N, 1, H, W)"
             raise DataError(f"{problem}, images of {shape[1]} x {shape[2]}: {ways}")
         return inputs[:, None]
     if inputs.ndim != len(AXES[word]) + 1:
@@ -147,7 +147,7 @@ def _layout(*shape: int) -> str | None:
 def _of_one_range(name: str, train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
     """Both parts in one dtype; raises :class:`DataError` where one is in 0..1 and the other is not."""
     (low, high), (test_low, test_high) = (tuple(map(float, inputs.aminmax())) for inputs in (train, test))
-    unlike = (0 <= low and 0 < high <= 1 and test_high > 2) or (0 <= test_low and 0 < test_high <= 1 and high > 2)
+    unlike = (low >= 0 and 0 < high <= 1 and test_high > 2) or (test_low >= 0 and 0 < test_high <= 1 and high > 2)
     mixed = train.dtype != test.dtype and (min(low, test_low) < 0 or max(high, test_high) > 255)
     if unlike or mixed:
         ranges = f"train {train.dtype} in {low:g}..{high:g}, test {test.dtype} in {test_low:g}..{test_high:g}"

@@ -15,9 +15,10 @@ from lab.streams import generator
 class Batches:
     """Iterates over ``(X, y)``: X ``(N, C, size, size)`` float, normalised, on the images' device.
 
-    Signals and features keep their shape; only images are resized and augmented. Images that do not lie there are brought there a batch at a time. With an ``order`` seed, each epoch has its own
-    order and augmentation, drawn from streams that depend on nothing else; without, the images come as they stand. All
-    images are used; a last batch of a single image is left out in training, since BatchNorm cannot normalise it.
+    Signals and features keep their shape; only images are resized and augmented. What does not lie there is brought
+    there a batch at a time. With an ``order`` seed, each epoch has its own order and augmentation, drawn from streams
+    that depend on nothing else; without, the images come as they stand. All images are used; a last batch of a single
+    image is left out in training, since BatchNorm cannot normalise it.
     """
 
     def __init__(

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
-from lab import device as devices
-from lab.data.image_files import ImageFiles, size_of
 from lab.data.errors import DataError
+from lab.data.image_files import ImageFiles, size_of
 from lab.data.sets import DataSet, Images
 
 SUFFIXES = {
@@ -31,20 +29,14 @@ def image_folder(root: Path, path: str, resize: int | None = None) -> DataSet:
     if found["train"].keys() != found["test"].keys():
         raise DataError(f"data.path: {path}: classes of train {[*found['train']]} and test {[*found['test']]}")
     height, width = (resize, resize) if resize is not None else _one_size(path, found)
-    files = {
-        part: ImageFiles([str(file) for files in classes.values() for file in files], height, width, resize is not None)
-        for part, classes in found.items()
-    }
-    num_bytes = sum(math.prod(one.shape) for one in files.values())
-    in_memory = devices.fits(num_bytes, torch.device("cpu"))
-    train, test = (
-        Images(
-            files[part].all() if in_memory else files[part],
-            torch.tensor([label for label, one in enumerate(classes.values()) for _ in one]),
-        )
-        for part, classes in found.items()
-    )
+    train, test = (_of(path, classes, height, width, resize is not None) for classes in found.values())
     return DataSet(train, test, num_classes=len(found["train"]))
+
+
+def _of(path: str, classes: dict[str, list[Path]], height: int, width: int, resize: bool) -> Images:
+    paths = [str(file) for files in classes.values() for file in files]
+    labels = torch.tensor([label for label, files in enumerate(classes.values()) for _ in files])
+    return Images(ImageFiles(path, paths, height, width, resize), labels)
 
 
 def _classes(path: str, part: str) -> dict[str, list[Path]]:

@@ -27,7 +27,8 @@ class ImageFiles(Dataset[Tensor | DataError]):
 
     dtype = torch.uint8
 
-    def __init__(self, paths: Sequence[str], height: int, width: int, resize: bool = False) -> None:
+    def __init__(self, root: str, paths: Sequence[str], height: int, width: int, resize: bool = False) -> None:
+        self.root = root  # the data set's folder, which the paths lead through
         self.paths = np.asarray(paths)  # not a list: its strings would be copied into each process, one by one
         self.shape = torch.Size((len(self.paths), 3, height, width))
         self._resize = resize
@@ -35,13 +36,13 @@ class ImageFiles(Dataset[Tensor | DataError]):
     def __getitem__(self, index: int) -> Tensor | DataError:
         """One image ``(3, H, W)``, or what is wrong with it: raised in another process, it would lose its words."""
         try:
-            return read_image(self.paths[index], *self.shape[:1:-1], self._resize)
+            return read_image(self.paths[index], self.shape[2], self.shape[3], self._resize)
         except DataError as error:
             return error
 
     def index_select(self, dim: int, index: Tensor) -> ImageFiles:
         """Those files, still unread; ``dim`` must be 0, as it is where a tensor stands."""
-        return ImageFiles(self.paths[index.numpy()], *self.shape[2:], self._resize)
+        return ImageFiles(self.root, self.paths[index.numpy()], self.shape[2], self.shape[3], self._resize)
 
     def to(self, device: torch.device) -> ImageFiles:
         return self
@@ -78,19 +79,19 @@ class ImageFiles(Dataset[Tensor | DataError]):
 def _stack(images: list[Tensor | DataError]) -> Tensor | DataError:
     """A batch, or the first image's error."""
     tensors = [image for image in images if isinstance(image, Tensor)]
-    return torch.stack(tensors) if len(tensors) == len(images) else next(e for e in images if isinstance(e, DataError))
+    errors = [image for image in images if isinstance(image, DataError)]
+    return errors[0] if errors else torch.stack(tensors)
 
 
-def read_image(path: str, width: int, height: int, resize: bool = False) -> Tensor:
+def read_image(path: str, height: int, width: int, resize: bool = False) -> Tensor:
     """``(3, H, W)`` uint8; raises :class:`DataError` where the file does not hold an image of that size and 8 bits."""
     from PIL.Image import Resampling
 
     with _opened(path) as image:
         if problem := _problem(image):
             raise DataError(f"{path}: {problem}")
-        if image.has_transparency_data:  # and all of it opaque
-            image = image.convert("RGBA")
-        colours = image.convert("RGB")
+        colours: Image = image.convert("RGBA") if image.has_transparency_data else image  # opaque, all of it
+        colours = colours.convert("RGB")
         if resize and colours.size != (width, height):
             colours = colours.resize((width, height), Resampling.BILINEAR)
         return torch.from_numpy(np.array(colours)).permute(2, 0, 1)
@@ -101,10 +102,10 @@ def _problem(image: Image) -> str | None:
     frames = getattr(image, "n_frames", 1)
     if frames > 1 and image.format != "MPO":  # a camera's, with a preview beside the image
         return f"has {frames} frames: must be a single image, so take the frames apart"
-    if image.mode[0] in "IF" or ";16" in str(image.tile):
+    if image.mode[0] in "IF" or ";16" in str(getattr(image, "tile", "")):
         kind = f"has pixels of more than 8 bits (mode {image.mode})"
         return f"{kind}, which would be cut: give such images as an .npz file, or as 8 bits"
-    if image.has_transparency_data and image.convert("RGBA").getextrema()[3][0] < 255:  # type: ignore[index]  # four bands
+    if image.has_transparency_data and min(image.convert("RGBA").getchannel("A").tobytes()) < 255:
         return "has transparent pixels, whose colour is not told: put it on a background first"
     return None
 

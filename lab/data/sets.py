@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -85,7 +85,19 @@ class Splits:
     num_classes: int
     mean: Tensor
     deviation: Tensor
+    digests: Mapping[str, str] = field(default_factory=dict)  # what train, dev and test hold
 
     @property
     def in_channels(self) -> int:
+        """How many channels there are, or features."""
         return self.mean.shape[0]
+
+    @property
+    def dims(self) -> int:
+        """The axes beside the channels: 2 for images, 1 for signals, 0 for features."""
+        return self.mean.ndim - 1
+
+    @property
+    def is_regression(self) -> bool:
+        """Whether the labels are targets ``(N, K)``, not classes."""
+        return self.train.labels.is_floating_point()
