@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from bench.grid import columns
 from bench.grid.factors import (
     REPLICATES,
     SECTIONS_ARE,
@@ -28,9 +29,12 @@ from bench.grid.factors import (
 )
 from bench.grid.form import NAME_PATTERN, GridForm, check_form
 from bench.grid.hypotheses import Hypothesis, HypothesisError, parse_hypothesis
+from bench.grid.metric_words import MARGIN_RULE, Asked, read_margin, read_metrics
 from bench.grid.plan import Cell
 from bench.grid.strict_yaml import Node, Position, plain, spell
 from lab.settings import SECTIONS, did_you_mean
+
+RESERVED = {column.name: f"a column of the {column.kind}" for column in columns.COLUMNS if column.kind != "measure"}
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,8 @@ class Sheet:
     exclude: tuple[Exclusion, ...]
     include: tuple[Draft, ...]
     hypotheses: tuple[Hypothesis, ...]
-    margin: float
+    metrics: tuple[Asked, ...]
+    margin: tuple[float | str, Position] | None
     broken: frozenset[str]
     mentioned: str  # the text of what may change a section of base
 
@@ -125,6 +130,10 @@ class _Reader:
             include = self._include() if known else []
         with self._part("hypotheses"):
             hypotheses = self._hypotheses(include) if known else []
+        with self._part("metrics"):
+            metrics = read_metrics(self.root.mapping.get("metrics"), RESERVED, self.errors)
+        with self._part("margin"):
+            margin = self._margin()
         root = self.root
         if "name" not in root.mapping:
             root = dataclasses.replace(root, content={"name": Node(self.name, text=self.name), **root.mapping})
@@ -142,7 +151,8 @@ class _Reader:
             exclude=tuple(exclude),
             include=tuple(include),
             hypotheses=tuple(hypotheses),
-            margin=float(self._value("margin")),
+            metrics=metrics,
+            margin=margin,
             broken=frozenset(self.broken),
             mentioned=self.mentioned,
         )
@@ -217,6 +227,16 @@ class _Reader:
         elif seeds and count > len(seeds):
             self._error(at, f"tune_seeds: must be at most the number of seeds, {len(seeds)}, got {count}")
         return tuple(seeds[:count])
+
+    def _margin(self) -> tuple[float | str, Position] | None:
+        node = self.root.mapping.get("margin")
+        if node is None:
+            return None
+        try:
+            return read_margin(plain(node)), node.at
+        except ValueError:
+            self._error(node.at, f"margin: must be {MARGIN_RULE}, got {_spelled(node)}")
+            return None
 
     def _factor(self, key: str, node: Node, where: str) -> Factor | None:
         factor = self.factors.get(normal_name(key))

@@ -56,8 +56,15 @@ class GridForm(_Form):
     hypotheses: list[str] = Field(
         [], description="a list of texts such as `A=x > A=y on test_accuracy where B=z`, judged in the report"
     )
-    margin: Annotated[float, Field(gt=0, lt=1)] = Field(
-        0.01, description="a fraction between 0 and 1 (accuracies that differ by less count as equivalent)"
+    metrics: Any = Field(
+        None,
+        description="a metric's name, a list of names, or a mapping of names to {better: ..., scale: ..., unit: ..., "
+        "range: ..., margin: ..., split: ..., at: ...}; the first is what the cells are compared by",
+    )
+    margin: Any = Field(
+        None,
+        description="differences in the first metric under it count as equivalent: a number in its unit, or N % on a "
+        "log scale; default: 0.01 of an accuracy, else none",
     )
 
 

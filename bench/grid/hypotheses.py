@@ -4,13 +4,15 @@ Each is one line over factor levels and one numeric column of ``trials.csv``:
 
     model.residual=true > model.residual=false on test_accuracy where model.name=resnet34
     optimizer=adam ~ optimizer=momentum on dev_accuracy
+    optimizer=adam beats optimizer=momentum on test_loss where model=resnet18
     first_epoch_dev_accuracy > 0.9 where model=resnet18
     (model.residual=true - model.residual=false where model.name=resnet34)
       > (model.residual=true - model.residual=false where model.name=resnet18) on dev_accuracy
 
-In full, with ``>``, ``<`` or ``~`` (equal within the grid's margin) as the relation:
+In full, with ``>``, ``<`` or ``~`` (equal within the metric's margin) as the relation. ``>`` and ``<`` compare numbers;
+``beats`` is the one of them that is better by the direction of the metric:
 
-    hypothesis := (side relation (side | NUMBER) "on" METRIC | METRIC relation NUMBER) ["where" levels]
+    hypothesis := (side ("beats" side | relation (side | NUMBER)) "on" METRIC | METRIC relation NUMBER) ["where" levels]
     side       := levels | "(" levels "-" levels ["where" levels] ")"
     levels     := FACTOR=LEVEL {"and" FACTOR=LEVEL}
 
@@ -25,28 +27,11 @@ import itertools
 import math
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from bench.grid.metrics import Metric
 from lab.settings import did_you_mean
-
-METRICS = (
-    "test_accuracy",
-    "dev_accuracy",
-    "selected_epoch",
-    "first_epoch_dev_accuracy",
-    "final_dev_accuracy",
-    "final_train_loss",
-    "epochs",
-    "steps",
-    "parameters",
-    "forward_macs",
-    "train_images_per_second",
-    "eval_images_per_second",
-    "train_seconds",
-    "total_seconds",
-    "peak_memory_bytes",
-)
 
 Relation = Literal[">", "<", "~"]
 Factors = Mapping[str, Collection[str]]  # name -> levels
@@ -69,6 +54,7 @@ class Hypothesis:
     """The sum of ``terms`` over the column ``metric`` is above, below or (within the margin) near ``bound``.
 
     ``A > B`` has the terms +A, -B and the bound 0; ``(A - B) > (C - D)`` has +A, -B, -C, +D; ``METRIC > 0.9`` has one.
+    ``A beats B`` is read as ``A > B``, and :func:`directed` turns it where lower values of the metric are better.
     """
 
     text: str
@@ -76,6 +62,7 @@ class Hypothesis:
     relation: Relation
     terms: tuple[Term, ...]
     bound: float = 0.0
+    beats: bool = False
 
     def strata(self, cells: Mapping[str, Mapping[str, str]]) -> list[tuple[tuple[str, ...], ...]]:
         """Cells (label -> levels) that differ only in what the terms name: for each stratum, the labels of each term.
@@ -94,13 +81,28 @@ class Hypothesis:
 
 
 def parse_hypothesis(text: str, factors: Factors) -> Hypothesis:
-    """Reads one hypothesis; raises :class:`HypothesisError` for its form, its metric, a factor or a level."""
+    """Reads one hypothesis; raises :class:`HypothesisError` for its form, a factor or a level."""
     return _Parser(text, factors).hypothesis()
 
 
+def directed(hypothesis: Hypothesis, metrics: Mapping[str, Metric]) -> Hypothesis:
+    """The hypothesis in numbers: ``beats`` is ``>`` or ``<``; raises :class:`HypothesisError` for its metric."""
+    name = hypothesis.metric
+    if name not in metrics:
+        raise HypothesisError(f"no such metric {name!r}{did_you_mean(name, metrics)}; {_there_are(metrics)}")
+    if not hypothesis.beats:
+        return hypothesis
+    if metrics[name].better == "neither":
+        raise HypothesisError(f"nothing beats on {name}: neither direction of it is better; write > or <")
+    return replace(hypothesis, relation=">" if metrics[name].better == "higher" else "<")
+
+
 _WORD = re.compile(r'[()]|(?:[^\s()"]|"[^"]*")+|"')
-_KEYWORDS = {"(", ")", ">", "<", "~", ">=", "<=", "=", "==", "-", "on", "where", "and"}
-_FORMS = "`A=x > A=y on METRIC where B=z`, `METRIC > NUMBER where A=x` or `(A=x - A=y) > (...) on METRIC`"
+_KEYWORDS = {"(", ")", ">", "<", "~", ">=", "<=", "=", "==", "-", "beats", "on", "where", "and"}
+_FORMS = (
+    "`A=x > A=y on METRIC where B=z`, `A=x beats A=y on METRIC`, `METRIC > NUMBER where A=x` "
+    "or `(A=x - A=y) > (...) on METRIC`"
+)
 
 
 class _Parser:
@@ -114,8 +116,11 @@ class _Parser:
         threshold = self._words[:1] != ["("] and "=" not in self._ahead()
         metric = self._take() if threshold else ""
         left = [Term(1, {})] if threshold else self._side()
+        beats = self._peek() == "beats"
         relation = self._relation()
         number = self._words[:1] != ["("] and "=" not in self._ahead()
+        if beats and (threshold or number):
+            raise HypothesisError(f"beats compares levels, and with a number there are > and <; the forms are {_FORMS}")
         bound = self._number() if number else 0.0
         right = [] if number else self._side()
         if threshold and right:
@@ -126,13 +131,11 @@ class _Parser:
         where = self._where()
         if self._words:
             raise HypothesisError(f"{' '.join(self._words)!r} is left over; the forms are {_FORMS}")
-        if metric not in METRICS:
-            raise HypothesisError(f"no such metric {metric!r}{did_you_mean(metric, METRICS)}; {_there_are(METRICS)}")
         if left == right:
             raise HypothesisError("both sides are the same")
         terms = left + [Term(-term.weight, term.levels) for term in right]
         joined = tuple(Term(term.weight, self._join(term.levels, where)) for term in terms)
-        return Hypothesis(self._text, metric, relation, joined, bound)
+        return Hypothesis(self._text, metric, relation, joined, bound, beats)
 
     def _side(self) -> list[Term]:
         if self._peek() != "(":
@@ -162,8 +165,11 @@ class _Parser:
             case ">" | "<" | "~" as relation:
                 self._words.pop(0)
                 return relation
+            case "beats":
+                self._words.pop(0)
+                return ">"
             case word:
-                raise HypothesisError(f"expected >, < or ~, got {word or 'the end'!r}; the forms are {_FORMS}")
+                raise HypothesisError(f"expected >, <, ~ or beats, got {word or 'the end'!r}; the forms are {_FORMS}")
 
     def _where(self) -> dict[str, str]:
         if self._peek() != "where":

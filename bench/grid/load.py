@@ -26,7 +26,9 @@ from typing import Literal
 from bench.grid.declarations import Sheet, read_sheet
 from bench.grid.factors import Errors, Factor, num_combinations
 from bench.grid.form import check_form
-from bench.grid.hypotheses import Hypothesis
+from bench.grid.hypotheses import Hypothesis, HypothesisError, directed
+from bench.grid.metric_words import resolve_metrics
+from bench.grid.metrics import Metric
 from bench.grid.overrides import apply_overrides, without_items
 from bench.grid.plan import Cell, Excluded, Plan, Trial
 from bench.grid.resolution import Resolved, Resolver, check_untouched, expand
@@ -102,6 +104,11 @@ def _plan(sheet: Sheet, errors: Errors, warnings: list[str], *, lenient: bool) -
     root = without_items(sheet.root, "exclude", idle)
     if errors:
         return None
+    settings = [one for cell in resolved for _, one in cell.experiments]
+    measured = resolve_metrics(sheet.metrics, sheet.margin, settings, errors)
+    if measured is None:
+        return None
+    hypotheses = _directed(sheet, measured.measures, errors)
     kept = _merge(sheet, resolved, warnings)
     trials = [trial for one in kept for trial in _trials(sheet, one)]
     _check_apart(sheet, kept, trials, errors)
@@ -116,17 +123,31 @@ def _plan(sheet: Sheet, errors: Errors, warnings: list[str], *, lenient: bool) -
         cells=cells,
         trials=tuple(trials),
         baseline=sheet.baseline,
-        hypotheses=sheet.hypotheses,
+        hypotheses=hypotheses,
         excluded=tuple(excluded),
         warnings=tuple(dict.fromkeys(warnings)),
         kind=sheet.kind,
         seeds=sheet.seeds,
         tune={path: tuple(change.value for change in changes) for path, changes in sheet.tune.items()},
         tune_seeds=sheet.tune_seeds,
-        margin=sheet.margin,
+        metrics=measured.metrics,
+        measures=measured.measures,
+        selecting=measured.selecting.name,
         document=plain_mapping(root),
         text=dump(root),
     )
+
+
+def _directed(sheet: Sheet, measures: Mapping[str, Metric], errors: Errors) -> tuple[Hypothesis, ...]:
+    """The hypotheses with their metrics looked up; what is none, or has no direction that ``beats`` needs, is wrong."""
+    found = []
+    nodes = sheet.root.mapping["hypotheses"].items if sheet.hypotheses else []
+    for index, (hypothesis, node) in enumerate(zip(sheet.hypotheses, nodes, strict=True)):
+        try:
+            found.append(directed(hypothesis, measures))
+        except HypothesisError as error:
+            errors.append((node.at, f"hypotheses.{index}: {error}"))
+    return tuple(found)
 
 
 def _check_size(sheet: Sheet, errors: Errors) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from bench.grid.declarations import Draft, Sheet, cell_label
 from bench.grid.factors import Change, Errors, combinations
+from bench.grid.metric_words import with_direction
 from bench.grid.plan import Cell, Excluded
 from bench.grid.strict_yaml import Node, Position, plain_mapping
 from lab.settings import SECTIONS, Problem, Settings, SettingsError, Value, parse_section, section_type
@@ -84,7 +85,7 @@ class Resolver:
                 experiments = []
                 for candidate in candidates:
                     raw, absent = self._raw(draft, candidate)
-                    settings = Settings.parse(raw)
+                    settings = self._parse(raw)
                     experiments.append(({change.path: change.value for change in candidate}, settings))
                     for change in absent:
                         dropped.setdefault(change.path, (change, draft.cell))
@@ -98,6 +99,9 @@ class Resolver:
             word = "false" if change.value is False else "null"
             self.warnings.append(f"{path}={word} means absent where there is no such setting, as in {cell.label}")
         return resolved
+
+    def _parse(self, raw: Raw) -> Settings:
+        return with_direction(Settings.parse(raw), self.sheet.metrics)
 
     def _raw(self, draft: Draft, candidate: Sequence[Change]) -> tuple[Raw, list[Change]]:
         """The raw settings, and the levels ``false`` or ``null`` dropped from them as the part has no such setting."""
@@ -124,7 +128,7 @@ class Resolver:
             for candidate in self.sheet.candidates:
                 raw, _ = self._raw(draft, candidate)
                 try:
-                    Settings.parse(raw)
+                    self._parse(raw)
                 except SettingsError as error:
                     yield raw, [*draft.changes, *candidate], error.problems
 

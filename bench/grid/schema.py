@@ -6,7 +6,8 @@ from typing import Any
 
 from bench.grid.factors import known_settings
 from bench.grid.form import GridForm
-from bench.grid.hypotheses import METRICS
+from bench.grid.metric_words import MARGIN_SCHEMA, metrics_schema
+from bench.grid.metrics import lab_metrics
 from lab.settings import PARTS, SECTIONS, Section
 
 Schema = dict[str, Any]
@@ -36,7 +37,9 @@ def grid_schema() -> Schema:
     }
     known = {path: {"description": description} for path, description in settings.items()}
     properties["include"]["items"] = {"type": "object", "properties": known | whole}
-    properties["hypotheses"]["description"] += f"; METRIC is one of {', '.join(METRICS)}"
+    properties["hypotheses"]["description"] += f"; METRIC is one of {', '.join(lab_metrics())}, or the grid's own"
+    properties["metrics"] |= metrics_schema()
+    properties["margin"] |= MARGIN_SCHEMA
     return schema
 
 

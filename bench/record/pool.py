@@ -15,11 +15,13 @@ import numpy as np
 import pandas as pd
 
 from bench.grid.plan import Plan, Trial
-from bench.record.records import ACCURACIES, read_correct, read_curves, read_trials
+from bench.record.records import MEASURES, read_correct, read_curves, read_trials
 from bench.record.status import NOT_ENDED, Status
 from bench.record.table import Table
 
-EXACTLY = [*ACCURACIES, "final_train_loss", "steps"]  # what the same trial gives to the last bit on the same machine
+# What the same trial gives to the last bit on the same machine.
+NUMBERS = ("test_", "dev_", "first_epoch_", "final_", "selected_epoch", "steps")
+EXACTLY = [name for name in MEASURES if name.startswith(NUMBERS)]
 AGREEMENT = ["one", "other", "shared", "identical", "statuses_differ", "largest_difference", "largest_images_differ"]
 
 
@@ -124,7 +126,7 @@ def agreement(
         if not len(both):
             continue
         same = both["status"] == both["status_other"]
-        for name in EXACTLY:
+        for name in both.columns.intersection(EXACTLY):
             left, right = both[name], both[f"{name}_other"]
             same &= (left == right) | (left.isna() & right.isna())
         images = np.array([_images(corrects[i].get(key), corrects[j].get(key)) for key in both["trial_id"]])

@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from bench.grid import columns
 from bench.record.status import Status
 from bench.record.table import Cells, RecordError, Table, encoded, last_of
 from lab.result import Evaluation
@@ -21,23 +22,12 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-IDENTITY = ["trial_id", "grid", "cell", "status", "error", "seed"]
-ACCURACIES = ["test_accuracy", "dev_accuracy", "selected_epoch", "first_epoch_dev_accuracy", "final_dev_accuracy"]
-MEASURES = [
-    *ACCURACIES,
-    *("final_train_loss", "epochs", "steps", "parameters", "forward_macs"),
-    *("train_images_per_second", "eval_images_per_second", "train_seconds", "total_seconds", "peak_memory_bytes"),
-]
-ENVIRONMENT = [
-    *("device", "device_name", "threads", "concurrent_trials", "precision", "torch_version", "python_version"),
-    *("git_commit", "git_dirty", "source_fingerprint", "hostname", "started_at", "node"),
-]
-COMPILE_ERROR = "compile_error"  # why a network that was to be compiled ran as it is
-ATTEMPTS = "attempts"  # how often this code has tried the trial, those not counted that were interrupted
+IDENTITY, MEASURES, ENVIRONMENT = (columns.names(kind) for kind in ("identity", "measure", "environment"))
+ATTEMPTS, COMPILE_ERROR = columns.ATTEMPTS, columns.COMPILE_ERROR
 CURVE = ["trial_id", *Evaluation.__dataclass_fields__]
 CORRECT = ["trial_id", "num_images", "correct"]
 SOURCES = ["source_fingerprint", "file", "digest"]
-NUMERIC = {"seed", "threads", "concurrent_trials", ATTEMPTS, *MEASURES, *CURVE[1:], "num_images"}
+NUMERIC = {*(column.name for column in columns.COLUMNS if column.is_number), *CURVE[1:], "num_images"}
 
 
 class Recorded(NamedTuple):
