@@ -111,15 +111,18 @@ class Images32(DataSettings):
 
 
 class Npz(DataSettings):
-    """A file of numpy arrays: train_images, train_labels, test_images, test_labels."""
+    """A file of numpy arrays: train_images (or signals, or features), train_labels, test_images, test_labels."""
 
     path: str = Field(description="the .npz file")
 
 
 class ImageFolder(DataSettings):
-    """Image files of one size in train/<class>/ and test/<class>/."""
+    """Image files in train/<class>/ and test/<class>/."""
 
     path: str = Field(description="the folder that holds train and test")
+    resize: PositiveInt | None = Field(
+        None, description="side to which images are stretched when they are read; default: they must be of one size"
+    )
 
 
 DATASETS: dict[str, type[DataSettings]] = {
