@@ -311,7 +311,7 @@ def parse_part(what: str, raw: Part) -> SignedSettings:
     return settings_type(what, part_name(raw)).model_validate(given)
 
 
-def shortest(settings: SignedSettings) -> Part:
+def shortest(settings: Section) -> Part:
     """The import path, or a mapping of it and of what is not at its default."""
     fields = type(settings).model_fields
     own = {
