@@ -171,7 +171,6 @@ def _parameters(part: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
         raise
 
 
-@functools.cache
 def settings_type(section: str, path: str) -> type[SignedSettings]:
     """Settings read off the signature of the part at ``path``; raises :class:`SettingsError` at ``section.name``."""
     try:
@@ -183,6 +182,7 @@ def settings_type(section: str, path: str) -> type[SignedSettings]:
         raise SettingsError([Problem(at, f"no such {NOUNS[section]}: {error}")]) from error
 
 
+@functools.lru_cache  # of the part itself: a module may be imported anew
 def signed(section: str, name: str, part: Callable[..., Any]) -> type[SignedSettings]:
     """The settings of a part of a section, from its signature: all but what the harness gives it."""
     base = BASES[section]

@@ -87,18 +87,13 @@ class _BuiltIn(Mapping[str, type[Section]]):
     def __getitem__(self, name: str) -> type[Section]:
         maker = self._makers[name]
         alike = (one for one in self._makers.values() if _function(one) is _function(maker))
-        return _signed(self._section, next(alike))
+        return signed(self._section, _function(maker).__name__, next(alike))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._makers)
 
     def __len__(self) -> int:
         return len(self._makers)
-
-
-@functools.cache
-def _signed(section: str, maker: Callable[..., Any]) -> type[Section]:
-    return signed(section, _function(maker).__name__, maker)
 
 
 def _function(maker: Callable[..., Any]) -> Callable[..., Any]:

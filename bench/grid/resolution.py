@@ -169,7 +169,7 @@ class Resolver:
         """Where the setting, or else the part that lacks it, was named last, and the message."""
         section, setting, inner = _place(problem, changes)
         unknown = not takes(section, raw, setting)
-        at_key = unknown or problem.message.startswith("no such setting of")
+        at_key = unknown or problem.message.startswith(("no such setting of", "no such field of"))
         part = setting.rpartition(".")[0]  # train.loss of train.loss.gamma
         namer = _last(changes, section, part or "name")
         setter = _last(changes, section, setting)
