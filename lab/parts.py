@@ -9,6 +9,7 @@ import functools
 import importlib
 import inspect
 import json
+import re
 import sys
 import types
 import typing
@@ -31,8 +32,22 @@ GIVEN = {
 PLAIN = (bool, int, float, str, type(None), list, tuple, dict)
 
 
+IMPORT_PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+
+
 class PartError(ValueError):
     """An import path leads nowhere, or to something that cannot be called."""
+
+
+def named(settings: object) -> Iterator[str]:
+    """The import paths anywhere in settings as plain data: what names user code."""
+    match settings:
+        case str() if IMPORT_PATH.fullmatch(settings):
+            yield settings
+        case Mapping():
+            yield from (path for value in settings.values() for path in named(value))
+        case list() | tuple():
+            yield from (path for value in settings for path in named(value))
 
 
 def load(path: str) -> Callable[..., Any]:
