@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from lab.scores import named
 from lab.settings import Settings
 
 # The modules of the laboratory that a trial's numbers can depend on; those of lab.data all do.
@@ -22,6 +23,8 @@ TRAINING = (
     "parts",
     "process",
     "runner",
+    "scores",
+    "selection",
     "streams",
     "surgery",
     "trial",
@@ -43,9 +46,9 @@ def sources(settings: Settings) -> dict[str, str]:
 
     With a module of the user's come those of the working folder that it imports.
     """
-    named = [settings.data.name, settings.model.name, settings.optimizer.name, settings.schedule.name]
-    named += [settings.train.loss, settings.train.metric, *settings.model.replace.values()]
-    return _digests(tuple(sorted({path.partition(":")[0] for path in named if ":" in path})), Path.cwd())
+    paths = [settings.data.name, settings.model.name, settings.optimizer.name, settings.schedule.name]
+    paths += [settings.train.loss, *named(settings.train.metric).values(), *settings.model.replace.values()]
+    return _digests(tuple(sorted({path.partition(":")[0] for path in paths if ":" in path})), Path.cwd())
 
 
 @functools.cache

@@ -11,12 +11,15 @@ import difflib
 import functools
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, create_model
 from pydantic.fields import FieldInfo
+
+from lab.scores import BUILT_IN, default_selection, named
 
 Value = bool | int | float | str | None | list[Any] | dict[str, Any]
 
@@ -298,7 +301,16 @@ SCHEDULES: dict[str, type[ScheduleSettings]] = {
 class TrainSettings(Section):
     epochs: PositiveInt = Field(description="passes over the training split")
     loss: str = Field("cross_entropy", description="cross_entropy, or import path of a loss of (logits, labels)")
-    metric: str = Field("accuracy", description="accuracy, or import path of a metric with reset, update, accumulate")
+    metric: str | list[str] | dict[str, str] = Field(
+        "accuracy",
+        description="accuracy, or import path of a metric with reset, update, compute; a list, or a mapping of names",
+    )
+    select: str | None = Field(
+        None, description="score on dev that selects the epoch, such as dev_loss; default: that of the first metric"
+    )
+    better: Literal["higher", "lower"] | None = Field(
+        None, description="direction of the selecting score, where its class does not say it"
+    )
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="bfloat16: autocast; weights stay in float32"
     )
@@ -352,6 +364,7 @@ class Settings(BaseModel):
                 problems += error.problems
         if isinstance(train := sections.get("train"), TrainSettings):
             problems += _loss_and_metric_problems(train)
+            sections["train"] = _without_default_selection(train)
         seed = raw.get("seed", 0)
         if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
             problems.append(Problem("seed", f"must be an integer >= 0, got {spelled(seed)}"))
@@ -438,24 +451,57 @@ def section_type(section: str, raw: Mapping[str, Any]) -> type[Section]:
 
 
 def _loss_and_metric_problems(train: TrainSettings) -> list[Problem]:
-    problems = []
-    for what, name, known in (("loss", train.loss, "cross_entropy"), ("metric", train.metric, "accuracy")):
-        if name == known:
-            continue
-        from lab.parts import PartError, load
-
-        choices = f"there is {known}, or an import path package.module:attribute"
-        if ":" not in name:
-            problems.append(Problem(f"train.{what}", f"no such {what} {name!r}{did_you_mean(name, [known], choices)}"))
-            continue
-        try:
-            load(name)
-        except PartError as error:
-            problems.append(Problem(f"train.{what}", f"no such {what} {error}; {choices}"))
+    problems = [*_part_problems("loss", train.loss, "cross_entropy"), *_metric_problems(train)]
     if train.loss != "cross_entropy" and train.label_smoothing:
         rule = f"must be 0 with a loss other than cross_entropy, got {train.label_smoothing}"
         problems.append(Problem("train.label_smoothing", rule))
     return problems
+
+
+def _part_problems(what: str, name: str, known: str) -> Iterator[Problem]:
+    """What is wrong with an import path, or the one ``known`` name, in ``train.loss`` or ``train.metric``."""
+    if name == known:
+        return
+    from lab.parts import PartError, load
+
+    choices = f"there is {known}, or an import path package.module:attribute"
+    if ":" not in name:
+        yield Problem(f"train.{what}", f"no such {what} {name!r}{did_you_mean(name, [known], choices)}")
+        return
+    try:
+        load(name)
+    except PartError as error:
+        yield Problem(f"train.{what}", f"no such {what} {error}; {choices}")
+
+
+def _metric_problems(train: TrainSettings) -> Iterator[Problem]:
+    metrics = named(train.metric)
+    if not metrics or (isinstance(train.metric, list) and len(metrics) < len(train.metric)):
+        rule = "must name one metric or several, each of another name; `{name: path}` gives them names"
+        yield Problem("train.metric", f"{rule}, got {spelled(train.metric)}")
+        return
+    for name, path in metrics.items():
+        if not re.fullmatch(r"[a-z0-9_]+", name):
+            yield Problem("train.metric", f"a name has lower-case letters, digits and _, got {name!r}")
+        elif name in BUILT_IN and (name, path) != ("accuracy", "accuracy"):
+            rule = f"{name} is built in; give {path} a name of its own: `{{my_{name}: '{path}'}}`"
+            yield Problem("train.metric", rule)
+        else:
+            yield from _part_problems("metric", path, "accuracy")
+    known = [f"dev_{name}" for name in [*metrics, *BUILT_IN]]
+    if train.select is not None and train.select not in known:
+        rule = f"no such score on dev {train.select!r}{did_you_mean(train.select, known)}"
+        yield Problem("train.select", f"{rule}; there are {', '.join(dict.fromkeys(known))}")
+
+
+def _without_default_selection(train: TrainSettings) -> TrainSettings:
+    """The default selection is left out, so that spelling it out is the same trial; so is a list of one metric."""
+    metrics = named(train.metric)
+    if list(metrics) and train.select == default_selection(train.metric):
+        train = train.model_copy(update={"select": None})
+    if isinstance(train.metric, list) and len(metrics) == 1:
+        train = train.model_copy(update={"metric": train.metric[0]})
+    return train
 
 
 def did_you_mean(name: object, known: Iterable[str], rest: str = "") -> str:

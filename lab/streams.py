@@ -1,19 +1,26 @@
-"""Independent random streams, each derived from the seed of a trial and the stream's name."""
+"""Independent random streams, each derived from the seed of a trial and the stream's name; initial values from them."""
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
-from collections import defaultdict
-from collections.abc import Callable
+import random
+import sys
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import TorchDispatchMode
 
-aten = torch.ops.aten
-# A tensor made at random holds what the in-place call would have filled it with.
-IN_PLACE = {aten.randn.default: aten.normal_.default, aten.rand.default: aten.uniform_.default}
+MOST_CONSTRUCTIONS = 8  # after so many the draws of a constructor are not going to settle
+Owner = tuple[object, ...]  # name and shape of a parameter or buffer
+Constants = dict[str, nn.Parameter]
 
 
 def derive(seed: int, *names: object) -> int:
@@ -27,51 +34,326 @@ def generator(seed: int, *names: object) -> torch.Generator:
     return torch.Generator().manual_seed(derive(seed, *names))
 
 
-class _Fills(TorchDispatchMode):
-    """Records, for each storage, the calls that wrote to it, and where in the storage."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.calls: dict[int, list[tuple[Any, tuple[Any, ...], tuple[Any, ...], dict[str, Any]]]] = defaultdict(list)
-        self._alive: list[Tensor] = []  # an address must not be used again while it is recorded
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        if func in IN_PLACE:
-            self._record(out, IN_PLACE[func], (), {})
-        elif func._schema.is_mutable and args and isinstance(args[0], Tensor) and _is_written(func):
-            self._record(args[0], func, args[1:], kwargs or {})
-        return out
-
-    def _record(self, target: Tensor, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self._alive.append(target)
-        where = (target.size(), target.stride(), target.storage_offset())
-        self.calls[target.untyped_storage().data_ptr()].append((func, where, args, kwargs))
+def seed_generators(seed: int, *names: object) -> None:
+    """Seeds the generators of the process, torch's, numpy's and Python's, each from a stream of its own."""
+    _seed_torch(derive(seed, *names))
+    np.random.seed(derive(seed, *names, "numpy") % 2**32)  # the generator that networks draw from
+    random.seed(derive(seed, *names, "python"))
 
 
-def _is_written(func: Any) -> bool:
-    """Whether the first argument is what the call writes to; with ``out=`` it is another."""
-    alias = func._schema.arguments[0].alias_info
-    return alias is not None and alias.is_write
+def _seed_torch(seed: int) -> None:
+    """Does what ``torch.manual_seed`` does; where no card is in use, without the milliseconds that it takes."""
+    if torch.cuda.is_available() or torch.backends.mps.is_available():
+        torch.manual_seed(seed)
+    else:
+        torch.default_generator.manual_seed(seed)
+
+
+@contextlib.contextmanager
+def kept_generators() -> Iterator[None]:
+    """Leaves torch's, numpy's and Python's generators as they were before."""
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_available() and torch.cuda.is_initialized() else []
+    numpy, python = np.random.get_state(), random.getstate()
+    try:
+        with torch.random.fork_rng(devices=devices):
+            yield
+    finally:
+        np.random.set_state(numpy)
+        random.setstate(python)
+
+
+# --- initial values -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Construction:
+    """A network, and another that was made on the way: what is to be tried before training is tried on that."""
+
+    network: nn.Module
+    rehearsal: nn.Module
+    note: str | None = None  # in words, where the network does not share initial values with others
 
 
 def build(make: Callable[[], nn.Module], seed: int) -> nn.Module:
-    """The network that ``make`` returns, each parameter filled from the stream of its own name and shape.
+    """Makes a network as its author wrote it, where each random number comes from the stream of what it ends up in.
 
-    The network's own rule of initial values holds: the in-place calls that filled a parameter (``normal_``,
-    ``uniform_`` and what follows them) are repeated with the parameter's generator in place of the global one. So two
-    networks that share a parameter share its initial values, whatever other layers stand beside it. Values computed
-    out of place (``0.02 * torch.randn(...)``; torch's ``orthogonal_``, and ``trunc_normal_`` of late) are left as drawn
-    from one stream in the order of construction.
+    ``make`` is called at least twice. The first time shows which random call of torch ends in which parameter or
+    buffer; from then on each call draws from the stream of that one's name and shape, and all that follows the call
+    (scaling, copies, a norm, an orthogonal basis) is computed from what it drew. So two networks that share a parameter
+    share its initial values, whatever other layers stand beside it, and what holds between the values of a network made
+    plainly holds in this one. A call that ends in none, and numpy's and Python's generators, draw in the order of
+    construction. Where the calls of a constructor are others each time, all of it draws from one stream. Raises
+    ValueError where parameters start from other values each time although no random number of ours went in.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive(seed, "init"))
-        with _Fills() as fills:
-            model = make()
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            stream = generator(seed, "init", name, *parameter.shape)
-            for func, where, args, kwargs in fills.calls[parameter.untyped_storage().data_ptr()]:
-                random = any(argument.name == "generator" for argument in func._schema.arguments)
-                func(parameter.as_strided(*where), *args, **(kwargs | {"generator": stream} if random else kwargs))
-    return model
+    return _settle(make, seed, [], None)[0]
+
+
+def rehearse(make: Callable[[], nn.Module], seed: int, forward: Callable[[nn.Module], object]) -> Construction:
+    """Does what :func:`build` does, and makes the parameters that come into being in the first ``forward`` pass.
+
+    Only a network that makes parameters then is asked for a forward pass; others start untouched.
+    """
+    first = _construct(make, seed, [], forward)
+    grown = make if not first.grew else functools.partial(_grown, make, forward)
+    network, note = _settle(grown, seed, first.draws, first.constants)
+    return Construction(network, first.network, note)
+
+
+def _grown(make: Callable[[], nn.Module], forward: Callable[[nn.Module], object]) -> nn.Module:
+    network = make()
+    forward(network)
+    return network
+
+
+def _settle(
+    make: Callable[[], nn.Module], seed: int, draws: list[_Draw], constants: Constants | None
+) -> tuple[nn.Module, str | None]:
+    """Constructs until each draw came from the stream of what it ended up in; else once more, from one stream."""
+    for _ in range(MOST_CONSTRUCTIONS):
+        made = _construct(make, seed, draws)
+        if made.settled and constants is not None:
+            if any(name in constants and not _same(constants[name], value) for name, value in made.constants.items()):
+                _raise_if_unlike(made.network, _construct(make, seed, made.draws).network)
+            return made.network, None
+        draws, constants = made.draws, made.constants
+        del made  # one network at a time: a second one would need memory of its own
+    note = "its constructor draws in another way each time: initial values are not shared with other networks"
+    return _construct(make, seed, []).network, note
+
+
+@dataclass(frozen=True)
+class _Draw:
+    """A random call of a constructor: what it is, and the owner of the stream that it draws from."""
+
+    key: Hashable
+    owner: Owner | None
+
+
+@dataclass(frozen=True)
+class _Constructed:
+    network: nn.Module
+    draws: list[_Draw]  # with the owners as they turned out
+    settled: bool  # each draw came from the stream of what it ended up in
+    grew: bool
+    constants: Constants  # parameters in which no random call ended
+
+
+def _construct(
+    make: Callable[[], nn.Module],
+    seed: int,
+    plan: list[_Draw],
+    forward: Callable[[nn.Module], object] | None = None,
+) -> _Constructed:
+    with kept_generators():
+        seed_generators(seed, "init")
+        with _Draws(seed, plan) as draws:
+            network = make()
+            made, num_draws = _parameter_names(network), len(draws.used)
+            if forward is not None:
+                forward(network)
+        grew = _parameter_names(network) != made
+        if not grew:
+            del draws.used[num_draws:]
+        owners, drawn = draws.owners(network)
+    settled = owners == [draw.owner for draw in draws.used]
+    turned_out = [_Draw(draw.key, owner) for draw, owner in zip(draws.used, owners, strict=True)]
+    constants = {name: value for name, value in network.named_parameters() if name not in drawn}
+    return _Constructed(network, turned_out, settled, grew, constants)
+
+
+def _parameter_names(network: nn.Module) -> set[tuple[str, bool]]:
+    return {(name, is_lazy(parameter)) for name, parameter in network.named_parameters()}
+
+
+def _raise_if_unlike(one: nn.Module, other: nn.Module) -> None:
+    values = dict(other.named_parameters())
+    unlike = [name for name, value in one.named_parameters() if name not in values or not _same(values[name], value)]
+    if unlike:
+        rule = "must be the same each time that the network is made with one seed, but differs"
+        how = "draw it from torch's, numpy's or Python's own generator, or seed the one that it is drawn from"
+        raise ValueError(f"the initial value of {unlike[0]} {rule}: {how}")
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    """Bit for bit, but for which NaN it is."""
+    if one.shape != other.shape or one.dtype != other.dtype or one.device != other.device or one.is_meta:
+        return one.is_meta and other.is_meta
+    return bool(((one == other) | ((one != one) & (other != other))).all())
+
+
+class _Draws(TorchDispatchMode):
+    """Follows where random numbers go, and lets each call draw from the stream that a plan has for it.
+
+    What a call drew is followed from storage to storage, with the number of operations in between: the parameter that
+    is nearest to a call owns it. A call that the plan does not have, as where a rejected number is drawn again, is
+    taken for one of the last owner's if it is of a kind that this one had before. A constructor that seeds torch's
+    generator itself draws equal numbers where it seeds equally, and others for another seed of the trial.
+    """
+
+    def __init__(self, seed: int, plan: list[_Draw]) -> None:
+        super().__init__()
+        self.used: list[_Draw] = []
+        self._seed, self._plan, self._next = seed, plan, 0
+        self._sizes: list[int] = []
+        self._streams: dict[tuple[Owner, torch.device], Tensor] = {}
+        self._storages: dict[int, StorageWeakRef] = {}  # an address is not used again while it is referred to
+        self._held: dict[int, dict[int, int]] = {}  # by storage: the calls whose numbers it holds, and how far away
+        self._home = self._left = torch.get_rng_state()
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # nothing is compiled here, and to keep it from that takes longer than most calls
+
+    # --- drawing ---
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if torch.Tag.nondeterministic_seeded in func.tags and _is_ours(kwargs.get("generator")):
+            out = self._draw(func, args, kwargs)
+            self._follow(func, args, kwargs, out, len(self.used) - 1)
+        else:
+            out = func(*args, **kwargs)
+            self._follow(func, args, kwargs, out)
+        return out
+
+    def _draw(self, func: Any, args: Any, kwargs: Any) -> Any:
+        device = _device(args, kwargs)
+        owner, key = None, None
+        if not self._is_seeded_by_the_author():
+            key = (str(func), _shape(args), str(device), _site())
+            owner = self._planned(key)
+        self.used.append(_Draw(key, owner))
+        if owner is None:
+            out = func(*args, **kwargs)
+        else:
+            with self._stream(owner, device):
+                out = func(*args, **kwargs)
+        self._left = torch.get_rng_state()
+        if key is not None:
+            self._home = self._left
+        self._sizes.append(sum(one.numel() for one in _tensors(out)))
+        return out
+
+    def _is_seeded_by_the_author(self) -> bool:
+        state = torch.get_rng_state()
+        if torch.equal(state, self._home):
+            return False
+        if not torch.equal(state, self._left):
+            _seed_torch(derive(self._seed, "init", hashlib.sha256(state.numpy().tobytes()).hexdigest()))
+        return True
+
+    def _planned(self, key: Hashable) -> Owner | None:
+        plan, start = self._plan, self._next
+        last = self.used[-1].owner if self.used else None
+        found = next((at for at in range(start, len(plan)) if plan[at].key == key), None)
+        if found != start and last is not None:
+            had = any(draw.key == key and draw.owner == last for draw in plan[:start])
+            fewer = found is not None and all(draw.owner == last for draw in plan[start:found])
+            if had and not fewer:
+                return last
+        if found is None:
+            return None
+        self._next = found + 1
+        return plan[found].owner
+
+    @contextlib.contextmanager
+    def _stream(self, owner: Owner, device: torch.device) -> Iterator[None]:
+        """The device's generator stands where the owner's stream does, and then again where it stood."""
+        ours = _default_generator(device)
+        before = ours.get_state()
+        if (owner, device) not in self._streams:
+            start = torch.Generator(device).manual_seed(derive(self._seed, "init", *owner))
+            self._streams[owner, device] = start.get_state()
+        ours.set_state(self._streams[owner, device])
+        yield
+        self._streams[owner, device] = ours.get_state()
+        ours.set_state(before)
+
+    # --- following ---
+
+    def _follow(self, func: Any, args: Any, kwargs: Any, out: Any, draw: int | None = None) -> None:
+        if not self._held and draw is None:
+            return
+        before: dict[int, int] = {}
+        for tensor in _tensors(args, *kwargs.values()):
+            for call, distance in self._held.get(_storage(tensor), {}).items():
+                before[call] = min(distance + 1, before.get(call, distance + 1))
+        if draw is not None:
+            before[draw] = 0
+        if not before:
+            return
+        written = [args[at] if at < len(args) else kwargs.get(name) for at, name in _written(func)]
+        for tensor in _tensors(out, *written):
+            reference = StorageWeakRef(tensor.untyped_storage())
+            self._storages.setdefault(reference.cdata, reference)
+            held = self._held.setdefault(reference.cdata, {})
+            for call, distance in before.items():
+                held[call] = min(distance, held.get(call, distance))
+
+    def owners(self, network: nn.Module) -> tuple[list[Owner | None], set[str]]:
+        """For each draw the parameter or buffer that owns it; and all in which one ended."""
+        best: dict[int, tuple[tuple[int, bool], Owner]] = {}
+        drawn = set()
+        for name, tensor in [*network.named_parameters(), *network.named_buffers()]:
+            for call, distance in self._held.get(_storage(tensor), {}).items():
+                drawn.add(name)
+                if call >= len(self.used) or self.used[call].key is None:
+                    continue
+                rank = (distance, tensor.numel() != self._sizes[call])
+                if call not in best or rank < best[call][0]:
+                    best[call] = rank, (name, *tensor.shape)
+        return [best[call][1] if call in best else None for call in range(len(self.used))], drawn
+
+
+def _is_ours(own: torch.Generator | None) -> bool:
+    return own is None or own is _default_generator(own.device)
+
+
+def _default_generator(device: torch.device) -> torch.Generator:
+    if device.type == "cuda":
+        return torch.cuda.default_generators[torch.cuda.current_device() if device.index is None else device.index]
+    if device.type == "mps":
+        return torch.mps._get_default_mps_generator()
+    return torch.default_generator
+
+
+def _device(args: Any, kwargs: Any) -> torch.device:
+    """Where a random call draws: where its tensors lie, else where it is asked to make one."""
+    tensors = _tensors(args, *kwargs.values())
+    return tensors[0].device if tensors else torch.device(kwargs.get("device") or "cpu")
+
+
+def _shape(args: Any) -> Hashable:
+    return tuple((one.shape, one.dtype) if isinstance(one, Tensor) else repr(one) for one in args)
+
+
+def _site() -> Hashable:
+    """The lines of code that a random call is made from."""
+    frame, lines = sys._getframe(2), []
+    while frame is not None and frame.f_code is not _construct.__code__:
+        lines.append((frame.f_code.co_filename, frame.f_lineno))
+        frame = frame.f_back  # type: ignore[assignment]  # None at the outermost
+    return tuple(lines)
+
+
+def _tensors(*trees: Any) -> list[Tensor]:
+    """Those of arguments, lists of them included, that lie in one storage: not sparse ones."""
+    found: list[Tensor] = []
+    for one in trees:
+        if isinstance(one, Tensor):
+            if one.layout is torch.strided:
+                found.append(one)
+        elif isinstance(one, list | tuple) and one and not isinstance(one[0], int):
+            found += _tensors(*one)
+    return found
+
+
+def _storage(tensor: Tensor) -> int:
+    return tensor.untyped_storage()._cdata if tensor.layout is torch.strided else 0
+
+
+@functools.cache
+def _written(func: Any) -> list[tuple[int, str]]:
+    """Positions and names of the arguments that a call writes to, one or lists of several."""
+    arguments = enumerate(func._schema.arguments if func._schema.is_mutable else [])
+    return [(at, one.name) for at, one in arguments if one.alias_info is not None and one.alias_info.is_write]

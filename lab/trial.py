@@ -26,6 +26,7 @@ from lab.optim import build_optimizer, schedule_factor
 from lab.process import seed_generators, starting_state
 from lab.result import Evaluation, Result
 from lab.runner import Diverged, Interrupted, Runner, save_weights
+from lab.scores import named
 from lab.settings import DataSettings, Settings, TrainSettings, parse_section
 from lab.streams import build
 
@@ -250,7 +251,8 @@ def make_loss(train: TrainSettings) -> Callable[[torch.Tensor, torch.Tensor], to
 
 
 def make_metric(train: TrainSettings) -> Metric:
-    return Accuracy() if train.metric == "accuracy" else parts.load(train.metric)()
+    path = next(iter(named(train.metric).values()))
+    return Accuracy() if path == "accuracy" else parts.load(path)()
 
 
 def _size(settings: Settings, splits: Splits) -> int:

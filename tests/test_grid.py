@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bench.grid import GridError, Plan, load_plan
+from bench.grid.load import GridError, Plan, load_plan
 from lab.settings import Adam, LeNet, Mlp, ResNet
 
 GRIDS = sorted((Path(__file__).parents[1] / "grids").rglob("*.yaml"))
@@ -414,7 +414,7 @@ def test_a_thousand_cells_of_ten_seeds_plan_within_two_seconds_without_torch(tmp
     factors = "".join(f"  {path}: {values}\n" for path, values in zip(paths, levels, strict=True))
     (tmp_path / "big.yaml").write_text(f"{BASE}factors:\n{factors}seeds: 10\n")
     code = (
-        "import sys; from pathlib import Path; from bench.grid import load_plan\n"
+        "import sys; from pathlib import Path; from bench.grid.load import load_plan\n"
         "plan = load_plan(Path('big.yaml')); print(len(plan.cells), len(plan.trials), 'torch' in sys.modules)"
     )
     environment = {"PYTHONPATH": str(Path(__file__).parents[1])}

@@ -83,6 +83,38 @@ def test_the_walk_sees_the_arrows_it_is_there_for() -> None:
     assert cycles({"a": {"b"}, "b": {"c"}, "c": {"a"}}) == [["a", "b", "c", "a"]]
 
 
+ROOMS = {  # a room may import those named, and whatever they may
+    "bench.grid": {"lab"},
+    "bench.stats": {"lab"},
+    "bench.record": {"bench.grid"},
+    "bench.execute": {"bench.record", "bench.grid", "bench.stats"},
+    "bench.analysis": {"bench.record", "bench.grid", "bench.stats"},
+    "bench.report": {"bench.analysis"},
+    "bench.studies": {"bench.report", "bench.execute"},
+    "bench.cli": {"bench.studies"},
+    "lab": set(),
+}
+
+
+def room_of(module: str) -> str:
+    return ".".join(module.split(".")[:2]) if module.startswith("bench.") else module.partition(".")[0]
+
+
+def reachable(room: str) -> set[str]:
+    return {room}.union(*(reachable(other) for other in ROOMS[room]))
+
+
+def test_every_module_has_a_room() -> None:
+    assert {room_of(name) for name in MODULES} - {"bench", "bench.__main__"} == ROOMS.keys()
+
+
+def test_rooms_import_only_what_the_table_allows() -> None:
+    for name, targets in arrows(at_once=False).items():
+        if room_of(name) in ROOMS:
+            foreign = {target for target in targets if room_of(target) not in reachable(room_of(name)) | {"bench"}}
+            assert not foreign, f"{name} imports {', '.join(sorted(foreign))}"
+
+
 def test_the_laboratory_knows_nothing_of_the_driver() -> None:
     for name, targets in arrows(at_once=False).items():
         if name.startswith("lab"):
@@ -99,7 +131,7 @@ def test_no_module_imports_one_that_imports_it() -> None:
 
 # --- what never imports torch ---------------------------------------------------------------------------------------
 
-RUN_ON_IMPORT = {"bench.__main__", "bench.warm"}  # the one runs the command, the other is there to load torch
+RUN_ON_IMPORT = {"bench.__main__", "bench.execute.warm"}  # the one runs the command, the other is there to load torch
 TORCH_FREE = sorted(name for name in MODULES.keys() - RUN_ON_IMPORT if name.startswith("bench"))
 TORCH_FREE += ["lab", "lab.settings", "lab.result", "lab.parts"]
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from bench.grid import load_plan
-from bench.schema import grid_schema, starter_grid
-from bench.strict_yaml import plain, read
+from bench.grid.load import load_plan
+from bench.grid.schema import grid_schema, starter_grid
+from bench.grid.strict_yaml import plain, read
 from lab.settings import MODELS, SECTIONS, Adam
 
 GRIDS = sorted((Path(__file__).parents[1] / "grids").rglob("*.yaml"))

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.grid import load_plan
-from bench.plan import Plan, Trial
-from bench.records import Records
-from bench.staleness import find_stale
+from bench.grid.load import load_plan
+from bench.grid.plan import Plan, Trial
+from bench.record.records import Records
+from bench.record.staleness import find_stale
 from lab import fingerprint
 from lab.fingerprint import source_fingerprint, sources
 from lab.settings import Settings

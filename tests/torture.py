@@ -25,7 +25,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.records import Table
+from bench.record.table import Table
 
 GRID = """
 question: Does a run that is killed again and again record what an undisturbed one does?
@@ -114,9 +114,8 @@ def wait_for_write(path: Path) -> bool:
 
 def wipe_some(folder: Path, choose: random.Random) -> None:
     """Forgets half of the finished trials, so that there is something to kill."""
-    table = Table(folder / "tortured" / "torture" / "trials.csv")
-    cells = table.cells()
-    table.keep(choose.sample(cells, len(cells) // 2))
+    trials = Table(folder / "tortured" / "torture" / "trials.csv")
+    trials.rewrite(lambda rows: choose.sample(rows, len(rows) // 2))
 
 
 def recorded(folder: Path, results: str, table: str) -> list[dict[str, str]]:
