@@ -30,6 +30,7 @@ from typing import Any, Protocol
 from bench.execute.worker import Job, attempt
 from bench.record.outcome import Outcome
 from bench.record.status import Status
+from lab.parts import named
 from lab.result import Evaluation
 
 POLL_SECONDS = 0.2  # how long a deadline or a request to stop may go unnoticed
@@ -294,11 +295,20 @@ def call_in_child(module: str, function: str, *args: Any, timeout: float | None 
     return value
 
 
+def _silence() -> None:
+    """What user code prints while it is looked at goes nowhere: the trial's log has it."""
+    with open(os.devnull, "w") as nowhere:  # noqa: PTH123  # a device, not a path
+        os.dup2(nowhere.fileno(), 1)
+        os.dup2(nowhere.fileno(), 2)
+
+
 def _call(sender: Connection, working_dir: Path, module: str, function: str, args: tuple[Any, ...]) -> None:
     end_with_parent()
     lead_group()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.chdir(working_dir)
+    if any(named(args)):
+        _silence()
     try:
         answer = getattr(importlib.import_module(module), function)(*args)
     except (ValueError, OSError) as error:
