@@ -9,7 +9,9 @@ import functools
 import importlib
 import inspect
 import json
+import re
 import sys
+import traceback
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
@@ -31,8 +33,22 @@ GIVEN = {
 PLAIN = (bool, int, float, str, type(None), list, tuple, dict)
 
 
+IMPORT_PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+
+
 class PartError(ValueError):
     """An import path leads nowhere, or to something that cannot be called."""
+
+
+def named(settings: object) -> Iterator[str]:
+    """The import paths anywhere in settings as plain data: what names user code."""
+    match settings:
+        case str() if IMPORT_PATH.fullmatch(settings):
+            yield settings
+        case Mapping():
+            yield from (path for value in settings.values() for path in named(value))
+        case list() | tuple():
+            yield from (path for value in settings for path in named(value))
 
 
 def load(path: str) -> Callable[..., Any]:
@@ -40,14 +56,14 @@ def load(path: str) -> Callable[..., Any]:
     module_name, _, attribute = path.partition(":")
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
-    with _step(f"{path!r}: cannot import {module_name}"):
+    with told(f"{path!r}: cannot import {module_name}"):
         if module_name.split(".")[0] == "torchvision":
             from lab.vision import import_torchvision
 
             import_torchvision()
         found: Any = importlib.import_module(module_name)
     for name in attribute.split("."):
-        with _step(f"{path!r}: cannot read {name!r}"):
+        with told(f"{path!r}: cannot read {name!r}"):
             if not hasattr(found, name):
                 public = [known for known in dir(found) if not known.startswith("_")]
                 raise PartError(f"{path!r}: {module_name} has no {name!r}{did_you_mean(name, public)}")
@@ -58,15 +74,25 @@ def load(path: str) -> Callable[..., Any]:
 
 
 @contextmanager
-def _step(what: str) -> Iterator[None]:
-    """Whatever a user's code raises meanwhile becomes a :class:`PartError` that says ``what`` failed."""
+def told(what: str) -> Iterator[None]:
+    """Whatever a user's code raises meanwhile becomes a :class:`PartError`: ``what`` failed, the reason, the line."""
     try:
         yield
     except PartError:
         raise
     except (Exception, SystemExit) as error:  # a user's code may raise anything, and it is the user's to mend
         kind = "" if isinstance(error, ImportError) else f"{type(error).__name__}: "
-        raise PartError(f"{what}: {kind}{' '.join(str(error).split())}") from error
+        raise PartError(f"{what}: {kind}{' '.join(str(error).split())}{_line(error)}") from error
+
+
+def _line(error: BaseException) -> str:
+    """`` (nets.py, line 3)``: the last line of the working folder's own files that the error passed, if any."""
+    here, ours = Path.cwd(), Path(__file__).parent
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        file = Path(frame.filename)
+        if file.is_relative_to(here) and not file.is_relative_to(ours) and "site-packages" not in file.parts:
+            return f" ({file.relative_to(here)}, line {frame.lineno})"
+    return ""
 
 
 def accepts(part: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -84,7 +110,7 @@ def section_of(path: str) -> str:
     Raises :class:`PartError`.
     """
     part = load(path)
-    with _step(f"{path!r}: cannot read its signature"):
+    with told(f"{path!r}: cannot read its signature"):
         parameters = inspect.signature(part).parameters.values()
     for section in ("optimizer", "schedule", "model"):
         if GIVEN[section] & {parameter.name for parameter in parameters}:
@@ -98,7 +124,7 @@ def settings_type(section: str, path: str) -> type[Section]:
     """Settings read off the signature of the part at ``path``; raises :class:`SettingsError` at ``section.name``."""
     try:
         part = load(path)
-        with _step(f"{path!r}: cannot read its signature"):
+        with told(f"{path!r}: cannot read its signature"):
             return _settings_of(section, path, part)
     except PartError as error:
         raise SettingsError([Problem(f"{section}.name", f"no such {NOUNS[section]}: {error}")]) from error

@@ -2,7 +2,8 @@
 
 The names follow :mod:`concurrent.futures`. ``inline`` runs in this process, for debugging; ``local`` in worker
 processes that stay warm: torch is imported once, in a server process that the workers are forked from where the
-system allows.
+system allows. A trial that names user code gets a process of its own, forked from that server: what its modules hold,
+replace or start ends with it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -29,6 +30,7 @@ from typing import Any, Protocol
 from bench.execute.worker import Job, attempt
 from bench.record.outcome import Outcome
 from bench.record.status import Status
+from lab.parts import named
 from lab.result import Evaluation
 
 POLL_SECONDS = 0.2  # how long a deadline or a request to stop may go unnoticed
@@ -142,6 +144,7 @@ class _Worker:
     process: BaseProcess
     connection: Connection
     job: Job | None = None
+    used: bool = False  # it has run a trial: user code needs another
     deadline: float = float("inf")
 
 
@@ -174,7 +177,6 @@ class LocalExecutor:
                     event = self._receive(worker)
                     yield event
                     if isinstance(event, Ended):
-                        self._workers[worker.index].job = None
                         job = None if self._stopping else next(waiting, None)
                         if job is not None:
                             yield self._assign(self._workers[worker.index], job)
@@ -196,8 +198,18 @@ class LocalExecutor:
         theirs.close()
         return _Worker(index, device, process, ours)
 
+    def _renew(self, worker: _Worker) -> None:
+        """A process in place of one that died, is late, or has run user code; what that one started ends with it."""
+        end(worker.process)
+        worker.connection.close()
+        if not self._stopping:
+            self._workers[worker.index] = self._start(worker.index, worker.device)
+
     def _assign(self, worker: _Worker, job: Job) -> Started:
-        worker.job = job
+        if worker.used and job.runs_user_code:
+            self._renew(worker)
+            worker = self._workers[worker.index]
+        worker.job, worker.used = job, True
         worker.deadline = float("inf") if self.timeout is None else self.now() + self.timeout
         with contextlib.suppress(BrokenPipeError):  # it died waiting: receiving from it will tell
             worker.connection.send(job)
@@ -212,30 +224,32 @@ class LocalExecutor:
 
     def _receive(self, worker: _Worker) -> Event:
         assert worker.job is not None
+        job = worker.job
         try:
             if worker.connection.poll():
                 message: Outcome | Evaluation = worker.connection.recv()
-                if isinstance(message, Outcome):
-                    return Ended(worker.index, message)
-                return Evaluated(worker.job.trial_id, worker.index, message)
+                if not isinstance(message, Outcome):
+                    return Evaluated(job.trial_id, worker.index, message)
+                worker.job = None
+                if job.runs_user_code:
+                    self._renew(worker)
+                return Ended(worker.index, message)
             if not worker.process.is_alive():  # what it forked may hold its end of the connection
                 raise EOFError
-            worker.process.kill()
             status, error = Status.TIMED_OUT, f"ran longer than {self.timeout:g} seconds"
         except (EOFError, ConnectionResetError):
             worker.process.join()
             status, error = Status.ERROR, _death(worker.process.exitcode)
-        worker.process.join()
         if self._stopping:
             status, error = Status.INTERRUPTED, "asked to stop, and was ended"
-        else:
-            self._workers[worker.index] = replace(self._start(worker.index, worker.device), job=worker.job)
-        return Ended(worker.index, Outcome(worker.job.trial_id, status, error))
+        worker.job = None
+        self._renew(worker)
+        return Ended(worker.index, Outcome(job.trial_id, status, error))
 
     def _shut_down(self) -> None:
         for worker in self._workers:
             if worker.job:
-                worker.process.kill()
+                end(worker.process)
             worker.connection.close()  # an idle worker ends when its connection does
         for worker in self._workers:
             worker.process.join()
@@ -275,17 +289,26 @@ def call_in_child(module: str, function: str, *args: Any, timeout: float | None 
         process.join()
         raise OSError(_death(process.exitcode)) from None
     finally:
-        process.kill()
-        process.join()
+        end(process)
     if isinstance(value, Exception):
         raise value
     return value
 
 
+def _silence() -> None:
+    """What user code prints while it is looked at goes nowhere: the trial's log has it."""
+    with open(os.devnull, "w") as nowhere:  # noqa: PTH123  # a device, not a path
+        os.dup2(nowhere.fileno(), 1)
+        os.dup2(nowhere.fileno(), 2)
+
+
 def _call(sender: Connection, working_dir: Path, module: str, function: str, args: tuple[Any, ...]) -> None:
     end_with_parent()
+    lead_group()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.chdir(working_dir)
+    if any(named(args)):
+        _silence()
     try:
         answer = getattr(importlib.import_module(module), function)(*args)
     except (ValueError, OSError) as error:
@@ -299,6 +322,7 @@ def _serve(connection: Connection, device: str, threads: int) -> None:
     import torch
 
     end_with_parent()
+    lead_group()
     asked_to_stop = False
 
     def on_terminate(*_: object) -> None:
@@ -328,3 +352,18 @@ def end_with_parent() -> None:
     if sys.platform == "linux":
         set_death_signal = 1  # PR_SET_PDEATHSIG of prctl(2)
         ctypes.CDLL(None).prctl(set_death_signal, signal.SIGKILL)
+
+
+def lead_group() -> None:
+    """Makes this process lead a group, where the system has such: what it starts belongs to it, and ends with it."""
+    if hasattr(os, "setsid"):
+        os.setsid()
+
+
+def end(process: BaseProcess) -> None:
+    """Kills a process, and whatever it started where it leads a group; returns once it is gone."""
+    if hasattr(os, "killpg") and process.pid is not None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # no such group, or all of it ended
+            os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
+    process.join()

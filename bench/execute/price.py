@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bench.execute.executors import call_in_child, cores
 from bench.grid.plan import Plan, Trial, neighbours
+from lab.parts import named
 from lab.result import Inspection
 from lab.settings import ModelSettings, Settings, spelled
 
@@ -54,12 +55,13 @@ def _inspect(
     price: bool,
     timeout: float | None = None,
 ) -> dict[str, Inspection]:
+    """By key; what names user code is looked at in a process of its own, the rest in one."""
     raw = {key: settings.model_dump() for key, settings in distinct.items()}
-    folder = data_dir and data_dir.resolve()
-    found: list[Inspection] = call_in_child(
-        "lab.inspection", "inspect_all", raw, device, folder, threads, price, timeout=timeout
-    )
-    return {inspection.key: inspection for inspection in found}
+    built_in = {key: one for key, one in raw.items() if not any(named(one))}
+    looks = [*([built_in] if built_in else []), *({key: one} for key, one in raw.items() if key not in built_in)]
+    given = (device, data_dir and data_dir.resolve(), threads, price)
+    found = [call_in_child("lab.inspection", "inspect_all", look, *given, timeout=timeout) for look in looks]
+    return {inspection.key: inspection for inspections in found for inspection in inspections}
 
 
 # --- does the toggle do anything ------------------------------------------------------------------------------------

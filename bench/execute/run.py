@@ -261,7 +261,10 @@ def make_executor(options: Options, trials: Sequence[Trial]) -> Executor:
         from lab.trial import prepare
 
         return InlineExecutor(prepare(*needs)[0], threads=cores())
-    slots: list[str] = call_in_child("lab.trial", "prepare", *needs)
+    try:
+        slots: list[str] = call_in_child("lab.trial", "prepare", *needs)
+    except OSError as error:
+        raise ValueError(f"data {', '.join(section['name'] for section in data)}: cannot be read: {error}") from error
     if options.executor == "ray":
         return _cluster_executor(options, trials, data)
     num_workers = options.jobs or (cores() if slots == ["cpu"] else len(slots))

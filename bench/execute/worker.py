@@ -14,6 +14,7 @@ from typing import Any, TextIO
 
 from bench.record.outcome import Outcome
 from bench.record.status import Status
+from lab.parts import named
 from lab.result import Evaluation
 
 
@@ -28,6 +29,10 @@ class Job:
     checkpoint_seconds: float = 10.0
     keep: str = "best"  # checkpoints once it has ended: best, all or none
     working_dir: Path = Path()  # where relative paths start and import paths are looked for
+
+    @property
+    def runs_user_code(self) -> bool:
+        return any(named(self.settings))
 
 
 def attempt(
@@ -64,19 +69,21 @@ def _end_if_forked(own: int) -> None:
 def _run(
     job: Job, device: str, on_evaluation: Callable[[Evaluation], None], should_stop: Callable[[], bool]
 ) -> Outcome:
+    from lab.process import starting_state
     from lab.settings import Settings
     from lab.trial import run_trial
 
-    result = run_trial(
-        Settings.parse(job.settings),
-        device=device,
-        data_dir=job.data_dir,
-        checkpoint_dir=job.folder / "checkpoints" / job.trial_id,
-        checkpoint_seconds=job.checkpoint_seconds,
-        keep=job.keep,
-        on_evaluation=on_evaluation,
-        should_stop=should_stop,
-    )
+    with starting_state(job.settings["seed"]):  # before user code is imported: what that changes is the trial's
+        result = run_trial(
+            Settings.parse(job.settings),
+            device=device,
+            data_dir=job.data_dir,
+            checkpoint_dir=job.folder / "checkpoints" / job.trial_id,
+            checkpoint_seconds=job.checkpoint_seconds,
+            keep=job.keep,
+            on_evaluation=on_evaluation,
+            should_stop=should_stop,
+        )
     return Outcome(job.trial_id, Status(result.status), result.error, result)
 
 

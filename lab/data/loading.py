@@ -21,10 +21,17 @@ SPLIT_SETTINGS = ("dev_fraction", "split_seed", "limit", "channels")
 
 @unseeded()
 def load_data(settings: DataSettings, device: torch.device, data_dir: Path | None = None) -> Splits:
-    """The splits of a trial on ``device``: dev is taken from train by ``split_seed``, test is the data set's own."""
+    """The splits of a trial on ``device``: dev is taken from train by ``split_seed``, test is the data set's own.
+
+    Raises :class:`DataError` or :class:`lab.parts.PartError` in words that name the file or function and the reason.
+    """
     own = {name: value for name, value in settings if name not in DataSettings.model_fields}
     source = settings.name, data_dir or default_data_dir(), json.dumps(own, sort_keys=True)
-    return _placed(_splits(*source, *(getattr(settings, name) for name in SPLIT_SETTINGS)), device)
+    try:
+        splits = _splits(*source, *(getattr(settings, name) for name in SPLIT_SETTINGS))
+    except OSError as error:
+        raise DataError(f"data {settings.name}: cannot be read: {error}") from error
+    return _placed(splits, device)
 
 
 @functools.lru_cache(maxsize=2)

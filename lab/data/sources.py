@@ -33,4 +33,6 @@ def read(name: str, root: Path, own: str = "{}") -> DataSet:
         return READERS[name](root, **settings)
     part = parts.load(name)
     given: dict[str, Any] = {"root": root} if "root" in inspect.signature(part).parameters else {}
-    return from_arrays(name, part(**settings, **given))
+    with parts.told(f"data {name}: the function raised"):
+        found = part(**settings, **given)
+    return from_arrays(name, found)
