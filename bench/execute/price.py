@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.execute.executors import call_in_child, cores
+from bench.execute.processes import call_in_child, cores
+from bench.execute.trainables.lab import LAB
 from bench.grid.plan import Plan, Trial, neighbours
 from lab.parts import named
 from lab.result import Inspection
@@ -39,7 +40,7 @@ def price_key(settings: Settings) -> str:
 
 def price_plan(plan: Plan, device: str, jobs: int | None, data_dir: Path | None) -> Prices:
     """One real step of each distinct cell and candidate; raises ValueError where the device is not there."""
-    slots: list[str] = call_in_child("lab.device", "slots", device)
+    slots = call_in_child(LAB.devices, device)
     num_workers = jobs or (cores() if slots == ["cpu"] else len(slots))
     distinct = {price_key(trial.settings): trial.settings for trial in plan.trials}
     found = _inspect(distinct, slots[0], data_dir, max(1, cores() // num_workers), price=True)
@@ -60,7 +61,7 @@ def _inspect(
     built_in = {key: one for key, one in raw.items() if not any(named(one))}
     looks = [*([built_in] if built_in else []), *({key: one} for key, one in raw.items() if key not in built_in)]
     given = (device, data_dir and data_dir.resolve(), threads, price)
-    found = [call_in_child("lab.inspection", "inspect_all", look, *given, timeout=timeout) for look in looks]
+    found = [call_in_child(LAB.inspect, look, *given, timeout=timeout) for look in looks]
     return {inspection.key: inspection for inspections in found for inspection in inspections}
 
 
