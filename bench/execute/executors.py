@@ -30,7 +30,7 @@ from typing import Any, Protocol
 from bench.execute.worker import Job, attempt
 from bench.record.outcome import Outcome
 from bench.record.status import Status
-from lab.parts import named
+from lab.imports import import_paths
 from lab.result import Evaluation
 
 POLL_SECONDS = 0.2  # how long a deadline or a request to stop may go unnoticed
@@ -307,7 +307,7 @@ def _call(sender: Connection, working_dir: Path, module: str, function: str, arg
     lead_group()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.chdir(working_dir)
-    if any(named(args)):
+    if any(import_paths(args)):
         _silence()
     try:
         answer = getattr(importlib.import_module(module), function)(*args)

@@ -14,7 +14,7 @@ from typing import Any, TextIO
 
 from bench.record.outcome import Outcome
 from bench.record.status import Status
-from lab.parts import named
+from lab.imports import import_paths
 from lab.result import Evaluation
 
 
@@ -32,7 +32,7 @@ class Job:
 
     @property
     def runs_user_code(self) -> bool:
-        return any(named(self.settings))
+        return any(import_paths(self.settings))
 
 
 def attempt(
