@@ -19,6 +19,7 @@ from lab.device import Clock, autocast, network_format, resolve, transfer
 from lab.metrics import Metric
 from lab.process import generators, restore_generators
 from lab.result import Evaluation
+from lab.schedules import Scheduler
 
 Loader = Iterable[tuple[Tensor, Tensor]]
 
@@ -61,8 +62,9 @@ class Runner:
     """Trains and evaluates one network on one device.
 
     ``loss_fn(logits, y)`` returns the mean loss of a batch; ``metric`` has reset, update and accumulate.
-    ``factor(step)`` is the schedule: what the optimizer's learning rates are multiplied by. The loop never waits for
-    the device: losses are summed there and read at each evaluation, where one that is not finite is found, too.
+    ``schedule(step)`` is what the optimizer's learning rates are multiplied by; a :class:`lab.schedules.Scheduler` sets
+    them itself. The loop never waits for the device: losses are summed there and read at each evaluation, where one
+    that is not finite is found, too.
     """
 
     def __init__(
@@ -75,12 +77,14 @@ class Runner:
         *,
         precision: str = "float32",
         clip_norm: float | None = None,
-        factor: Callable[[int], float] | None = None,
+        schedule: Callable[[int], float] | Scheduler | None = None,
     ) -> None:
         self.device = resolve(device)
         self.model = model.to(self.device, memory_format=network_format(self.device))  # type: ignore[call-overload]  # torch's types lack it
         self.optimizer, self.loss_fn, self.metric = optimizer, loss_fn, metric
-        self.precision, self.clip_norm, self.factor = precision, clip_norm, factor
+        self.precision, self.clip_norm = precision, clip_norm
+        self.scheduler = schedule if isinstance(schedule, Scheduler) else None
+        self.factor = None if isinstance(schedule, Scheduler) else schedule
         self.progress = Progress()
         self.best_weights: dict[str, Tensor] = {}
         self.compile_error: str | None = None  # why a network that was to be compiled runs as it is
@@ -141,6 +145,8 @@ class Runner:
         if not at.batch:
             raise ValueError(f"the train loader gave no batches in epoch {at.epoch + 1}: it must be iterable anew")
         at.epoch, at.batch = at.epoch + 1, 0
+        if self.scheduler is not None:
+            self.scheduler.epoch_done()
 
     def _train_until_due(
         self,
@@ -178,6 +184,8 @@ class Runner:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        if self.scheduler is not None:
+            self.scheduler.step_done()
         self._loss_sum += loss.detach()
         self._loss_steps += 1
 
@@ -196,6 +204,8 @@ class Runner:
             self.best_weights = {name: value.clone() for name, value in self.model.state_dict().items()}
         self._loss_sum.zero_()
         self._loss_steps = 0
+        if self.scheduler is not None and at.step:
+            self.scheduler.evaluated(dev_loss, score)
         on_evaluation(at.curve[-1])
         self._raise_if_diverged()
 
@@ -257,6 +267,7 @@ class Runner:
         state = {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "schedule": self.scheduler.state_dict() if self.scheduler else None,
             "best_weights": self.best_weights,
             "progress": asdict(at),
             "loss_sum": self._loss_sum,
@@ -271,6 +282,8 @@ class Runner:
         state = copy.deepcopy(state)  # the optimizer would go on to change the tensors it is given
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.scheduler is not None:
+            self.scheduler.load_state_dict(state["schedule"])
         self.best_weights = state["best_weights"]
         curve = [Evaluation(**point) for point in state["progress"]["curve"]]
         self.progress = Progress(**{**state["progress"], "curve": curve})

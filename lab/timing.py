@@ -22,8 +22,8 @@ import torch
 
 from lab import device as devices
 from lab.data import load_data
+from lab.imports import told
 from lab.measure import count_parameters, forward_macs
-from lab.parts import told
 from lab.process import starting_state
 from lab.result import Timing
 from lab.runner import Runner

@@ -21,11 +21,12 @@ from lab.data import Batches, Splits, load_data
 from lab.fingerprint import source_fingerprint, sources
 from lab.measure import count_parameters, forward_macs
 from lab.metrics import Accuracy, Metric
-from lab.models import build_model
-from lab.optim import build_optimizer, schedule_factor
+from lab.networks import build_model
+from lab.optim import build_optimizer
 from lab.process import seed_generators, starting_state
 from lab.result import Evaluation, Result
 from lab.runner import Diverged, Interrupted, Runner, save_weights
+from lab.schedules import build_schedule
 from lab.scores import named
 from lab.settings import DataSettings, Settings, TrainSettings, parse_section
 from lab.streams import build
@@ -42,6 +43,7 @@ UNREADABLE = (
     TypeError,
     AttributeError,
 )
+Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 EVAL_BATCH = 512  # images an evaluation step at most; does not change what is computed
 EVAL_PIXELS = 2**22  # and pixels: at 224 x 224 it must not take more memory than training does
 
@@ -212,15 +214,16 @@ def make_runner(settings: Settings, splits: Splits, device: torch.device) -> Run
     )
     model = build(make, settings.seed).to(device)
     num_steps = settings.train.epochs * len(batches(settings, splits, "train"))
+    optimizer = build_optimizer(settings.optimizer, model.parameters())
     runner = Runner(
         model,
-        build_optimizer(settings.optimizer, model.parameters()),
-        make_loss(settings.train),
-        make_metric(settings.train),
+        optimizer,
+        make_loss(settings.train, splits.num_classes, device),
+        make_metric(settings.train, splits.num_classes, device),
         device,
         precision=settings.train.precision,
         clip_norm=settings.train.clip_norm,
-        factor=None if settings.schedule.name == "constant" else schedule_factor(settings.schedule, num_steps),
+        schedule=build_schedule(settings.schedule, optimizer, num_steps=num_steps, num_epochs=settings.train.epochs),
     )
     if settings.train.compile:
         X, _ = next(iter(batches(settings, splits, "train")))
@@ -243,16 +246,27 @@ def batches(settings: Settings, splits: Splits, part: str) -> Batches:
     return Batches(images, splits, batch_size=batch_size, size=size)
 
 
-def make_loss(train: TrainSettings) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+def make_loss(train: TrainSettings, num_classes: int, device: torch.device) -> Loss:
+    """The loss on the device; raises ValueError for one with parameters of its own, which nothing would train."""
     if train.loss == "cross_entropy":
         return functools.partial(F.cross_entropy, label_smoothing=train.label_smoothing)
-    loss: Any = parts.load(train.loss)
-    return loss() if isinstance(loss, type) else loss
+    loss = parts.make_part("loss", train.loss, {"num_classes": num_classes})
+    if isinstance(loss, torch.nn.Module):
+        loss.to(device)
+        if learned := [name for name, parameter in loss.named_parameters() if parameter.requires_grad]:
+            raise ValueError(f"train.loss: has parameters of its own, which no optimizer trains: {', '.join(learned)}")
+    return loss
 
 
-def make_metric(train: TrainSettings) -> Metric:
-    path = next(iter(named(train.metric).values()))
-    return Accuracy() if path == "accuracy" else parts.load(path)()
+def make_metric(train: TrainSettings, num_classes: int, device: torch.device) -> Metric:
+    """The first metric; where it is a module, as torchmetrics' are, on the device."""
+    part = next(iter(named(train.metric).values()))
+    if part == "accuracy":
+        return Accuracy()
+    metric: Any = parts.make_part("metric", part, {"num_classes": num_classes})
+    if isinstance(metric, torch.nn.Module):
+        metric.to(device)
+    return metric
 
 
 def _size(settings: Settings, splits: Splits) -> int:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab.parts import named
+from lab.imports import import_paths
 
 
 @dataclass(frozen=True)
@@ -25,4 +25,4 @@ class Job:
 
     @property
     def runs_user_code(self) -> bool:
-        return any(named(self.settings))
+        return any(import_paths(self.settings))

@@ -10,7 +10,7 @@ from pathlib import Path
 from bench.execute.processes import call_in_child, cores
 from bench.execute.trainables.lab import LAB
 from bench.grid.plan import Plan, Trial, neighbours
-from lab.parts import named
+from lab.imports import import_paths
 from lab.result import Inspection
 from lab.settings import ModelSettings, Settings, spelled
 
@@ -58,7 +58,7 @@ def _inspect(
 ) -> dict[str, Inspection]:
     """By key; what names user code is looked at in a process of its own, the rest in one."""
     raw = {key: settings.model_dump() for key, settings in distinct.items()}
-    built_in = {key: one for key, one in raw.items() if not any(named(one))}
+    built_in = {key: one for key, one in raw.items() if not any(import_paths(one))}
     looks = [*([built_in] if built_in else []), *({key: one} for key, one in raw.items() if key not in built_in)]
     given = (device, data_dir and data_dir.resolve(), threads, price)
     found = [call_in_child(LAB.inspect, look, *given, timeout=timeout) for look in looks]

@@ -18,7 +18,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lab.parts import named
+from lab.imports import import_paths
 
 DATA_VARIABLE = "BENCH_WARM_DATA"  # what the server process reads ahead: [folder or null, [data section, ...]]
 
@@ -88,7 +88,7 @@ def _call(sender: Connection, working_dir: Path, function: Callable[..., Any], a
     lead_group()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.chdir(working_dir)
-    if any(named(args)):
+    if any(import_paths(args)):
         _silence()
     try:
         answer = function(*args)
