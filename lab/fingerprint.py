@@ -16,9 +16,12 @@ from lab.settings import Settings
 TRAINING = (
     "compilation",
     "device",
+    "hidden_state",
     "metrics",
     "models",
+    "networks",
     "optim",
+    "outputs",
     "parts",
     "process",
     "runner",

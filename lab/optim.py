@@ -18,6 +18,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import torch
 from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 
@@ -38,6 +39,22 @@ def fused(kind: Callable[..., Optimizer], params: Parameters, **settings: Any) -
     return kind(params, fused=supported or None, **settings)
 
 
+def _at_rest(optimizer: Optimizer) -> Optimizer:
+    """Starts a parameter's momentum at zero, where torch would copy its first gradient: the same step.
+
+    torch's fused kernel needs the momentum of all parameters or of none, and some may have their first gradient later.
+    """
+    late = [parameter for group in optimizer.param_groups for parameter in group["params"] if group["momentum"]]
+
+    def start(optimizer: Optimizer, args: object, kwargs: object) -> None:
+        for parameter in [one for one in late if one.grad is not None]:
+            optimizer.state[parameter].setdefault("momentum_buffer", torch.zeros_like(parameter))
+        late[:] = [one for one in late if one.grad is None]
+
+    optimizer.register_step_pre_hook(start)
+    return optimizer
+
+
 def sgd(params: Parameters, lr: float, *, weight_decay: float = 0.0) -> Optimizer:
     """``d_t = -lr g_t``."""
     return fused(SGD, params, lr=lr, weight_decay=weight_decay)
@@ -45,12 +62,12 @@ def sgd(params: Parameters, lr: float, *, weight_decay: float = 0.0) -> Optimize
 
 def momentum(params: Parameters, lr: float, *, weight_decay: float = 0.0, momentum: float = 0.9) -> Optimizer:
     """``d_t = rho d_(t-1) - lr g_t`` (Polyak 1964)."""
-    return fused(SGD, params, lr=lr, weight_decay=weight_decay, momentum=momentum)
+    return _at_rest(fused(SGD, params, lr=lr, weight_decay=weight_decay, momentum=momentum))
 
 
 def nesterov(params: Parameters, lr: float, *, weight_decay: float = 0.0, momentum: float = 0.9) -> Optimizer:
     """``d_t = rho d_(t-1) - lr g(w + rho d_(t-1))`` (Sutskever et al. 2013); torch's weights are the ``w + rho d``."""
-    return fused(SGD, params, lr=lr, weight_decay=weight_decay, momentum=momentum, nesterov=True)
+    return _at_rest(fused(SGD, params, lr=lr, weight_decay=weight_decay, momentum=momentum, nesterov=True))
 
 
 def rmsprop(
