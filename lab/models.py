@@ -236,7 +236,8 @@ def build_model(settings: ModelSettings, *, in_channels: int, num_classes: int, 
     network cannot take images of ``size``, where an import path gives no network, or where there is no such module.
     """
     make = MODELS[settings.name] if settings.name in MODELS else load(settings.name)
-    given = accepts(make, {"in_channels": in_channels, "num_classes": num_classes, "size": size})
+    given = {"in_channels": in_channels, "num_classes": num_classes, "size": size}
+    given = {} if getattr(make, "__init__", None) is nn.Module.__init__ else accepts(make, given)
     network = make(**given | settings.model_dump(exclude=set(ModelSettings.model_fields)))
     if not isinstance(network, nn.Module):
         raise ValueError(f"model.name {settings.name!r}: must return a torch.nn.Module, returned {network!r}")
