@@ -1,25 +1,26 @@
-"""Metrics with reset, update and accumulate; nothing waits for the device before ``accumulate``."""
+"""Scores of a whole split; nothing waits for the device before they are computed, once per evaluation."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from lab.returned import number
+from lab.scores import Better
 
-class Metric(Protocol):
-    """A score of a whole split, higher is better."""
+Metric = Any  # an object with reset(), update(outputs, labels), and compute() or accumulate(), which give a number
 
-    def reset(self) -> None: ...
-
-    def update(self, logits: Tensor, labels: Tensor) -> None: ...
-
-    def accumulate(self) -> float: ...
+NUM_BINS = 15  # of the calibration error, as in Guo et al. (2017)
 
 
 class Accuracy:
-    """Share of images whose largest logit is the label's; keeps which ones, so that arms can be compared by image."""
+    """Share of images whose largest logit is the label's; keeps which ones, so that cells can be compared by image."""
+
+    better: ClassVar[Better] = "higher"
 
     def __init__(self) -> None:
         self._correct: list[Tensor] = []
@@ -41,3 +42,115 @@ class Accuracy:
         if not self._correct:
             raise ValueError("accuracy of no images: update() was never called")
         return torch.cat(self._correct)
+
+
+# --- what is built in -----------------------------------------------------------------------------------------------
+
+
+def accuracy(predicted: np.ndarray, labels: np.ndarray, confidence: np.ndarray) -> float:
+    """Share of images whose predicted class is the label's."""
+    return int((predicted == labels).sum()) / len(labels)
+
+
+def macro_f1(predicted: np.ndarray, labels: np.ndarray, confidence: np.ndarray) -> float:
+    """Mean over the classes that occur, as label or as prediction, of ``2 TP / (predicted + labelled)``."""
+    size = int(max(predicted.max(), labels.max())) + 1
+    right, given, there = (np.bincount(x, minlength=size) for x in (labels[predicted == labels], predicted, labels))
+    occurs = given + there > 0
+    return float(np.mean(2 * right[occurs] / (given + there)[occurs]))
+
+
+def calibration_error(predicted: np.ndarray, labels: np.ndarray, confidence: np.ndarray) -> float:
+    """Expected calibration error: mean over images of |accuracy - mean confidence| of their bin (Guo et al. 2017)."""
+    if not np.isfinite(confidence).all():
+        return float("nan")
+    bins = np.clip(np.ceil(confidence * NUM_BINS).astype(int) - 1, 0, NUM_BINS - 1)
+    gaps = np.bincount(bins, (predicted == labels) - confidence.astype(np.float64))
+    return float(np.abs(gaps).sum() / len(labels))
+
+
+Score = Callable[[np.ndarray, np.ndarray, np.ndarray], float]
+CLASSIFICATION: dict[str, Score] = {
+    "accuracy": accuracy,
+    "macro_f1": macro_f1,
+    "calibration_error": calibration_error,
+}
+
+
+class Predictions:
+    """What a classifier said of each image: its class, and how sure it was; gives every built-in score at once."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        self._predicted: list[Tensor] = []
+        self._labels: list[Tensor] = []
+        self._confidence: list[Tensor] = []
+
+    def update(self, logits: Tensor, labels: Tensor) -> None:
+        """Adds a batch: logits ``(N, num_classes)``, labels ``(N,)``."""
+        top, predicted = logits.max(dim=1)
+        self._predicted.append(predicted)
+        self._labels.append(labels)
+        self._confidence.append(top.float() - logits.float().logsumexp(dim=1))
+
+    def scores(self) -> dict[str, float]:
+        """The scores by name."""
+        predicted, labels = (torch.cat(part).cpu().numpy() for part in (self._predicted, self._labels))
+        confidence = torch.cat(self._confidence).exp().cpu().numpy()
+        return {name: score(predicted, labels, confidence) for name, score in CLASSIFICATION.items()}
+
+    def correct(self) -> Tensor:
+        """``(num_images,)`` booleans in the order of the images: which were predicted right."""
+        return torch.cat(self._predicted) == torch.cat(self._labels)
+
+
+class Scores:
+    """All scores of a split: a user's `metrics`, and those that follow from the `predictions` of a classifier."""
+
+    def __init__(self, metrics: Mapping[str, Metric], predictions: Predictions | None = None) -> None:
+        self.metrics, self.predictions = dict(metrics), predictions
+        self._all = [*self.metrics.values(), *([predictions] if predictions is not None else [])]
+
+    def to(self, device: torch.device) -> None:
+        """Moves those that hold tensors of their own, as torchmetrics' do."""
+        for metric in self.metrics.values():
+            if callable(move := getattr(metric, "to", None)):
+                move(device)
+
+    def reset(self) -> None:
+        for metric in self._all:
+            metric.reset()
+
+    def update(self, outputs: Tensor, labels: Tensor) -> None:
+        for metric in self._all:
+            metric.update(outputs, labels)
+
+    def values(self) -> dict[str, float]:
+        """The scores of what was added since the last reset; raises ReturnedError where a metric gives no number."""
+        found = self.predictions.scores() if self.predictions is not None else {}
+        return found | {name: computed(metric) for name, metric in self.metrics.items()}
+
+    def correct(self) -> Tensor | None:
+        """Which images were predicted right, where something here knows."""
+        for metric in self._all:
+            if isinstance(metric, Accuracy | Predictions):
+                return metric.correct()
+        return None
+
+
+def computed(metric: Metric) -> float:
+    """The value of a metric as a number; raises ReturnedError."""
+    name = "accumulate" if hasattr(metric, "accumulate") else "compute"
+    return number(getattr(metric, name)(), f"{type(metric).__module__}:{type(metric).__qualname__}.{name}()")
+
+
+def check_metric(metric: Metric, name: str) -> Metric:
+    """The metric, if it has what one must have; raises TypeError that says what is missing."""
+    missing = [method for method in ("reset", "update") if not callable(getattr(metric, method, None))]
+    if not any(callable(getattr(metric, method, None)) for method in ("compute", "accumulate")):
+        missing.append("compute (or accumulate)")
+    if missing:
+        raise TypeError(f"train.metric {name!r} must have reset, update, and compute or accumulate; it lacks {missing}")
+    return metric

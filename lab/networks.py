@@ -1,89 +1,106 @@
-"""The network of a trial, made from its seed and tried on a batch, before its optimizer is made."""
+"""Built-in networks by name: the signature of each says what settings it has. Free of torch until one is made."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import torch
-from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
-from torch.utils.flop_counter import FlopCounterMode
+from pydantic import Field
 
-from lab.device import autocast, transfer
-from lab.measure import forward_macs
-from lab.models import MODELS, build_model
-from lab.settings import ModelSettings
-from lab.streams import build, rehearse
+from lab.parts import accepts, arguments, is_open, load
+from lab.sections import Fraction, ModelSettings, PositiveInt
+
+if TYPE_CHECKING:
+    from torch import nn
+
+SIZES = {"lenet": 32, "resnet10": 224, "resnet18": 224, "resnet34": 224}  # pixels, where the grid does not say
+ONLY_SIZE = {"lenet": 32}
 
 
-def make_network(
-    settings: ModelSettings,
-    seed: int,
-    *,
+def mlp(
     in_channels: int,
     num_classes: int,
     size: int,
-    batch: Callable[[], Tensor],
-    device: torch.device,
-    precision: str = "float32",
-) -> tuple[nn.Module, int]:
-    """The network on the device, with all its parameters, and the multiply-accumulates of an image ``(C, size, size)``.
+    *,
+    hidden: Annotated[Sequence[PositiveInt], Field(description="widths of the hidden layers")] = (256, 128),
+    residual: Annotated[
+        bool, Field(description="shortcut around each hidden layer as wide as the one before it")
+    ] = False,
+    batch_norm: Annotated[bool, Field(description="BatchNorm after each hidden linear layer")] = False,
+    dropout: Annotated[Fraction, Field(description="share of hidden activations dropped in training")] = 0.0,
+) -> nn.Module:
+    """Fully connected network on the flattened image."""
+    from lab.models import Mlp
 
-    A user's network is made twice, and what is asked before training, forward passes of ``batch()`` ``(N, C, size,
-    size)`` in both modes, is asked of the one that is thrown away. Where that makes parameters (lazy modules, or ones
-    that a network makes in its first forward pass), it is asked of the other one as well.
+    switches = {"residual": residual, "batch_norm": batch_norm}
+    return Mlp(in_channels, num_classes, size, hidden=hidden, dropout=dropout, **switches)
+
+
+def lenet(
+    in_channels: int,
+    num_classes: int,
+    size: int = 32,
+    *,
+    batch_norm: Annotated[bool, Field(description="BatchNorm after each convolution; off as published")] = False,
+) -> nn.Module:
+    """LeNet-5 (LeCun et al. 1998) with ReLU, for images of 32 x 32."""
+    from lab.models import LeNet
+
+    return LeNet(in_channels, num_classes, size, batch_norm=batch_norm)
+
+
+def resnet(
+    blocks: Sequence[int],
+    in_channels: int,
+    num_classes: int,
+    *,
+    width: Annotated[
+        PositiveInt, Field(description="channels of the first stage; the later ones have 2, 4 and 8 times as many")
+    ] = 64,
+    residual: Annotated[bool, Field(description="shortcuts; without them it is He et al.'s plain network")] = True,
+    batch_norm: Annotated[
+        bool, Field(description="BatchNorm after each convolution; without it they have a bias instead")
+    ] = True,
+    stem: Annotated[
+        Literal["imagenet", "cifar"],
+        Field(description="7x7 stride-2 convolution and pool, or 3x3 stride-1 convolution without pool"),
+    ] = "imagenet",
+) -> nn.Module:
+    """Residual network of basic blocks (He et al. 2016)."""
+    from lab.models import ResNet
+
+    return ResNet(blocks, in_channels, num_classes, width=width, residual=residual, batch_norm=batch_norm, stem=stem)
+
+
+MODELS: dict[str, Callable[..., nn.Module]] = {
+    "mlp": mlp,
+    "lenet": lenet,
+    "resnet10": partial(resnet, (1, 1, 1, 1)),
+    "resnet18": partial(resnet, (2, 2, 2, 2)),
+    "resnet34": partial(resnet, (3, 4, 6, 3)),
+}
+
+
+def build_model(settings: ModelSettings, *, in_channels: int, num_classes: int, size: int) -> nn.Module:
+    """The network of ``settings.name``, a built-in one or an import path, given those of the counts that it asks for.
+
+    Modules are then taken out and replaced as the settings say (:mod:`lab.surgery`). Raises ValueError where the
+    network cannot take images of ``size``, where an import path gives no network, or where there is no such module.
     """
-    make = functools.partial(build_model, settings, in_channels=in_channels, num_classes=num_classes, size=size)
-    if settings.name in MODELS and not settings.replace:
-        network = build(make, seed)
-        return network.to(device), forward_macs(network, in_channels, size)
-    first = _FirstPass(batch(), device, precision)
-    made = rehearse(make, seed, first)
-    if made.note:
-        print(f"model.name {settings.name!r}: {made.note}")
-    _raise_if_unfinished(settings, made.network)
-    return made.network.to(device), first.macs or 0
+    from torch import nn
 
+    from lab.surgery import remove_modules, replace_modules
 
-class _FirstPass:
-    """Forward passes of a batch; ``macs`` are those of an image in the first network that is asked."""
-
-    def __init__(self, X: Tensor, device: torch.device, precision: str) -> None:
-        self.macs: int | None = None
-        self._X, self._device, self._precision = X, device, precision
-        self._training_makes_more = False
-
-    def __call__(self, network: nn.Module) -> None:
-        lazy = any(is_lazy(one) for one in [*network.parameters(), *network.buffers()])
-        device = torch.device("cpu") if lazy else self._device  # what it makes has the same values on every device
-        training = network.training
-        network.to(device).eval()
-        with FlopCounterMode(display=False) as counter:
-            self._forward(network, device)
-        if self.macs is None:
-            self.macs = counter.get_total_flops() // 2 // len(self._X)
-            names = [name for name, _ in network.named_parameters()]
-            self._forward(network.train(), device)
-            self._training_makes_more = names != [name for name, _ in network.named_parameters()]
-        elif self._training_makes_more:
-            before = [(buffer, buffer.clone()) for buffer in network.buffers()]
-            self._forward(network.train(), device)
-            for buffer, value in before:
-                buffer.copy_(value)
-        network.train(training)
-
-    @torch.no_grad()
-    def _forward(self, network: nn.Module, device: torch.device) -> None:
-        with autocast(device, self._precision):
-            network(transfer(self._X, device, self._precision))
-
-
-def _raise_if_unfinished(settings: ModelSettings, network: nn.Module) -> None:
-    parameters = dict(network.named_parameters())
-    lazy = [name for name, parameter in parameters.items() if is_lazy(parameter)]
-    if lazy:
-        rule = "must have been made by a forward pass, and was not"
-        raise ValueError(f"model.name {settings.name!r}: the lazy parameter {lazy[0]} {rule}")
-    if not any(parameter.requires_grad for parameter in parameters.values()):
-        raise ValueError(f"model.name {settings.name!r}: has no parameter that requires a gradient: nothing to train")
+    make = MODELS[settings.name] if settings.name in MODELS else load(settings.name)
+    given = accepts(make, {"in_channels": in_channels, "num_classes": num_classes, "size": size})
+    if (
+        is_open(make) and getattr(make, "__init__", None) is not nn.Module.__init__
+    ):  # torchvision's take it among their keywords
+        given["num_classes"] = num_classes
+    network = make(**given | arguments(settings))
+    if not isinstance(network, nn.Module):
+        raise ValueError(f"model.name {settings.name!r}: must return a torch.nn.Module, returned {network!r}")
+    remove_modules(network, settings.remove)
+    replace_modules(network, settings.replace)
+    return network

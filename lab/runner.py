@@ -21,6 +21,7 @@ from lab.hidden_state import hidden_state, load_hidden_state
 from lab.metrics import Metric
 from lab.outputs import Loss, logits_of
 from lab.result import Evaluation
+from lab.schedules import Scheduler
 from lab.streams import generators, restore_generators
 
 Loader = Iterable[tuple[Tensor, Tensor]]
@@ -66,8 +67,9 @@ class Runner:
     ``loss_fn(output, y)`` returns the mean loss of a batch from all that the network returns; ``metric`` has reset,
     update and accumulate, and gets the logits (:func:`lab.outputs.logits_of`, of ``num_classes`` where that is given).
     An optimizer whose ``step`` needs a closure gets one, and asks for the loss as often as it likes.
-    ``factor(step)`` is the schedule: what the optimizer's learning rates are multiplied by. The loop never waits for
-    the device: losses are summed there and read at each evaluation, where one that is not finite is found, too.
+    ``schedule(step)`` is what the optimizer's learning rates are multiplied by; a :class:`lab.schedules.Scheduler` sets
+    them itself. The loop never waits for the device: losses are summed there and read at each evaluation, where one
+    that is not finite is found, too.
     """
 
     def __init__(
@@ -80,19 +82,21 @@ class Runner:
         *,
         precision: str = "float32",
         clip_norm: float | None = None,
-        factor: Callable[[int], float] | None = None,
+        schedule: Callable[[int], float] | Scheduler | None = None,
         num_classes: int | None = None,
     ) -> None:
         self.device = resolve(device)
         self.model = model.to(self.device, memory_format=network_format(self.device))  # type: ignore[call-overload]  # torch's types lack it
         self.optimizer, self.loss_fn, self.metric = optimizer, loss_fn, metric
-        self.precision, self.clip_norm, self.factor = precision, clip_norm, factor
+        self.precision, self.clip_norm = precision, clip_norm
+        self.scheduler = schedule if isinstance(schedule, Scheduler) else None
+        self.factor = None if isinstance(schedule, Scheduler) else schedule
         self.num_classes = num_classes
         self.progress = Progress()
         self.best_weights: dict[str, Tensor] = {}
         self.forward_macs: int | None = None  # of an image, where whoever made the network counted them
         self.compile_error: str | None = None  # why a network that was to be compiled runs as it is
-        self._rates = [] if factor is None else _learning_rates(optimizer)
+        self._rates = [] if self.factor is None else _learning_rates(optimizer)
         self._takes_closure = needs_closure(optimizer)
         self._clock = Clock(self.device)
         self._loss_sum = torch.zeros((), device=self.device)
@@ -150,6 +154,8 @@ class Runner:
         if not at.batch:
             raise ValueError(f"the train loader gave no batches in epoch {at.epoch + 1}: it must be iterable anew")
         at.epoch, at.batch = at.epoch + 1, 0
+        if self.scheduler is not None:
+            self.scheduler.epoch_done()
 
     def _train_until_due(
         self,
@@ -186,6 +192,8 @@ class Runner:
             loss = self.gradients(X, y)
             self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        if self.scheduler is not None:
+            self.scheduler.step_done()
         self._loss_sum += loss
         self._loss_steps += 1
 
@@ -229,6 +237,8 @@ class Runner:
             self.best_weights = copied_weights(self.model)
         self._loss_sum.zero_()
         self._loss_steps = 0
+        if self.scheduler is not None and at.step:
+            self.scheduler.evaluated(dev_loss, score)
         on_evaluation(at.curve[-1])
         self._raise_if_diverged()
 
@@ -291,6 +301,7 @@ class Runner:
             "model": self.model.state_dict(),
             "hidden": hidden_state(self.model),
             "optimizer": self.optimizer.state_dict(),
+            "schedule": self.scheduler.state_dict() if self.scheduler else None,
             "best_weights": self.best_weights,
             "progress": asdict(at),
             "loss_sum": self._loss_sum,
@@ -306,6 +317,8 @@ class Runner:
         self.model.load_state_dict(state["model"])
         load_hidden_state(self.model, state["hidden"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.scheduler is not None:
+            self.scheduler.load_state_dict(state["schedule"])
         self.best_weights = state["best_weights"]
         curve = [Evaluation(**point) for point in state["progress"]["curve"]]
         self.progress = Progress(**{**state["progress"], "curve": curve})

@@ -21,12 +21,14 @@ from lab.data import Batches, Splits, load_data
 from lab.fingerprint import source_fingerprint, sources
 from lab.measure import count_parameters
 from lab.metrics import Accuracy, Metric
-from lab.networks import make_network
-from lab.optim import build_optimizer, schedule_factor
+from lab.optim import build_optimizer
 from lab.outputs import Loss, on_logits
 from lab.process import seed_generators, starting_state
+from lab.rehearsal import make_network
 from lab.result import Evaluation, Result
 from lab.runner import Diverged, Interrupted, Runner, save_weights
+from lab.schedules import build_schedule
+from lab.scores import named
 from lab.settings import DataSettings, Settings, TrainSettings, parse_section
 
 CHECKPOINT_SECONDS = 10.0  # at most so often is the state of a trial written; a shorter one is run again instead
@@ -220,15 +222,16 @@ def make_runner(settings: Settings, splits: Splits, device: torch.device) -> Run
         precision=settings.train.precision,
     )
     num_steps = settings.train.epochs * len(batches(settings, splits, "train"))
+    optimizer = build_optimizer(settings.optimizer, model.parameters())
     runner = Runner(
         model,
-        build_optimizer(settings.optimizer, model.parameters()),
-        make_loss(settings.train, splits.num_classes),
-        make_metric(settings.train),
+        optimizer,
+        make_loss(settings.train, splits.num_classes, device),
+        make_metric(settings.train, splits.num_classes, device),
         device,
         precision=settings.train.precision,
         clip_norm=settings.train.clip_norm,
-        factor=None if settings.schedule.name == "constant" else schedule_factor(settings.schedule, num_steps),
+        schedule=build_schedule(settings.schedule, optimizer, num_steps=num_steps, num_epochs=settings.train.epochs),
         num_classes=splits.num_classes,
     )
     runner.forward_macs = macs
@@ -253,16 +256,27 @@ def batches(settings: Settings, splits: Splits, part: str) -> Batches:
     return Batches(images, splits, batch_size=batch_size, size=size)
 
 
-def make_loss(train: TrainSettings, num_classes: int | None = None) -> Loss:
-    """The built-in loss, of the logits, or the user's, of all that the network returns."""
+def make_loss(train: TrainSettings, num_classes: int, device: torch.device) -> Loss:
+    """The loss on the device; raises ValueError for one with parameters of its own, which nothing would train."""
     if train.loss == "cross_entropy":
         return on_logits(functools.partial(F.cross_entropy, label_smoothing=train.label_smoothing), num_classes)
-    loss: Any = parts.load(train.loss)
-    return loss() if isinstance(loss, type) else loss
+    loss = parts.make_part("loss", train.loss, {"num_classes": num_classes})
+    if isinstance(loss, torch.nn.Module):
+        loss.to(device)
+        if learned := [name for name, parameter in loss.named_parameters() if parameter.requires_grad]:
+            raise ValueError(f"train.loss: has parameters of its own, which no optimizer trains: {', '.join(learned)}")
+    return loss
 
 
-def make_metric(train: TrainSettings) -> Metric:
-    return Accuracy() if train.metric == "accuracy" else parts.load(train.metric)()
+def make_metric(train: TrainSettings, num_classes: int, device: torch.device) -> Metric:
+    """The first metric; where it is a module, as torchmetrics' are, on the device."""
+    part = next(iter(named(train.metric).values()))
+    if part == "accuracy":
+        return Accuracy()
+    metric: Any = parts.make_part("metric", part, {"num_classes": num_classes})
+    if isinstance(metric, torch.nn.Module):
+        metric.to(device)
+    return metric
 
 
 def _size(settings: Settings, splits: Splits) -> int:

@@ -8,7 +8,7 @@ import pytest
 from statsmodels.formula.api import ols
 from statsmodels.stats.anova import anova_lm
 
-from bench.anova import Source, VarianceAnalysis, analyse_variance
+from bench.analysis.anova import Source, VarianceAnalysis, analyse_variance
 
 # Length of teeth by supplement and dose (Crampton 1947); the analysis is that of R's aov(len ~ supp * factor(dose)).
 TEETH = {

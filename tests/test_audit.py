@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from bench.audit import audit, audit_recorded
-from bench.grid import Plan, load_plan
+from bench.analysis.audit import audit, audit_recorded
+from bench.grid.load import Plan, load_plan
 
 BASE = """
 question: Is it fair?

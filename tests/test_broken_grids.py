@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.grid import GridError, load_plan
+from bench.grid.load import GridError, load_plan
 
 BASE = """\
 question: Why?
@@ -61,7 +61,10 @@ BROKEN: dict[str, tuple[str | bytes, str]] = {
     "an empty question": (base("Why?", ""), "1:10: question: must be what the grid asks, as text, got nothing"),
     "an unknown key": (BASE + "facotrs: {}\n", "7:1: facotrs: no such key; did you mean factors?; there are name, "),
     "a bad name": (BASE + "name: ../up\n", "7:7: name: must be letters, digits, _, - and ."),
-    "a margin of two": (BASE + "margin: 2\n", "7:9: margin: must be a fraction between 0 and 1"),
+    "a margin of two": (
+        BASE + "margin: 2\n",
+        "7:9: margin: must be under 1, test_accuracy lies between 0 and 1, got 2",
+    ),
     # base
     "base without a value": ("question: Why?\nbase:\n", "2:6: base: must be a mapping of sections to settings"),
     "a misspelt section": (base("model:", "modle:"), "4:3: base.modle: no such section; did you mean model?"),

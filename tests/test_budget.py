@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from bench.budget import Budget
-from bench.plan import Cell, Trial
+from bench.execute.budget import Budget
+from bench.grid.plan import Cell, Trial
 from lab.settings import Settings
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.records import ATTEMPTS, COMPILE_ERROR, ENVIRONMENT, IDENTITY, MEASURES
+from bench.record.records import ATTEMPTS, COMPILE_ERROR, ENVIRONMENT, IDENTITY, MEASURES
 
 GRID = """
     question: Does BatchNorm help a small network?

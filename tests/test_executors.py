@@ -14,11 +14,21 @@ from typing import Any
 
 import pytest
 
-from bench.cluster import connect
-from bench.executors import Ended, Evaluated, Event, Executor, InlineExecutor, LocalExecutor, Started, call_in_child
-from bench.ray_executor import RayExecutor
-from bench.slot import Needs
-from bench.worker import Job, Outcome
+from bench.execute.executors import (
+    Ended,
+    Evaluated,
+    Event,
+    Executor,
+    InlineExecutor,
+    LocalExecutor,
+    Started,
+    call_in_child,
+)
+from bench.execute.ray.cluster import connect
+from bench.execute.ray.executor import RayExecutor
+from bench.execute.ray.slot import Needs
+from bench.execute.worker import Job
+from bench.record.outcome import Outcome
 from lab.settings import Settings
 
 NETS = """
@@ -152,7 +162,7 @@ class RayExecutors:
         if self._last is None or self._last[0] != asked or self._last[1]._stopping:
             if self._last is not None:
                 self._last[1].close()
-            version = call_in_child("bench.cluster", "inspect_driver", None)[0]
+            version = call_in_child("bench.execute.ray.cluster", "inspect_driver", None)[0]
             needs = Needs("cpu", threads=1, timeout=timeout, torch_version=version)
             self._last = asked, RayExecutor(needs, {"CPU": 1.0, "GPU": 0.0}, num_slots=num_workers)
             self._last[1].start(num_workers)
@@ -336,7 +346,7 @@ def test_workers_find_published_data_read_and_what_is_missing_is_theirs_to_repor
         "    return load_data(parse_section('data', {'name': name}), torch.device('cpu')).num_classes\n"
     )
     script = (
-        "from pathlib import Path\nfrom bench.executors import call_in_child, warm_up\n"
+        "from pathlib import Path\nfrom bench.execute.executors import call_in_child, warm_up\n"
         "warm_up([{'name': 'digits'}, {'name': 'svhn'}, {'name': 'look:none'}], Path('nowhere'))\n"
         "print([call_in_child('look', 'held') for _ in range(2)])\n"
         "try:\n    call_in_child('look', 'load', 'svhn')\nexcept ValueError as error:\n    print(error)\n"

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from bench import figures
+from bench.report import figures
 
 ARMS = ["residual, batch_norm", "residual, no batch_norm", "no residual, batch_norm", "no residual, no batch_norm"]
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bench.factors import PLANS
-from bench.grid import GridError, Plan, load_plan
-from bench.hypotheses import HypothesisError, parse_hypothesis
-from bench.strict_yaml import Node, dump
+from bench.grid.factors import PLANS
+from bench.grid.hypotheses import HypothesisError, parse_hypothesis
+from bench.grid.load import GridError, Plan, load_plan
+from bench.grid.strict_yaml import Node, dump
 
 GRIDS = [path.read_text() for path in sorted((Path(__file__).parents[1] / "grids").rglob("*.yaml"))]
 PLACE = re.compile(r".*grid\.yaml:\d+:\d+: .|--(set|only|seeds) .*: .", re.DOTALL)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from bench.hypotheses import Hypothesis, HypothesisError, Term, parse_hypothesis
+from bench.grid.hypotheses import Hypothesis, HypothesisError, Term, directed, parse_hypothesis
+from bench.grid.metrics import lab_metrics
 
 FACTORS = {
     "model.residual": ("true", "false"),
@@ -76,15 +77,15 @@ def parse(text: str) -> Hypothesis:
     ("text", "message"),
     [
         ("", "expected FACTOR=LEVEL, a metric or a number, got the end"),
-        ("steps", "expected >, < or ~, got 'the end'"),
-        ("steps = 3", "expected >, < or ~, got '='"),
-        ("steps >= 3", "expected >, < or ~, got '>='"),
+        ("steps", "expected >, <, ~ or beats, got 'the end'"),
+        ("steps = 3", "expected >, <, ~ or beats, got '='"),
+        ("steps >= 3", "expected >, <, ~ or beats, got '>='"),
         ("steps > many", "expected FACTOR=LEVEL or a number, got 'many'"),
         ("steps > nan", "expected FACTOR=LEVEL or a number, got 'nan'"),
-        ("step > 3", "no such metric 'step'; did you mean steps?"),
         ("steps > optimizer=sgd", "steps is compared with a number"),
         ("optimizer=sgd > optimizer=adam", "expected the metric, as in `on test_accuracy`, got the end"),
-        ("optimizer=sgd > optimizer=adam on accuracy", "no such metric 'accuracy'; did you mean"),
+        ("optimizer=sgd beats 0.9 on test_accuracy", "beats compares levels"),
+        ("test_accuracy beats 0.9", "beats compares levels"),
         ("optimizer=sgd > optimizer=sgd on steps", "both sides are the same"),
         ("(optimizer=sgd - optimizer=sgd) > 1 on steps", "both sides of a difference are the same"),
         ("(optimizer=sgd > 1 on steps", "expected a difference, as in `(A=x - A=y)`, got '>'"),
@@ -136,3 +137,33 @@ def test_an_interaction_has_no_stratum_where_one_of_its_four_cells_is_missing() 
     assert parse(text).strata(cells) == []
     cells["d"] = {"model.name": "resnet34", "model.residual": "false"}
     assert parse(text).strata(cells) == [(("c",), ("d",), ("a",), ("b",))]
+
+
+def on(metric: str, relation: str = "beats") -> Hypothesis:
+    return directed(parse(f"optimizer=sgd {relation} optimizer=adam on {metric}"), lab_metrics())
+
+
+@pytest.mark.parametrize(
+    ("metric", "relation"),
+    [("test_accuracy", ">"), ("test_loss", "<"), ("dev_calibration_error", "<"), ("train_images_per_second", ">")],
+)
+def test_to_beat_is_to_be_better_in_the_direction_of_the_metric(metric: str, relation: str) -> None:
+    assert on(metric).relation == relation
+    assert on(metric).terms == (Term(1, {"optimizer": "sgd"}), Term(-1, {"optimizer": "adam"}))
+
+
+def test_greater_and_less_stay_numeric_whatever_is_better() -> None:
+    assert (on("test_loss", ">").relation, on("test_loss", "<").relation) == (">", "<")
+
+
+@pytest.mark.parametrize(
+    ("metric", "rule"),
+    [
+        ("accuracy", "no such metric 'accuracy'; did you mean"),
+        ("step", "no such metric 'step'; did you mean steps?"),
+        ("selected_epoch", "nothing beats on selected_epoch: neither direction of it is better; write > or <"),
+    ],
+)
+def test_a_metric_that_is_none_or_has_no_direction_is_refused(metric: str, rule: str) -> None:
+    with pytest.raises(HypothesisError, match=rule):
+        on(metric)

@@ -8,9 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench import tables
-from bench.grid import Plan, load_plan
-from bench.learning import (
+from bench.analysis import summaries
+from bench.analysis.learning import (
     area_under_curve,
     default_target,
     first_reach,
@@ -19,7 +18,8 @@ from bench.learning import (
     rate,
     time_to_target,
 )
-from bench.stats import mean
+from bench.grid.load import Plan, load_plan
+from bench.stats.estimates import mean
 
 # Weeks of remission with 6-mercaptopurine, 9 of 21 ended; and without, all ended (Freireich et al. 1963).
 TREATED_ENDED = [6, 6, 6, 7, 10, 13, 16, 22, 23]
@@ -126,9 +126,9 @@ def typed(
         numbers = (heights[-1], heights[-1], heights[-1], heights[1]) if status == "ok" else (np.nan,) * 4
         trials.append((trial.trial_id, status, *numbers))
     measures = ["test_accuracy", "dev_accuracy", "final_dev_accuracy", "first_epoch_dev_accuracy"]
-    found = tables.outcomes(plan, pd.DataFrame(trials, columns=["trial_id", "status", *measures]))
+    found = summaries.outcomes(plan, pd.DataFrame(trials, columns=["trial_id", "status", *measures]))
     points = pd.DataFrame(curves, columns=["trial_id", "step", "epoch", "dev_accuracy"])
-    cells = tables.cell_table(tables.Comparison(plan, found, timings=timings))
+    cells = summaries.cell_table(summaries.Comparison(plan, found, timings=timings))
     return plan, found, learning_table(plan, found, points, cells, default_target(plan, found))
 
 
@@ -158,7 +158,7 @@ def test_seconds_are_steps_at_the_speed_that_was_timed_alone(tmp_path: Path) -> 
 
     (tmp_path / "grid.yaml").write_text(textwrap.dedent(GRID))
     (key,) = {timing_id(trial.settings) for trial in load_plan(tmp_path / "grid.yaml").trials}
-    names = ["timing_id", "device_name", "threads", *tables.RATES]
+    names = ["timing_id", "device_name", "threads", *summaries.RATES]
     rows = [
         (key, "EPYC", "2", 1000, 900, 1100),
         (key, "EPYC", "8", 5000, 4900, 5100),

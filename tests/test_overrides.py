@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.grid import GridError, Plan, load_plan
+from bench.grid.load import GridError, Plan, load_plan
 
 GRID = """\
 question: Why?

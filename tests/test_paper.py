@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 from test_findings import GRID, findings
 
-from bench.findings import Findings, gather
-from bench.paper import FORMATS, ablation, caption, latex, markdown, paper_markdown, tex
+from bench.analysis.findings import Findings, gather
+from bench.report.paper import FORMATS, ablation, caption, latex, markdown, paper_markdown, tex
 
 HOSTILE = GRID.replace("What matters?", "'Is 100% of $x_1$ & <b>#1</b> | \\input{x} ~^ `code` {a}?'")
 
@@ -23,7 +23,7 @@ def found(tmp_path: Path) -> Findings:
     """With shortcuts 0.8, without 0.5, and one trial diverged."""
 
     def value(trial: object) -> float | None:
-        from bench.grid import Trial
+        from bench.grid.load import Trial
 
         assert isinstance(trial, Trial)
         if trial.seed == 3 and trial.cell.label == "residual=false batch_norm=false":

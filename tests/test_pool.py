@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.cli import Refused
-from bench.cli import report as command
-from bench.findings import Findings, gather
-from bench.grid import load_plan
-from bench.pool import PoolError
-from bench.records import Records
+from bench.analysis.findings import Findings, gather
+from bench.cli.options import Refused
+from bench.cli.report import report as command
+from bench.grid.load import load_plan
+from bench.record.pool import PoolError
+from bench.record.records import Records
 from lab.settings import timing_id
 
 GRID = """

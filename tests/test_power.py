@@ -7,8 +7,8 @@ import pytest
 from scipy import stats as scipy_stats
 from statsmodels.stats.power import TTestPower
 
-from bench.power import decision_probability, detectable_difference, planned_difference, seeds_to_decide
-from bench.stats import Arm, effect, mean
+from bench.stats.estimates import Arm, effect, mean
+from bench.stats.power import decision_probability, detectable_difference, planned_difference, seeds_for_margin
 
 STEPS = np.array([-2.0, -1.0, 0.0, 1.0, 2.0])
 DEVIATION = math.sqrt(2.5)
@@ -26,9 +26,25 @@ def test_the_detectable_difference_is_that_of_students_test() -> None:
     assert detectable_difference(mean(STEPS)) == pytest.approx(effect_size * DEVIATION, rel=1e-3)
 
 
-def test_the_seeds_that_would_decide_are_those_of_students_test() -> None:
-    needed = TTestPower().solve_power(effect_size=1.0 / DEVIATION, alpha=0.05, power=0.8)
-    assert seeds_to_decide(mean(1.0 + STEPS)) == math.ceil(needed)
+def test_a_new_run_is_planned_for_the_margin_with_an_upper_bound_of_the_deviation() -> None:
+    # Student's tests of the margin, and of equivalence (each side at 2.5 %), at Browne's 80 % bound of the deviation.
+    bound = math.sqrt(2.5 * 4 / scipy_stats.chi2.ppf(0.2, 4))
+    planned = seeds_for_margin(mean(STEPS), 2.0)
+    assert planned is not None
+    assert planned > TTestPower().solve_power(effect_size=2.0 / bound, alpha=0.05, power=0.8)
+    rng = np.random.default_rng(0)
+
+    def equivalent(num_seeds: int) -> float:
+        samples = bound * rng.standard_normal((100_000, num_seeds))
+        half = scipy_stats.t.isf(0.025, num_seeds - 1) * samples.std(1, ddof=1) / math.sqrt(num_seeds)
+        return float((np.abs(samples.mean(1)) + half < 2.0).mean())
+
+    assert equivalent(planned) > 0.795
+    assert equivalent(planned - 1) < 0.805
+
+
+def test_the_plan_does_not_follow_the_difference_that_was_seen() -> None:
+    assert seeds_for_margin(mean(STEPS), 2.0) == seeds_for_margin(mean(1.5 + STEPS), 2.0)
 
 
 def test_equivalence_counts_as_a_decision() -> None:
@@ -41,13 +57,12 @@ def test_equivalence_counts_as_a_decision() -> None:
     assert power == pytest.approx(simulated, abs=0.01)
 
 
-def test_a_margin_can_be_decided_with_fewer_seeds() -> None:
-    estimate = mean(0.1 + STEPS)
-    without, within = seeds_to_decide(estimate), seeds_to_decide(estimate, margin=1.0)
-    assert without is None
-    assert within is not None
-    assert seeds_to_decide(estimate, margin=2.0) is not None
-    assert within > (seeds_to_decide(estimate, margin=2.0) or 0) > 5
+def test_a_wider_margin_needs_fewer_seeds() -> None:
+    narrow, wide = seeds_for_margin(mean(STEPS), 1.0), seeds_for_margin(mean(STEPS), 2.0)
+    assert narrow is not None
+    assert wide is not None
+    assert narrow > wide > 5
+    assert seeds_for_margin(mean(STEPS), 0.0) is None
 
 
 def test_no_number_of_seeds_makes_up_for_a_small_test_set() -> None:
@@ -55,8 +70,7 @@ def test_no_number_of_seeds_makes_up_for_a_small_test_set() -> None:
     a, b = rng.random((2, 5, 100)) < 0.95
     a[:, :7], b[:, :7] = True, False
     a[:, 7:13], b[:, 7:13] = False, True
-    estimate = effect(Arm(a.mean(1), a), Arm(b.mean(1), b)).estimate
-    assert seeds_to_decide(estimate) is None
+    assert seeds_for_margin(effect(Arm(a.mean(1), a), Arm(b.mean(1), b)).estimate, 0.01) is None
 
 
 def test_with_seeds_without_end_only_the_test_set_is_left() -> None:
@@ -69,7 +83,7 @@ def test_with_seeds_without_end_only_the_test_set_is_left() -> None:
 
 def test_nothing_is_known_from_one_seed() -> None:
     assert math.isnan(detectable_difference(mean([0.9])))
-    assert seeds_to_decide(mean([0.9])) is None
+    assert seeds_for_margin(mean([0.9]), 0.01) is None
 
 
 def test_a_plan_with_one_seed_counts_the_test_set() -> None:

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from bench.grid import Plan, load_plan
-from bench.planning import show_plan
-from bench.price import Prices, look_at_models, price_key, price_plan, without_effect
+from bench.cli.planning import show_plan
+from bench.execute.price import Prices, look_at_models, price_key, price_plan, without_effect
+from bench.grid.load import Plan, load_plan
 from lab.result import Inspection
 
 GRID = """

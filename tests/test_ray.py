@@ -22,12 +22,12 @@ from conftest import RayCluster
 from test_faults import wait_for
 from torture import recorded
 
-from bench.cluster import connect, pack
-from bench.executors import Ended, Lost, Started, call_in_child
-from bench.ray_executor import MOST_LOSSES, RayExecutor
-from bench.slot import Needs, unpack
-from bench.storage import Storage
-from bench.worker import Job
+from bench.execute.executors import Ended, Lost, Started, call_in_child
+from bench.execute.ray.cluster import connect, pack
+from bench.execute.ray.executor import MOST_LOSSES, RayExecutor
+from bench.execute.ray.slot import Needs, unpack
+from bench.execute.ray.storage import Storage
+from bench.execute.worker import Job
 
 ROOT = Path(__file__).parents[1]
 LOCAL = "undisturbed"
@@ -198,7 +198,7 @@ def make_job(folder: Path, seed: int = 0, epochs: int = 1, data: str = "digits")
 
 
 def make_needs(**more: object) -> Needs:
-    version = call_in_child("bench.cluster", "inspect_driver", None)[0]
+    version = call_in_child("bench.execute.ray.cluster", "inspect_driver", None)[0]
     return Needs(**{"device": "cpu", "threads": 1, "timeout": None, "torch_version": version, **more})  # type: ignore[arg-type]
 
 
@@ -270,7 +270,7 @@ def test_a_node_where_torch_is_not_installed_is_named(
 ) -> None:
     (tmp_path / "torch.py").write_text("raise ModuleNotFoundError(\"No module named 'torch'\")")
     cluster.tell(f"add PYTHONPATH={tmp_path}")
-    monkeypatch.setattr("bench.ray_executor.OTHERS_SECONDS", 60)
+    monkeypatch.setattr("bench.execute.ray.executor.OTHERS_SECONDS", 60)
     message = r"node .+: lacks what a trial needs \(No module named 'torch'\): install this package there"
     try:
         with pytest.raises(ValueError, match=message) as caught:

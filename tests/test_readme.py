@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.grid import load_plan
+from bench.grid.load import load_plan
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

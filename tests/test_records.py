@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bench.records import CURVE, Records, read_correct, read_curves, read_trials
-from bench.table import RecordError, Table, decode_text, encode, merged
+from bench.record.records import CURVE, Records, read_correct, read_curves, read_trials
+from bench.record.table import RecordError, Table, decode_text, encode, merged
 from lab.result import Evaluation
 
 COLUMNS = ["trial_id", "status", "seed", "test_accuracy"]

@@ -16,11 +16,11 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from bench.cli import Refused
-from bench.cli import report as command
-from bench.grid import Plan, Trial, load_plan
-from bench.records import Records
-from bench.report import report
+from bench.cli.options import Refused
+from bench.cli.report import report as command
+from bench.grid.load import Plan, Trial, load_plan
+from bench.record.records import Records
+from bench.report.output import report
 from lab.result import Evaluation
 
 RESIDUAL = """
@@ -286,7 +286,8 @@ def test_long_names_of_levels_fold_and_numbers_stay_whole(tmp_path: Path) -> Non
 def test_a_report_never_imports_torch(tmp_path: Path) -> None:
     record(tmp_path / "optimizers", OPTIMIZERS, optimizer)
     code = (
-        "import sys; from pathlib import Path; from rich.console import Console; from bench.report import report;"
+        "import sys; from pathlib import Path; from rich.console import Console;"
+        "from bench.report.output import report;"
         f"report(Path({str(tmp_path / 'optimizers')!r}), Console(width=80)); assert 'torch' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)

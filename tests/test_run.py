@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from bench.grid import load_plan
-from bench.plan import Plan
-from bench.progress import Progress
-from bench.records import Records
-from bench.run import Options, Summary, longest_first, missing, run
+from bench.execute.progress import Progress
+from bench.execute.run import Options, Summary, longest_first, missing, run
+from bench.grid.load import load_plan
+from bench.grid.plan import Plan
+from bench.record.records import Records
 from lab.fingerprint import source_fingerprint
 
 GRID = """

@@ -12,8 +12,6 @@ import pytest
 
 from lab.settings import (
     DATASETS,
-    MODELS,
-    OPTIMIZERS,
     PARTS,
     SECTIONS,
     Settings,
@@ -76,6 +74,8 @@ def test_flat_holds_every_setting_with_its_default_in_the_order_of_the_sections(
         ("train.epochs", 1),
         ("train.loss", "cross_entropy"),
         ("train.metric", "accuracy"),
+        ("train.select", None),
+        ("train.better", None),
         ("train.precision", "float32"),
         ("train.compile", False),
         ("train.eval_every", None),
@@ -215,6 +215,12 @@ def test_trials_share_a_timing_where_nothing_changes_the_work_of_a_step() -> Non
         ("train.precision", "float16", "train.precision", ["float32 or bfloat16", "got 'float16'"]),
         ("train.loss", "mse", "train.loss", ["no such loss 'mse'", "there is cross_entropy, or an import path"]),
         ("train.loss", "cross_entropi", "train.loss", ["did you mean cross_entropy?"]),
+        ("train.metric", [], "train.metric", ["must name one metric or several", "got []"]),
+        ("train.metric", {"loss": "a:Loss"}, "train.metric", ["loss is built in", "`{my_loss: 'a:Loss'}`"]),
+        ("train.metric", {"Top 5": "accuracy"}, "train.metric", ["lower-case letters, digits and _", "'Top 5'"]),
+        ("train.select", "dev_acuracy", "train.select", ["did you mean dev_accuracy?", "dev_calibration_error"]),
+        ("train.select", "test_accuracy", "train.select", ["no such score on dev 'test_accuracy'"]),
+        ("train.better", "neither", "train.better", ["higher or lower or null", "got 'neither'"]),
         ("train.metric", "no_module_here:F1", "train.metric", ["no such metric", "cannot import no_module_here"]),
         ("data", {"name": "npz"}, "data.path", ["is required: string"]),
         ("seed", -1, "seed", ["must be an integer >= 0", "got -1"]),
@@ -286,11 +292,13 @@ def test_what_a_setting_allows_is_said_in_words(section: str, name: str, setting
 
 
 def test_did_you_mean_is_silent_where_nothing_is_near() -> None:
-    assert did_you_mean("resnet81", MODELS) == "; did you mean resnet18?"
-    assert did_you_mean("zzz", MODELS) == ""
+    assert did_you_mean("resnet81", PARTS["model"]) == "; did you mean resnet18?"
+    assert did_you_mean("zzz", PARTS["model"]) == ""
 
 
-@pytest.mark.parametrize(("section", "known"), [("data", DATASETS), ("model", MODELS), ("optimizer", OPTIMIZERS)])
+@pytest.mark.parametrize(
+    ("section", "known"), [("data", DATASETS), ("model", PARTS["model"]), ("optimizer", PARTS["optimizer"])]
+)
 def test_every_built_in_name_can_be_parsed(section: str, known: dict[str, Any]) -> None:
     needs = {"lr": 0.1, "path": "somewhere"}
     for name, kind in known.items():
@@ -300,3 +308,16 @@ def test_every_built_in_name_can_be_parsed(section: str, known: dict[str, Any]) 
 
 def test_sections_are_those_of_the_design() -> None:
     assert list(SECTIONS) == ["data", "model", "optimizer", "schedule", "train"]
+
+
+# --- metrics --------------------------------------------------------------------------------------------------------
+
+
+def test_the_default_selection_spelt_out_is_the_same_trial() -> None:
+    plain, spelt = (Settings.parse(raw) for raw in (RAW, changed("train.select", "dev_accuracy")))
+    assert spelt.trial_id == plain.trial_id
+    assert Settings.parse(changed("train.select", "dev_loss")).trial_id != plain.trial_id
+
+
+def test_a_list_of_one_metric_is_that_metric() -> None:
+    assert Settings.parse(changed("train.metric", ["accuracy"])).trial_id == Settings.parse(RAW).trial_id

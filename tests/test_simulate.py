@@ -5,7 +5,7 @@ import pytest
 from scipy import special, stats
 from typer.testing import CliRunner
 
-from bench.simulate import NOISE, Scenario, Task, app, bootstraps, coverage, draw, family_error, noise
+from bench.studies.simulate import NOISE, Scenario, Task, app, bootstraps, coverage, draw, family_error, noise
 
 NULL = Scenario((0.9, 0.9), images=1.0, seeds=0.1)
 

@@ -9,7 +9,18 @@ from scipy import stats as scipy_stats
 from statsmodels.formula.api import ols
 from statsmodels.stats.anova import anova_lm
 
-from bench.stats import Arm, contrast, critical_value, effect, exact, hedges_factor, mean, mean_squares, two_sided_p
+from bench.stats.estimates import (
+    Arm,
+    contrast,
+    critical_value,
+    effect,
+    exact,
+    hedges_factor,
+    mean,
+    mean_squares,
+    two_sided_p,
+    unmatched,
+)
 
 # Extra hours of sleep with two drugs (Cushny and Peebles 1905; Student 1908, "The probable error of a mean").
 SLEEP_A = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0]
@@ -125,6 +136,21 @@ def test_intervals_cover_94_to_96_percent_whichever_source_prevails(num_seeds: i
     assert misses(0.05 / 6) < 1.06 * 0.05 / 6  # Holm's first step of six
 
 
+def test_real_outcomes_have_the_same_two_way_layout_as_bits() -> None:
+    rng = np.random.default_rng(3)
+    losses = rng.gamma(1.0, size=(2, 4, 60))
+    a, b = (Arm(table.mean(-1), table) for table in losses)
+    difference = losses[0] - losses[1]
+    long = pd.DataFrame([(s, i, difference[s, i]) for s in range(4) for i in range(60)], columns=["seed", "image", "d"])
+    table = anova_lm(ols("d ~ C(seed) + C(image)", long).fit())
+    seeds, images, rest = table["sum_sq"] / table["df"]
+    estimate = effect(a, b).estimate
+    assert estimate.value == estimate.centre == pytest.approx(difference.mean())
+    assert estimate.seed_variance == pytest.approx(seeds / 240)
+    assert estimate.image_variance == pytest.approx(max(images - rest, -0.1 * seeds) / 240)
+    assert estimate.basis == "seeds and test set"
+
+
 def test_arms_can_be_swapped() -> None:
     rng = np.random.default_rng(1)
     a, b = rng.random((2, 4, 50)) < 0.8
@@ -226,13 +252,44 @@ def test_images_are_averaged_over_contexts_like_seeds() -> None:
     assert estimate.seed_variance == pytest.approx(seeds / 12)
 
 
-def test_a_seed_that_lacks_a_context_counts_by_its_distance_from_the_others_there() -> None:
+def test_with_results_missing_seeds_are_left_out_one_at_a_time() -> None:
     differences = np.array([[1.0, 2.0, 3.0], [5.0, 7.0, math.nan]])  # means 2 and 6
     result = effect(Arm(differences), Arm(np.zeros((2, 3))))
-    by_hand = [4 + (-1 - 1) / 2, 4 + (0 + 1) / 2, 4 + 1]
-    assert result.estimate.value == pytest.approx(np.mean(by_hand))
-    assert result.p == pytest.approx(scipy_stats.ttest_1samp(by_hand, 0).pvalue)
+    without_one = [(2.5 + 7) / 2, (2 + 5) / 2, (1.5 + 6) / 2]
+    error = math.sqrt(2 / 3 * sum((value - 4) ** 2 for value in without_one))
+    half = scipy_stats.t.isf(0.025, 2) * error
+    assert result.estimate.value == pytest.approx(4)
+    assert result.estimate.interval() == pytest.approx((4 - half, 4 + half))
     assert (result.pairs, result.pairs_planned) == (5, 6)
+
+
+def test_the_jackknife_is_the_one_that_leaves_out_rows() -> None:
+    rng = np.random.default_rng(5)
+    table = np.where(rng.random((4, 7)) < 0.3, np.nan, rng.standard_normal((4, 7)))
+    left = [np.nanmean(np.delete(table, seed, axis=1), axis=1).mean() for seed in range(7)]
+    value = np.nanmean(table, axis=1).mean()
+    expected = 6 / 7 * np.square(np.subtract(left, value)).sum()
+    estimate = mean(table)
+    assert estimate.value == pytest.approx(value)
+    assert estimate.seed_variance == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("lost", [[[1, 0, 0], [0, 1, 1]], [[1, 0, 0], [1, 1, 1]], [[1, 0, 0], [0, 1, 0]]])
+def test_a_context_that_rests_on_one_of_several_seeds_leaves_no_interval(lost: list[list[int]]) -> None:
+    table = np.where(np.array(lost, bool), [[0.9, 0.8, 0.7], [0.2, 0.5, 0.4]], np.nan)
+    result = effect(Arm(table), Arm(np.zeros((2, 3))))
+    assert result.thin_contexts > 0
+    assert np.isnan([result.estimate.low, result.p]).all()
+
+
+def test_each_arm_may_be_averaged_over_its_own_trials() -> None:
+    a, b = np.array([1.0, 2.0, math.nan, 4.0]), np.array([0.5, math.nan, 1.0, 1.5])
+    estimate = unmatched([Arm(a), Arm(b)], [1, -1])
+    left = [np.nanmean(np.delete(a, seed)) - np.nanmean(np.delete(b, seed)) for seed in range(4)]
+    assert estimate.value == pytest.approx(7 / 3 - 1)
+    assert estimate.seed_variance == pytest.approx(3 / 4 * np.square(np.subtract(left, 7 / 3 - 1)).sum())
+    complete = [Arm(np.array([1.0, 2.0, 4.0])), Arm(np.array([0.5, 1.0, 2.5]))]
+    assert unmatched(complete, [1, -1]) == contrast(complete, [1, -1])
 
 
 def test_images_of_a_missing_trial_do_not_count() -> None:
@@ -279,12 +336,12 @@ def test_a_difference_of_differences() -> None:
 def test_arms_of_other_shapes_are_refused() -> None:
     with pytest.raises(ValueError, match=r"same contexts and seeds, got shapes \(1, 2\) and \(1, 3\)"):
         effect(Arm([0.9, 0.8]), Arm([0.9, 0.8, 0.7]))
-    with pytest.raises(ValueError, match="same test images, got 4 and 5"):
+    with pytest.raises(ValueError, match="same test examples, got 4 and 5"):
         effect(arm(bits("1110", "1111")), arm(bits("11100", "11111")))
-    with pytest.raises(ValueError, match=r"the accuracies \(1, 3\), got \(1, 2\)"):
+    with pytest.raises(ValueError, match=r"the values \(1, 3\), got \(1, 2\)"):
         mean([0.75, 1.0, 1.0], bits("1110", "1111"))
 
 
 def test_bits_of_another_trial_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"mean of its bits, got one that is 0\.2500 away"):
+    with pytest.raises(ValueError, match=r"mean of its examples, got one that is 0\.2500 away"):
         mean([0.75, 0.75], bits("1110", "1111"))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.strict_yaml import MAX_BYTES, MAX_DEPTH, Node, Position, YamlError, compose, dump, plain, read, spell
+from bench.grid.strict_yaml import MAX_BYTES, MAX_DEPTH, Node, Position, YamlError, compose, dump, plain, read, spell
 
 
 @pytest.mark.parametrize(

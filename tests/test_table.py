@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from bench import table as tables
-from bench.table import Cells, Table, last_of
+from bench.record import table as tables
+from bench.record.table import Cells, Table, last_of
 
 COLUMNS = ["trial_id", "status", "seed"]
 SPAWN = multiprocessing.get_context("spawn")

@@ -10,10 +10,7 @@ import pandas as pd
 import pytest
 from scipy.stats import ttest_1samp, ttest_rel
 
-from bench.factors import short_names
-from bench.grid import Plan, load_plan
-from bench.records import ENVIRONMENT, MEASURES
-from bench.tables import (
+from bench.analysis.summaries import (
     Comparison,
     cautions,
     cell_table,
@@ -29,6 +26,9 @@ from bench.tables import (
     timed,
     words,
 )
+from bench.grid.factors import short_names
+from bench.grid.load import Plan, load_plan
+from bench.record.records import ENVIRONMENT, MEASURES
 
 BASE = """
     name: typed

@@ -4,11 +4,11 @@ import math
 
 import numpy as np
 import pytest
-from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import ttost_paired
 
-from bench.stats import Arm, Effect, Estimate, effect, exact, mean
-from bench.verdicts import Claim, Relation, Ruling, Verdict, compare, explain, holm, judge
+from bench.analysis.verdicts import Claim, Relation, Ruling, Verdict, compare, explain, judge
+from bench.stats.estimates import Arm, Effect, Estimate, effect, exact, mean
+from bench.stats.joined import Joined, share_contrast
 
 STEPS = np.array([-2.0, -1.0, 0.0, 1.0, 2.0])  # deviation sqrt(2.5), so a mean of five has the error 0.70711
 T_4 = 2.776445  # Student's 97.5 % point with 4 degrees of freedom: the interval is the mean +- 1.96324
@@ -16,16 +16,6 @@ T_4 = 2.776445  # Student's 97.5 % point with 4 degrees of freedom: the interval
 
 def difference(value: float, spread: float = 1.0) -> Effect:
     return effect(Arm(value + spread * STEPS), Arm(np.zeros(5)))
-
-
-def test_holm_agrees_with_statsmodels() -> None:
-    p = [0.04, 0.001, 0.03, 0.9, 0.012, 0.001]
-    assert holm(p) == pytest.approx(multipletests(p, method="holm")[1].tolist())
-
-
-def test_holm_counts_only_what_was_tested() -> None:
-    assert holm([0.01, math.nan, 0.04]) == pytest.approx([0.02, math.nan, 0.04], nan_ok=True)
-    assert holm([]) == []
 
 
 @pytest.mark.parametrize(
@@ -73,7 +63,7 @@ def test_one_seed_decides_nothing() -> None:
     comparison = compare([effect(Arm([1.0], right), Arm([0.0], ~right))], margin=0.01)[0]
     assert comparison.effect.p < 1e-10
     assert comparison.verdict == "undecided"
-    assert comparison.seeds_needed is None
+    assert comparison.seeds_for_margin is None
     assert explain(comparison) == "undecided: one seed, and another may differ"
 
 
@@ -83,15 +73,16 @@ def test_identical_arms_are_equivalent_where_the_test_set_can_show_it() -> None:
     # One image more for each arm: an interval of +- 1.96 sqrt(2) / 1,002 = 0.00277.
     assert compare([identical], margin=0.0028)[0].verdict == "equivalent"
     assert compare([identical], margin=0.0027)[0].verdict == "undecided"
-    words = "undecided: identical so far; no number of seeds would decide on 1,000 test images"
-    assert explain(compare([identical])[0]) == words
+    words = "undecided: identical so far; no number of seeds would show 0.27 points on 1,000 test images"
+    assert explain(compare([identical], margin=0.0027)[0]) == words
 
 
-def test_seeds_are_asked_for_only_where_undecided() -> None:
-    assert compare([difference(3)])[0].seeds_needed is None
-    needed = compare([difference(1.5)])[0].seeds_needed
-    assert needed is not None
-    assert needed > 5
+def test_a_new_run_is_planned_only_where_undecided_and_only_for_a_margin() -> None:
+    assert compare([difference(3)], margin=1.0)[0].seeds_for_margin is None
+    assert compare([difference(1.5)])[0].seeds_for_margin is None
+    planned = compare([difference(1.5)], margin=1.0)[0].seeds_for_margin
+    assert planned is not None
+    assert planned > 5
 
 
 @pytest.mark.parametrize(
@@ -100,7 +91,12 @@ def test_seeds_are_asked_for_only_where_undecided() -> None:
         (difference(0.03, 0.01), None, "better by 3 points"),
         (difference(-0.03, 0.01), None, "worse by 3 points"),
         (difference(0.001, 0.001), 0.005, "equivalent: any difference is under 0.5 points"),
-        (difference(0.0, 0.01), None, "undecided: only 2.7 points would show; 1,000 seeds would not decide"),
+        (difference(0.0, 0.01), None, "undecided: only 2.7 points would show"),
+        (
+            difference(0.0, 0.01),
+            0.0001,
+            "undecided: only 2.7 points would show; 1,000 seeds would not show 0.01 points",
+        ),
         (difference(0.0, 0.0), None, "undecided: the seeds do not differ, so nothing tells the size of chance"),
         (effect(Arm([math.nan]), Arm([0.5])), None, "undecided: no seed has a result of both"),
     ],
@@ -115,9 +111,12 @@ def test_verdicts_in_words(estimated: Effect, margin: float | None, sentence: st
         (7.0, ">", None, "supported"),
         (3.0, ">", None, "refuted"),
         (5.5, ">", None, "undecided"),
-        (5.0, ">", 2.0, "refuted"),  # equivalent to the bound
+        (5.0, ">", 2.0, "undecided"),  # within the margin on either side: nothing says that it is not above
+        (7.0, ">", 4.0, "below_margin"),  # true, and smaller than the margin
+        (3.0, ">", 4.0, "refuted"),  # the other way, however little
         (3.0, "<", None, "supported"),
         (7.0, "<", None, "refuted"),
+        (3.0, "<", 4.0, "below_margin"),
         (5.0, "~", 2.0, "supported"),
         (8.0, "~", 2.0, "refuted"),
         (6.0, "~", 2.0, "undecided"),
@@ -150,3 +149,40 @@ def test_a_claim_of_equality_needs_a_margin() -> None:
     estimate: Estimate = mean(STEPS)
     with pytest.raises(ValueError, match="margin"):
         Claim(estimate, "~")
+
+
+# --- how often both sides train -------------------------------------------------------------------------------------
+
+
+def shares(a: list[int], b: list[int]) -> Joined:
+    return share_contrast([np.array(a, float), np.array(b, float)], [1, -1])
+
+
+def test_the_difference_and_how_often_they_train_are_two_questions() -> None:
+    often, seldom = [1] * 10, [1, 1, 1, 0, 0, 0, 0, 1, 0, 0]
+    gain = effect(Arm(np.append(3 + STEPS, [np.nan] * 5)), Arm(np.zeros(10)))
+    first = compare([gain], trained=[shares(seldom, often)])[0]
+    assert (first.verdict, first.trained_verdict, first.overall) == ("better", "worse", "undecided")
+    words = "better by 3 points where both trained; trains in 4 of 10 against 10 of 10, p = 0.004"
+    assert explain(first, scale=1) == words
+    both = compare([gain], trained=[shares(often, seldom)])[0]
+    assert both.overall == "better"
+    assert compare([difference(0.0)], trained=[shares(often, seldom)])[0].overall == "better"
+
+
+def test_each_question_has_a_family_of_its_own() -> None:
+    often, seldom = shares([1] * 5, [0] * 5), shares([1] * 5, [1] * 5)
+    first, second = compare([difference(3), difference(0)], trained=[often, seldom])
+    assert first.p_trained_holm == pytest.approx(2 * often.p_value())
+    assert second.p_trained_holm == 1
+    assert first.p_holm == compare([difference(3), difference(0)])[0].p_holm
+
+
+def test_where_all_trained_nothing_is_said_of_it() -> None:
+    assert explain(compare([difference(3)], trained=[shares([1] * 5, [1] * 5)])[0], scale=1) == "better by 3 points"
+
+
+def test_where_no_pair_trained_only_how_often_is_left() -> None:
+    nothing = effect(Arm(np.full(5, np.nan)), Arm(np.zeros(5)))
+    said = explain(compare([nothing], trained=[shares([0] * 5, [1] * 5)])[0])
+    assert said == "undecided: no seed trained on both sides; trains in 0 of 5 against 5 of 5, p = 0.002"

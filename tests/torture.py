@@ -25,7 +25,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.table import Table
+from bench.record.table import Table
 
 GRID = """
 question: Does a run that is killed again and again record what an undisturbed one does?

@@ -31,11 +31,11 @@ from drivers import FACTORS, SEEDS, TRIAL
 from rich.console import Console
 from test_report import record
 
-from bench.executors import cores
-from bench.grid import load_plan
-from bench.progress import Progress
-from bench.run import Options, run
-from bench.worker import Outcome
+from bench.execute.executors import cores
+from bench.execute.progress import Progress
+from bench.execute.run import Options, run
+from bench.grid.load import load_plan
+from bench.record.outcome import Outcome
 from lab.data import load_data
 from lab.data.published import DEBIAN_FASHION_MNIST
 from lab.device import device_name

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench.grid import load_plan
+from bench.grid.load import load_plan
 
 pytestmark = pytest.mark.canary("python")
 GRID = """

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench.records import CORRECT, CURVE, ENVIRONMENT, IDENTITY, MEASURES, Records
+from bench.record.records import CORRECT, CURVE, ENVIRONMENT, IDENTITY, MEASURES, Records
 from lab.result import Evaluation
 
 pytestmark = pytest.mark.canary("python")

@@ -12,9 +12,9 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 from rich.console import Console
 
-from bench.grid import load_plan
-from bench.records import CORRECT, CURVE, ENVIRONMENT, IDENTITY, MEASURES, Records
-from bench.report import report
+from bench.grid.load import load_plan
+from bench.record.records import CORRECT, CURVE, ENVIRONMENT, IDENTITY, MEASURES, Records
+from bench.report.output import report
 from lab.result import Evaluation
 
 pytestmark = pytest.mark.canary("python")

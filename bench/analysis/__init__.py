@@ -1,0 +1,1 @@
+"""Records in, findings out: what a grid answers, as numbers and verdicts."""

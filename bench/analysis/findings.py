@@ -1,0 +1,288 @@
+"""What a grid's records say: the answer, effects and hypotheses with their verdicts, beside the tables they rest on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from bench.analysis import summaries, verdicts
+from bench.analysis.anova import VarianceAnalysis, analyse_variance
+from bench.analysis.audit import audit_recorded
+from bench.analysis.learning import default_target, learning_table
+from bench.analysis.verdicts import p_text
+from bench.grid.load import load_plan
+from bench.grid.plan import Plan
+from bench.record import pool
+from bench.record.records import Records
+from bench.record.staleness import find_stale
+from bench.record.status import Status
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All that a report shows, as numbers and sentences. ``levels`` has a table a factor.
+
+    ``others`` are further folders with results of the same grid, which are pooled with those of ``folder``.
+    """
+
+    folder: Path
+    others: tuple[Path, ...]
+    plan: Plan
+    answer: str
+    coverage: str
+    cautions: tuple[str, ...]
+    effects: pd.DataFrame
+    hypotheses: pd.DataFrame
+    winners: pd.DataFrame
+    levels: tuple[pd.DataFrame, ...]
+    cells: pd.DataFrame
+    learning: pd.DataFrame
+    speeds: pd.DataFrame  # as timed alone, a row a machine and cell
+    timed_on: str  # the machine whose speeds the other tables show; empty where none was timed
+    machines: pd.DataFrame  # how trials agree that several folders hold
+    trials: pd.DataFrame
+    found: pd.DataFrame
+    curves: pd.DataFrame
+    seeds: pd.DataFrame
+    variance: VarianceAnalysis | None  # None where too little varies
+
+    @property
+    def target(self) -> Path:
+        """Where the report is written: beside the records, or beside all grids where several folders are pooled."""
+        return self.folder.parent / "report" / self.plan.name if self.others else self.folder / "report"
+
+
+def gather(folder: Path, plan: Plan | None = None, *, others: Sequence[Path] = ()) -> Findings:
+    """Reads and judges what ``folder`` and ``others`` record; the plan is by default that of their ``grid.yaml``.
+
+    Raises :class:`bench.record.pool.PoolError` where they are not of one grid.
+    """
+    folders = [folder, *others]
+    plan = plan or pool.union([load_plan(one / "grid.yaml") for one in folders], folders)
+    records = pool.read(folders)
+    trials, timings = records.trials, records.timings
+    found = summaries.outcomes(plan, trials)
+    comparison = summaries.Comparison(plan, found, records.correct, timings)
+    effects = effect_table(comparison)
+    winners = winner_table(plan, trials)
+    cells = summaries.cell_table(comparison).merge(summaries.layout(plan), on="cell")
+    said = [*summaries.cautions(plan, found, trials, timings), *edge_cautions(winners)]
+    said += audit_recorded(plan, trials[trials["trial_id"].isin(found["trial_id"])])
+    if (stale := find_stale(plan, Records(folder))).changed:
+        said.append(f"{stale}; run again with --stale")
+    return Findings(
+        folder=folder,
+        others=tuple(others),
+        plan=plan,
+        answer=answer(effects),
+        coverage=summaries.coverage_line(found),
+        cautions=tuple(said),
+        effects=effects,
+        hypotheses=hypothesis_table(comparison),
+        winners=winners,
+        levels=tuple(summaries.level_table(comparison, factor) for factor in plan.factors),
+        cells=cells.assign(is_best=summaries.best_cells(comparison, cells)),
+        learning=learning_table(plan, found, records.curves, cells, default_target(plan, found)),
+        speeds=summaries.speed_table(plan, timings),
+        timed_on=summaries.machine_names(timings).mode()[0] if len(timings) else "",
+        machines=records.machines,
+        trials=trials,
+        found=found,
+        curves=summaries.curve_table(found, records.curves),
+        seeds=summaries.seed_table(found),
+        variance=variance(plan, found),
+    )
+
+
+def variance(plan: Plan, found: pd.DataFrame) -> VarianceAnalysis | None:
+    """The analysis of variance of test accuracy over a full plan; None for other plans and where nothing differs."""
+    levels = {cell.label: cell.levels for cell in plan.cells if len(cell.levels) == len(plan.factors)}
+    table = found[found["compared"] & found["cell"].isin(list(levels))].copy()
+    table["test_accuracy"] = table["test_accuracy"].where(table["status"] == Status.OK)
+    names = [factor.name for factor in plan.factors]
+    for name in names:
+        table[name] = [levels[cell][name] for cell in table["cell"]]
+    known = table.dropna(subset="test_accuracy")
+    varies = any(known[name].nunique() > 1 for name in names)
+    if plan.kind != "full" or not varies or known["test_accuracy"].nunique() < 2:
+        return None
+    return analyse_variance(table, "test_accuracy", names)
+
+
+# --- effects --------------------------------------------------------------------------------------------------------
+
+
+def effect_table(comparison: summaries.Comparison) -> pd.DataFrame:
+    """A row for each level that is compared: its difference to the baseline's level, and the verdict of the family.
+
+    ``detectable`` is the difference that would show with 80 % power; ``seeds_for_margin`` is NaN where
+    decided or endless.
+    """
+    plan = comparison.plan
+    names, effects = [], []
+    for factor in plan.factors:
+        baseline = plan.baseline.get(factor.name, factor.levels[0])
+        for level, cells in summaries.comparable_cells(plan, factor).items():
+            effect = comparison.effect(cells, {factor.name: baseline}) if level != baseline else None
+            if effect is not None:
+                names.append({"factor": factor.name, "level": level, "against": baseline})
+                effects.append(effect)
+    judged = verdicts.compare(effects, margin=plan.margin)
+    rows = [name | _effect_row(item) for name, item in zip(names, judged, strict=True)]
+    return pd.DataFrame(rows, columns=[*EFFECT_NAMES, *EFFECT_NUMBERS])
+
+
+EFFECT_NAMES = ["factor", "level", "against"]
+EFFECT_NUMBERS = [
+    *("difference", "difference_low", "difference_high", "p", "p_holm", "verdict", "sentence", "detectable"),
+    *("seeds_for_margin", "effect_size", "probability_wins", "seeds", "pairs", "pairs_planned", "basis"),
+]
+
+
+def _effect_row(item: verdicts.Comparison) -> dict[str, object]:
+    effect, estimate = item.effect, item.effect.estimate
+    return {
+        "difference": estimate.value,
+        "difference_low": estimate.low,
+        "difference_high": estimate.high,
+        "p": effect.p,
+        "p_holm": item.p_holm,
+        "verdict": item.verdict,
+        "sentence": verdicts.explain(item),
+        "detectable": item.detectable,
+        "seeds_for_margin": math.nan if item.seeds_for_margin is None else item.seeds_for_margin,
+        "effect_size": effect.effect_size,
+        "probability_wins": effect.probability_a_wins,
+        "seeds": estimate.num_seeds,
+        "pairs": effect.pairs,
+        "pairs_planned": effect.pairs_planned,
+        "basis": estimate.basis,
+    }
+
+
+def answer(effects: pd.DataFrame) -> str:
+    """One sentence from the strongest effect that is decided, or what is missing to decide one."""
+    decided = effects[effects["verdict"].isin(["better", "worse"])]
+    if len(decided):
+        row = _largest(decided)
+        others = f"; {len(decided) - 1} more of {len(effects)} effects decided" if len(decided) > 1 else ""
+        return (
+            f"{_what(row)} is {row['verdict']} than {row['against']} by {100 * abs(row['difference']):.1f} points of "
+            f"test accuracy (95 % interval {_interval(row)}, p {p_text(row['p_holm'])} after correction{others})."
+        )
+    if not len(effects):
+        return "Nothing is compared: no level has a partner at the baseline."
+    if (effects["verdict"] == "equivalent").all():
+        return f"No level matters: all {len(effects)} are equivalent to the baseline within the grid's margin."
+    if effects["difference"].isna().all():
+        return "Undecided: no seed has a result on both sides of any comparison yet."
+    row = _largest(effects)
+    return f"Undecided: the largest difference is {_what(row)}, {100 * row['difference']:+.1f} points; {_rest(row)}."
+
+
+def _largest(effects: pd.DataFrame) -> pd.Series:
+    return effects.iloc[int(np.nanargmax(effects["difference"].abs().to_numpy(float)))]
+
+
+def _rest(row: pd.Series) -> str:
+    return str(row["sentence"]).removeprefix("undecided: ")
+
+
+def _what(row: pd.Series) -> str:
+    return f"{row['factor']}={row['level']}"
+
+
+def _interval(row: pd.Series) -> str:
+    low, high = sorted(abs(100 * row[f"difference_{end}"]) for end in ("low", "high"))
+    return f"{low:.1f} to {high:.1f}"
+
+
+# --- hypotheses -----------------------------------------------------------------------------------------------------
+
+
+def hypothesis_table(comparison: summaries.Comparison) -> pd.DataFrame:
+    """A row a hypothesis: ``ruling`` (supported, refuted, undecided), the estimate it rests on, and that in words."""
+    plan = comparison.plan
+    claims = []
+    for hypothesis in plan.hypotheses:
+        accuracy = hypothesis.metric.endswith("accuracy")
+        margin = plan.margin * (1.0 if accuracy else comparison.typical(hypothesis.metric))
+        margin = 0.0 if math.isnan(margin) else margin
+        counts = hypothesis.relation == "~" or (len(hypothesis.terms) > 1 and hypothesis.bound == 0)
+        estimate = comparison.contrast(hypothesis)
+        claims.append(verdicts.Claim(estimate, hypothesis.relation, hypothesis.bound, margin if counts else None))
+    rows = [
+        {
+            "hypothesis": hypothesis.text,
+            "ruling": item.ruling,
+            "evidence": evidence(hypothesis.metric, item, is_difference=len(hypothesis.terms) > 1),
+            "metric": hypothesis.metric,
+            "estimate": item.claim.estimate.value,
+            "low": item.claim.estimate.low,
+            "high": item.claim.estimate.high,
+            "p_holm": item.p_holm,
+        }
+        for hypothesis, item in zip(plan.hypotheses, verdicts.judge(claims), strict=True)
+    ]
+    return pd.DataFrame(
+        rows, columns=["hypothesis", "ruling", "evidence", "metric", "estimate", "low", "high", "p_holm"]
+    )
+
+
+def evidence(metric: str, item: verdicts.Judgement, *, is_difference: bool) -> str:
+    """``difference +12.3 points (95 %: 8.1 to 16.5), p < 0.001, 5 seeds``."""
+    estimate = item.claim.estimate
+    if estimate.num_seeds == 0:
+        reason = "timed alone" if metric in summaries.SPEEDS else "with a result on every side"
+        return f"no trials {reason}"
+    accuracy = metric.endswith("accuracy")
+    scale, unit = (100, " points" if is_difference else " %") if accuracy else (1, "")
+    what = "difference" if is_difference else "mean"
+    sign = "+" if is_difference else ""
+    digits = ".1f" if accuracy else ".4g"
+    text = f"{what} {estimate.value * scale:{sign}{digits}}{unit}"
+    if estimate.basis == "exact":
+        return f"{text}, exact"
+    seeds = f"{estimate.num_seeds} seed{'s' * (estimate.num_seeds > 1)}"
+    if math.isnan(estimate.low):
+        return f"{text}, no interval, {seeds}"
+    interval = f"95 %: {estimate.low * scale:{digits}} to {estimate.high * scale:{digits}}"
+    return f"{text} ({interval}), p {p_text(item.p_holm)}, {seeds}"
+
+
+# --- tuned settings -------------------------------------------------------------------------------------------------
+
+
+def winner_table(plan: Plan, trials: pd.DataFrame) -> pd.DataFrame:
+    """A row for each cell and tuned setting: the candidate that won on dev, and whether it is at an end of the list."""
+    if not plan.tune:
+        return pd.DataFrame(columns=["cell", "setting", "winner", "at_edge"])
+    rows = [
+        {"cell": label, "setting": name, "winner": value, "at_edge": _at_edge(value, plan.tune[name])}
+        for label, trial in plan.winners(summaries.dev_accuracies(trials)).items()
+        for name, value in trial.tuned.items()
+        if name in plan.tune
+    ]
+    return pd.DataFrame(rows, columns=["cell", "setting", "winner", "at_edge"])
+
+
+def _at_edge(value: object, candidates: Sequence[object]) -> bool:
+    numbers = [float(str(c)) for c in candidates if summaries.is_number(str(c))]
+    ordered = len(numbers) == len(candidates) > 1
+    return ordered and float(str(value)) in (min(numbers), max(numbers))
+
+
+def edge_cautions(winners: pd.DataFrame) -> list[str]:
+    """A better value may lie beyond the candidates where the winner is the first or last of them."""
+    edge = winners[winners["at_edge"].astype(bool)]
+    return [
+        f"{setting}: the winner is at the edge of the candidates in {len(rows)} of "
+        f"{(winners['setting'] == setting).sum()} cells ({', '.join(rows['cell'].head(3))}"
+        f"{', ...' if len(rows) > 3 else ''}); a wider list may do better"
+        for setting, rows in edge.groupby("setting", sort=False)
+    ]

@@ -1,0 +1,241 @@
+"""Verdicts on effects and claims, with many comparisons accounted for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from bench.stats.estimates import ALPHA, Effect, Estimate
+from bench.stats.families import holm
+from bench.stats.joined import Joined
+from bench.stats.power import MOST_SEEDS, POWER, decision_probability, detectable_difference, seeds_for_margin
+
+Verdict = Literal["better", "worse", "equivalent", "undecided"]
+Ruling = Literal["supported", "refuted", "undecided", "below_margin"]
+Relation = Literal[">", "<", "~"]
+SMALL_P = 0.001
+_Direction = Literal["above", "below", "equivalent", "undecided"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """An effect within its family: p-values after Holm's correction, and the verdict on A.
+
+    The effect is among pairs that both trained; ``trained`` is how often A trains less how often B does, with a verdict
+    and a p-value in a family of its own. ``detectable``: the difference that is found with 80 % power at this number of
+    seeds. ``seeds_for_margin``, where undecided: how many a new run should have
+    (:func:`bench.stats.power.seeds_for_margin`), or None. Both take the level of Holm's first step.
+    """
+
+    effect: Effect
+    verdict: Verdict
+    p_holm: float
+    p_equivalence_holm: float
+    margin: float | None
+    detectable: float
+    seeds_for_margin: int | None
+    trained: Joined | None = None
+    trained_verdict: Verdict = "undecided"
+    p_trained_holm: float = math.nan
+
+    @property
+    def some_untrained(self) -> bool:
+        return self.trained is not None and any(part.share.count < part.share.total for part in self.trained.parts)
+
+    @property
+    def overall(self) -> Verdict:
+        """What a headline may say: undecided where the two questions are decided in opposite ways.
+
+        Where only how often they train is decided, that is it, whatever the difference of those that trained.
+        """
+        if {self.verdict, self.trained_verdict} == {"better", "worse"}:
+            return "undecided"
+        return self.trained_verdict if self.trained_verdict != "undecided" else self.verdict
+
+
+@dataclass(frozen=True)
+class Claim:
+    """``estimate`` is above, below or (``~``) within ``margin`` of ``bound``; ``~`` without margin is a ValueError."""
+
+    estimate: Estimate | Joined
+    relation: Relation
+    bound: float = 0.0
+    margin: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.relation == "~" and self.margin is None:
+            raise ValueError("a claim with ~ needs the margin within which a difference does not matter, got none")
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What became of a claim, and the p-values of a difference from the bound and of equivalence to it, after Holm."""
+
+    claim: Claim
+    ruling: Ruling
+    p_holm: float
+    p_equivalence_holm: float
+
+
+def compare(
+    effects: Sequence[Effect],
+    *,
+    trained: Sequence[Joined | None] | None = None,
+    margin: float | None = None,
+    alpha: float = ALPHA,
+    higher_is_better: bool = True,
+) -> list[Comparison]:
+    """The verdicts of one family of effects, and of another: how often both sides ``trained``, where that is known.
+
+    Equivalent where the interval lies within ``margin`` of 0: a difference that is real yet within it does not matter.
+    Else better or worse where p is under ``alpha``, else undecided. Either question is corrected by Holm over the
+    family: the chance of any false "better" or "worse" is at most alpha, and so is that of any false "equivalent".
+    With one seed always undecided: its interval knows nothing of seeds.
+    """
+    estimates = [item.estimate for item in effects]
+    better: dict[_Direction, Verdict] = {"above": "better", "below": "worse"}
+    worse: dict[_Direction, Verdict] = {"above": "worse", "below": "better"}
+    same: dict[_Direction, Verdict] = {"equivalent": "equivalent", "undecided": "undecided"}
+    verdicts = same | (better if higher_is_better else worse)
+    decided = _decide(estimates, [margin] * len(estimates), alpha)
+    shares = list(trained) if trained is not None else [None] * len(estimates)
+    p_shares = holm([math.nan if share is None else share.p_value() for share in shares])
+    return [
+        Comparison(
+            effect=item,
+            verdict=verdicts[direction],
+            p_holm=p,
+            p_equivalence_holm=p_equivalence,
+            margin=margin,
+            detectable=detectable_difference(item.estimate, alpha=alpha / len(effects)),
+            seeds_for_margin=_planned(item.estimate, margin, alpha / len(effects))
+            if direction == "undecided"
+            else None,
+            trained=share,
+            trained_verdict=_trains(share, p_share, alpha),
+            p_trained_holm=p_share,
+        )
+        for item, (direction, p, p_equivalence), share, p_share in zip(effects, decided, shares, p_shares, strict=True)
+    ]
+
+
+def _trains(share: Joined | None, p: float, alpha: float) -> Verdict:
+    if share is None or not p < alpha:
+        return "undecided"
+    return "better" if share.value > 0 else "worse"
+
+
+def _planned(estimate: Estimate, margin: float | None, first_step: float) -> int | None:
+    return None if margin is None else seeds_for_margin(estimate, margin, alpha=first_step)
+
+
+def judge(claims: Sequence[Claim], *, alpha: float = ALPHA) -> list[Judgement]:
+    """Rules on a family of claims, each at its bound as an effect is at 0 in :func:`compare`.
+
+    ``>`` is supported above the bound and refuted below it, whatever the margin; where it is above but within the
+    margin it is ``below_margin``: true, and too small to matter. ``<`` likewise. ``~`` is supported where equivalent,
+    refuted where above or below and not equivalent.
+    """
+    shifted = [claim.estimate.minus(claim.bound) for claim in claims]
+    decided = _decide(shifted, [claim.margin for claim in claims], alpha)
+    return [
+        Judgement(claim, _ruling(claim.relation, estimate.centre, direction, p < alpha), p, p_equivalence)
+        for claim, estimate, (direction, p, p_equivalence) in zip(claims, shifted, decided, strict=True)
+    ]
+
+
+def _ruling(relation: Relation, centre: float, direction: _Direction, differs: bool) -> Ruling:
+    if direction == "undecided":
+        return "undecided"
+    if relation == "~":
+        return "supported" if direction == "equivalent" else "refuted"
+    if not differs:  # within the margin, on either side of the bound
+        return "undecided"
+    if (centre > 0) != (relation == ">"):
+        return "refuted"
+    return "below_margin" if direction == "equivalent" else "supported"
+
+
+def _decide(
+    estimates: Sequence[Estimate | Joined], margins: Sequence[float | None], alpha: float
+) -> Iterator[tuple[_Direction, float, float]]:
+    """Direction of each estimate from 0, and its corrected p-values of a difference and of equivalence."""
+    pairs = list(zip(estimates, margins, strict=True))
+    differs = holm([estimate.p_value() for estimate in estimates])
+    agrees = holm([math.nan if margin is None else estimate.p_equivalence(margin) for estimate, margin in pairs])
+    for estimate, p, p_equivalence in zip(estimates, differs, agrees, strict=True):
+        direction: _Direction = "undecided"
+        if estimate.is_general and p_equivalence < alpha:
+            direction = "equivalent"
+        elif estimate.is_general and p < alpha:
+            direction = "above" if estimate.centre > 0 else "below"
+        yield direction, p, p_equivalence
+
+
+def explain(comparison: Comparison, *, scale: float = 100.0, unit: str = "points") -> str:
+    """The verdict in a sentence; differences are shown times ``scale`` in ``unit``.
+
+    Where some trials did not train it says both: the difference among those that did, and how often each side trains.
+    """
+    sentence = _explain_difference(comparison, scale, unit)
+    if not comparison.some_untrained:
+        return sentence
+    assert comparison.trained is not None
+    counts = " against ".join(f"{part.share.count} of {part.share.total}" for part in comparison.trained.parts)
+    verdict, colon, rest = sentence.partition(":")
+    both = "" if comparison.effect.pairs == 0 else " where both trained"
+    p = p_text(comparison.p_trained_holm)
+    return f"{verdict}{both}{colon}{rest}; trains in {counts}, p {p}"
+
+
+def _explain_difference(comparison: Comparison, scale: float, unit: str) -> str:
+    effect, estimate = comparison.effect, comparison.effect.estimate
+    if estimate.num_seeds == 0:
+        none = "trained on both sides" if comparison.some_untrained else "has a result of both"
+        return f"undecided: no seed {none}"
+    if estimate.num_seeds == 1:
+        return "undecided: one seed, and another may differ"
+    if effect.thin_contexts:
+        return "undecided: a result of both for one seed only, under some levels of the other factors"
+    if comparison.verdict == "equivalent":
+        assert comparison.margin is not None
+        return f"equivalent: any difference is under {comparison.margin * scale:.3g} {unit}"
+    if comparison.verdict != "undecided":
+        return f"{comparison.verdict} by {abs(estimate.value) * scale:.3g} {unit}"
+    if estimate.basis == "nothing":
+        return "undecided: the seeds do not differ, so nothing tells the size of chance"
+    seen = "identical so far" if effect.identical else f"only {comparison.detectable * scale:.2g} {unit} would show"
+    return f"undecided: {seen}{_plan(comparison, scale, unit)}"
+
+
+def p_text(p: float) -> str:
+    """``= 0.032``, or ``< 0.001``; ``unknown`` where nothing tells the size of chance."""
+    return "unknown" if math.isnan(p) else f"< {SMALL_P}" if p < SMALL_P else f"= {p:.3f}"
+
+
+def _plan(comparison: Comparison, scale: float, unit: str) -> str:
+    """The seeds of a new run that is planned for the margin; empty without a margin."""
+    margin, estimate = comparison.margin, comparison.effect.estimate
+    if not margin:
+        return ""
+    size = f"{margin * scale:.3g} {unit if margin * scale != 1 else unit.removesuffix('s')}"
+    if comparison.seeds_for_margin is not None:
+        return f"; to tell {size} from none, plan a new run of {comparison.seeds_for_margin} seeds"
+    if estimate.image_variance > 0 and not _images_allow(estimate, margin):
+        return f"; no number of seeds would show {size} on {estimate.num_images:,} test images"
+    return f"; {MOST_SEEDS:,} seeds would not show {size}"
+
+
+def _images_allow(estimate: Estimate, margin: float) -> bool:
+    """Whether seeds without end would show a difference of the margin."""
+    probability = decision_probability(
+        margin,
+        margin=0.0,
+        seed_variance=0.0,
+        image_variance=estimate.image_variance,
+        num_seeds=MOST_SEEDS,
+        alpha=ALPHA,
+    )
+    return probability >= POWER

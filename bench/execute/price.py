@@ -1,0 +1,144 @@
+"""What a plan costs and whether its toggles act, found in a process of its own by a look at each distinct model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench.execute.executors import call_in_child, cores
+from bench.grid.plan import Plan, Trial, neighbours
+from lab.result import Inspection
+from lab.settings import ModelSettings, Settings, spelled
+
+MOST_NAMED = 3  # cells that a warning names
+MOST_MODELS = 64  # that a run looks at before it trains; each takes about as long as a few steps
+
+
+@dataclass(frozen=True)
+class Prices:
+    """What inspection found, by :func:`price_key`, for so many workers of so many threads."""
+
+    found: Mapping[str, Inspection]
+    num_workers: int
+
+    def of(self, settings: Settings) -> Inspection:
+        return self.found[price_key(settings)]
+
+    def seconds(self, trials: Iterable[Trial]) -> float:
+        """Estimated time of the trials, shared evenly by the workers; trials that would fail take none."""
+        return sum(self.of(trial.settings).trial_seconds for trial in trials) / self.num_workers
+
+
+def price_key(settings: Settings) -> str:
+    """Equal where a step costs the same and a trial has as many: rates and schedules do not matter."""
+    sections = [settings.data, settings.model, settings.train]
+    return json.dumps([*(one.model_dump(mode="json") for one in sections), settings.optimizer.name], sort_keys=True)
+
+
+def price_plan(plan: Plan, device: str, jobs: int | None, data_dir: Path | None) -> Prices:
+    """One real step of each distinct cell and candidate; raises ValueError where the device is not there."""
+    slots: list[str] = call_in_child("lab.device", "slots", device)
+    num_workers = jobs or (cores() if slots == ["cpu"] else len(slots))
+    distinct = {price_key(trial.settings): trial.settings for trial in plan.trials}
+    found = _inspect(distinct, slots[0], data_dir, max(1, cores() // num_workers), price=True)
+    return Prices(found, num_workers)
+
+
+def _inspect(
+    distinct: Mapping[str, Settings],
+    device: str,
+    data_dir: Path | None,
+    threads: int,
+    *,
+    price: bool,
+    timeout: float | None = None,
+) -> dict[str, Inspection]:
+    raw = {key: settings.model_dump() for key, settings in distinct.items()}
+    folder = data_dir and data_dir.resolve()
+    found: list[Inspection] = call_in_child(
+        "lab.inspection", "inspect_all", raw, device, folder, threads, price, timeout=timeout
+    )
+    return {inspection.key: inspection for inspection in found}
+
+
+# --- does the toggle do anything ------------------------------------------------------------------------------------
+
+
+def model_key(settings: Settings) -> str:
+    """Equal where the network and the images that it is asked about are the same."""
+    return json.dumps([settings.data.model_dump(mode="json"), settings.model.model_dump(mode="json")], sort_keys=True)
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a look at the models before a run found: warnings, and multiply-accumulates an image by cell (its label)."""
+
+    warnings: list[str]
+    macs: dict[str, int] = field(default_factory=dict)
+
+
+def look_at_models(plan: Plan, device: str, data_dir: Path | None, timeout: float | None = None) -> Look:
+    """Finds toggles without effect and models that fail; not where all cells have one model, nor at very many.
+
+    Where a network ends or stops the process that looks, the run is to say which one.
+    """
+    if not any(path.partition(".")[0] == "model" for factor in plan.factors for path in factor.paths):
+        return Look([])
+    distinct = {model_key(one): one for one in sorted((trial.settings for trial in plan.trials), key=_training)}
+    if len(distinct) > MOST_MODELS:
+        many = f"{len(distinct)} distinct models, more than {MOST_MODELS}"
+        return Look([f"{many}: not checked whether each toggle does anything; --dry-run --price does"])
+    try:
+        found = _inspect(distinct, device, data_dir, 1, price=False, timeout=timeout)
+    except OSError as error:
+        return Look([f"not checked whether each toggle does anything: {error}"])
+    by_cell = {trial.cell.label: found[model_key(trial.settings)] for trial in plan.trials}
+    failing = _failing({label: inspection.error for label, inspection in by_cell.items() if inspection.error})
+    macs = {label: inspection.forward_macs for label, inspection in by_cell.items()}
+    return Look([*failing, *without_effect(plan, by_cell)], macs)
+
+
+def _training(settings: Settings) -> str:
+    """Orders trials of one model by how it is trained, so that models that differ in a level are asked alike."""
+    return json.dumps(settings.model_dump(mode="json", exclude={"data", "model"}), sort_keys=True)
+
+
+def _failing(errors: Mapping[str, str]) -> list[str]:
+    """A sentence per error, with the cells that it is of."""
+    return [
+        f"a model would fail: {error}{_where([label for label, found in errors.items() if found == error])}"
+        for error in dict.fromkeys(errors.values())
+    ]
+
+
+def without_effect(plan: Plan, inspections: Mapping[str, Inspection]) -> list[str]:
+    """A sentence per factor, two levels and model where cells that differ in them alone train the same network.
+
+    ``inspections`` are by the cells' labels. The same: the same outputs, and the same gradients of a training step.
+    """
+    first = {trial.cell.label: trial.settings for trial in reversed(plan.trials)}
+    alike: dict[tuple[str, str], list[str]] = {}
+    for name, one, other in neighbours(plan.cells):
+        a, b = first[one.label], first[other.label]
+        same = inspections[one.label].signature == inspections[other.label].signature != ""
+        if same and a.data == b.data and a.model != b.model:
+            levels = f"{one.levels[name]} and {other.levels[name]} give the same outputs and gradients"
+            rest = " ".join(f"{factor}={level}" for factor, level in one.levels.items() if factor != name)
+            alike.setdefault((f"{name} has no effect on {_described(a.model, b.model)}", levels), []).append(rest)
+    return [f"{what}: {levels}{_where(cells)}" for (what, levels), cells in alike.items()]
+
+
+def _where(cells: Sequence[str]) -> str:
+    """`` with batch_norm=false; and 2 more`` of the cells' other levels."""
+    named = [cell for cell in cells if cell][:MOST_NAMED]
+    more = len(cells) - len(named)
+    return f", with {'; '.join(named)}" + (f"; and {more} more" if more else "") if named else ""
+
+
+def _described(one: ModelSettings, other: ModelSettings) -> str:
+    """``mlp with hidden [256, 128]``: what both have, leaving out what is switched off."""
+    both = {key: value for key, value in one if dict(other).get(key) == value and key != "name"}
+    words = [f"{key} {spelled(value)}" for key, value in both.items() if value]
+    return one.name + (f" with {', '.join(words)}" if words else "")

@@ -1,0 +1,1 @@
+"""Executing on a Ray cluster."""

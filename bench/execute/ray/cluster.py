@@ -1,0 +1,150 @@
+"""The way to a Ray cluster: what is checked before the first trial, and what is sent to every node once.
+
+Ray is imported only where it is used: without it, all but ``--executor ray`` works.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+import os
+import platform
+import re
+import socket
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.execute.executors import call_in_child
+from bench.execute.ray.executor import RayExecutor
+from bench.execute.ray.slot import Needs
+from bench.execute.ray.storage import Storage
+
+# What a built-in data set consists of, in a torchvision root.
+DATA_FILES = {
+    "mnist": ["MNIST"],
+    "fashion_mnist": ["FashionMNIST"],
+    "kmnist": ["KMNIST"],
+    "emnist": ["EMNIST"],
+    "cifar10": ["cifar-10-batches-py"],
+    "cifar100": ["cifar-100-python"],
+    "svhn": ["train_32x32.mat", "test_32x32.mat"],
+}
+
+
+def connect(address: str, working_dir: Path | None, excludes: Sequence[str] = ()) -> None:
+    """Joins the cluster as a driver; our packages, and the user's ``working_dir`` if given, go to every node once.
+
+    Raises ValueError where Ray is not installed, there is no cluster at the address, or its versions are others.
+    """
+    try:
+        import ray
+    except ImportError:
+        raise ValueError(
+            "--executor ray needs Ray, here and on every node: pip install 'ablation-bench[ray]'"
+        ) from None
+    _probe(os.environ.get("RAY_ADDRESS", address) if address == "auto" else address)
+    package = Path(__file__).parent
+    code: dict[str, Any] = {
+        "py_modules": [str(package), str(package.with_name("lab"))],
+        "excludes": ["__pycache__", *excludes],
+    }
+    if working_dir is not None:
+        code["working_dir"] = str(working_dir)
+    ray.shutdown()  # of the grid before this one
+    try:
+        ray.init(address=address, runtime_env=code, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        versions = f"Ray {ray.__version__}, Python {platform.python_version()}"
+        raise ValueError(
+            f"--address {address}: cannot be used by {versions}: {' '.join(str(error).split())}"
+        ) from error
+
+
+def _probe(address: str) -> None:
+    """Raises ValueError where nobody listens: Ray itself would ask again for minutes."""
+    if address == "auto":
+        return
+    match = re.fullmatch(r"([^:/]+|\[[^]]+\]):(\d+)", address)
+    if match is None:
+        raise ValueError(f"--address must be auto, on a node of the cluster, or HOST:PORT, got {address!r}")
+    try:
+        socket.create_connection((match[1].strip("[]"), int(match[2])), timeout=5).close()
+    except (OSError, OverflowError) as error:
+        raise ValueError(
+            f"--address {address}: no Ray cluster answers there ({error}); `ray start --head` starts one and tells "
+            "its address"
+        ) from None
+
+
+def cluster_executor(
+    address: str,
+    num_jobs: int,
+    *,
+    device: str = "auto",
+    cpus: float = 1.0,
+    gpus: float | None = None,
+    num_slots: int | None = None,
+    timeout: float | None = None,
+    data: Sequence[Mapping[str, Any]] = (),
+    data_dir: Path | None = None,
+    storage: str | None = None,
+    working_dir: Path | None = None,
+    excludes: Sequence[str] = (),
+) -> RayExecutor:
+    """An executor on the cluster at ``address``, its nodes checked; raises ValueError with what is wrong.
+
+    The driver has read the data sets: what Ray's nodes lack of the built-in ones is sent to them. ``gpus`` a trial:
+    by default one where the cluster has any and the device is not the CPU.
+    """
+    connect(address, working_dir, excludes)
+    import ray
+
+    if gpus is None:
+        gpus = 1.0 if device != "cpu" and ray.cluster_resources().get("GPU") else 0.0
+    device = ("cuda" if gpus else "cpu") if device == "auto" else device
+    torch_version, root = call_in_child(__name__, "inspect_driver", data_dir)
+    packed = pack(data, root)
+    needs = Needs(
+        device,
+        max(1, int(cpus)),
+        timeout,
+        tuple(data),
+        data_dir,
+        (hashlib.sha256(packed).hexdigest()[:16], [ray.put(packed)]) if packed else None,
+        storage,
+        Storage(storage).token() if storage else "",
+        torch_version,
+    )
+    executor = RayExecutor(needs, {"CPU": cpus, "GPU": gpus}, num_slots)
+    executor.start(num_jobs)
+    return executor
+
+
+def inspect_driver(data_dir: Path | None) -> tuple[str, Path]:
+    """In a process that may import torch: its version, a plain string, and where built-in data sets are."""
+    import torch
+
+    from lab.data import default_data_dir
+
+    return str(torch.__version__), data_dir or default_data_dir()
+
+
+def pack(data: Sequence[Mapping[str, Any]], root: Path) -> bytes:
+    """The built-in data sets' files under ``root`` as a zip file; empty where nothing is to be sent."""
+    files = [
+        file
+        for settings in data
+        for name in DATA_FILES.get(settings["name"], [])
+        for file in sorted([root / name, *(root / name).rglob("*")])
+        if file.is_file()
+    ]
+    if not files:
+        return b""
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for file in dict.fromkeys(files):
+            archive.writestr(zipfile.ZipInfo(str(file.relative_to(root))), file.read_bytes())  # no times: same digest
+    return whole.getvalue()

@@ -1,0 +1,313 @@
+"""The executor of a Ray cluster. Ray places, transports and knows the nodes; here stands only what a trial needs.
+
+A slot (:mod:`bench.execute.ray.slot`) is an actor that holds the resources of one trial. Its events stream back to
+the driver, who alone writes records. Ray is imported only where it is used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import re
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from bench.execute.executors import POLL_SECONDS, STOP_SECONDS, Ended, Evaluated, Event, Lost, Started
+from bench.execute.ray.slot import Needs, Place, Slot
+from bench.execute.worker import Job
+from bench.record.outcome import Outcome
+from bench.record.status import Status
+from lab.result import Evaluation
+
+START_SECONDS = 60  # so long may nodes take to say that they are ready, before the first trial
+OTHERS_SECONDS = 20  # so long are the others waited for when the first is
+GROW_SECONDS = 3  # how long a node that joined may go unnoticed
+GRACE_SECONDS = STOP_SECONDS + 7  # after a request to stop: for the last checkpoint to reach the storage
+MOST_LOSSES = 3  # a trial whose slots were lost so often is an error: it may be what kills them
+
+
+@dataclass
+class _Slot:
+    """An actor as the driver sees it: ``answer`` is what it is waited for."""
+
+    actor: Any
+    answer: Any = None  # its place while it starts, its events while it runs a trial
+    place: Place | None = None
+    job: Job | None = None
+
+    @property
+    def idle(self) -> bool:
+        return self.place is not None and self.place.problem is None and self.job is None
+
+
+@dataclass
+class RayExecutor:
+    """Slots on a cluster that is connected to; each holds ``resources`` (of Ray: CPU, GPU).
+
+    There are as many as the cluster's nodes have room for, counted again as it runs, or ``num_slots``: then those
+    that find no room wait for a node to join, as an autoscaler's do.
+    """
+
+    needs: Needs
+    resources: Mapping[str, float]
+    num_slots: int | None = None
+    slot: type[Slot] = Slot
+    now: Callable[[], float] = time.monotonic
+    _slots: dict[int, _Slot] = field(default_factory=dict)
+    _num_made: int = 0
+    _grown: float = -math.inf
+    _given_back: deque[Job] = field(default_factory=deque)
+    _losses: Counter[str] = field(default_factory=Counter)
+    _jobs: Iterator[Job] = field(default_factory=lambda: iter(()))
+    _exhausted: bool = False
+    _stopping: bool = False
+    _deadline: float = math.inf
+
+    @property
+    def num_workers(self) -> int:
+        return max(1, sum(slot.place is None or slot.place.problem is None for slot in self._slots.values()))
+
+    def start(self, num_jobs: int) -> None:
+        """The first slots, no more than there are jobs; raises ValueError where the cluster or a node cannot serve."""
+        import ray
+
+        room = self._room()
+        if not room:
+            asked = ", ".join(f"{amount:g} {name}" for name, amount in self.resources.items())
+            raise ValueError(
+                f"--executor ray: no node of the cluster has what a trial asks for ({asked}); it has {_total()}. "
+                "With an autoscaler, --jobs says how many trials at once to ask for"
+            )
+        self._make(min(room, num_jobs))
+        deadline = self.now() + START_SECONDS
+        problems: dict[str, None] = {}
+        while (starting := [slot for slot in self._slots.values() if slot.place is None]) and self.now() < deadline:
+            ray.wait([slot.answer for slot in starting], timeout=POLL_SECONDS)
+            for slot in starting:
+                if ray.wait([slot.answer], timeout=0)[0]:
+                    slot.place = _place(slot)
+                    problems |= {slot.place.problem: None} if slot.place.problem else {}
+                    deadline = min(deadline, self.now() + OTHERS_SECONDS)
+        if problems:
+            self.close()
+            raise ValueError("\n".join(f"--executor ray: {problem}" for problem in problems))
+
+    def run(self, jobs: Iterable[Job]) -> Iterator[Event]:
+        self._jobs, self._exhausted = iter(jobs), False
+        try:
+            while True:
+                for index, slot in [*self._slots.items()]:
+                    if slot.idle and (job := self._next_job()) is not None:
+                        yield self._assign(index, slot, job)
+                busy = any(slot.job for slot in self._slots.values())
+                if not busy and (self._stopping or (self._exhausted and not self._given_back)):
+                    return
+                self._grow()
+                self._forward_stop()
+                for index in self._answering():
+                    yield from self._receive(index, self._slots[index])
+        finally:
+            self._given_back.clear()
+            for index, slot in [*self._slots.items()]:
+                if slot.job is not None:  # the others stay warm for what is run next
+                    _kill(slot)
+                    del self._slots[index]
+
+    def stop(self) -> None:
+        """Asks the trials under way to end after their current step; what has not after some seconds is killed.
+
+        Called by a signal handler: Ray itself is only called by the loop, which notices.
+        """
+        self._stopping = True
+
+    # --- jobs -------------------------------------------------------------------------------------------------------
+
+    def _next_job(self) -> Job | None:
+        if self._stopping:
+            return None
+        if self._given_back:
+            return self._given_back.popleft()
+        job = None if self._exhausted else next(self._jobs, None)
+        self._exhausted = job is None
+        return job
+
+    def _assign(self, index: int, slot: _Slot, job: Job) -> Started:
+        assert slot.place is not None
+        slot.job, slot.answer = job, slot.actor.run.options(num_returns="streaming").remote(job)
+        return Started(job.trial_id, index, slot.place.name)
+
+    def _receive(self, index: int, slot: _Slot) -> Iterator[Event]:
+        """What a slot that answered has to say."""
+        import ray
+
+        if slot.place is None:
+            slot.place = _place(slot)
+            if slot.place.problem:
+                yield Lost(index, f"{slot.place.problem}; no trial is given to it")
+            return
+        job = slot.job
+        assert job is not None
+        try:
+            message: Evaluation | tuple[Outcome, str] = ray.get(next(slot.answer))
+        except StopIteration:
+            yield self._end(index, slot, Outcome(job.trial_id, Status.INTERRUPTED, "asked to stop"))
+            return
+        except ray.exceptions.RayError as error:
+            yield from self._lose(index, slot, job, _first_line(error))
+            return
+        if isinstance(message, Evaluation):
+            yield Evaluated(job.trial_id, index, message)
+            return
+        outcome, log = message
+        _append(job.folder / "logs" / f"{job.trial_id}.log", log)
+        if outcome.status is Status.INTERRUPTED and not self._stopping:  # its node is about to go, and told it so
+            yield from self._lose(index, slot, job, "asked to stop")
+        else:
+            yield self._end(index, slot, outcome)
+
+    def _end(self, index: int, slot: _Slot, outcome: Outcome) -> Ended:
+        assert slot.place is not None
+        slot.job, slot.answer = None, None
+        return Ended(index, replace(outcome, where=slot.place.columns))
+
+    def _lose(self, index: int, slot: _Slot, job: Job, why: str) -> Iterator[Event]:
+        """A slot that is gone: its trial goes to another, which goes on from the storage's checkpoint."""
+        assert slot.place is not None
+        del self._slots[index]
+        _kill(slot)
+        self._losses[job.trial_id] += 1
+        lost = f"the slot on node {slot.place.name} was lost ({why})"
+        if self._stopping:
+            yield Ended(index, Outcome(job.trial_id, Status.INTERRUPTED, lost, where=slot.place.columns))
+        elif self._losses[job.trial_id] == MOST_LOSSES:
+            error = f"{lost}, the {MOST_LOSSES}. one with this trial"
+            yield Ended(index, Outcome(job.trial_id, Status.ERROR, error, where=slot.place.columns))
+        else:
+            self._given_back.append(job)
+            yield Lost(index, f"{lost}: trial {job.trial_id} goes to another")
+
+    # --- slots ------------------------------------------------------------------------------------------------------
+
+    def _room(self) -> int:
+        """How many slots the cluster's nodes can hold."""
+        import ray
+
+        if self.num_slots is not None:
+            return self.num_slots
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        asked = [(name, amount) for name, amount in self.resources.items() if amount]
+        return sum(min(math.floor(node.get(name, 0) / amount + 1e-9) for name, amount in asked) for node in nodes)
+
+    def _make(self, count: int) -> None:
+        import ray
+
+        actor: Any = ray.remote(self.slot).options(
+            num_cpus=self.resources["CPU"], num_gpus=self.resources["GPU"], max_concurrency=2
+        )
+        for _ in range(count):
+            handle = actor.remote(self.needs)
+            self._slots[self._num_made] = _Slot(handle, handle.ready.remote())
+            self._num_made += 1
+
+    def _grow(self) -> None:
+        """Slots for nodes that joined, where there is a trial that waits for one.
+
+        That trial is taken in hand here: whichever slot is free first gets it.
+        """
+        if self._stopping or self.now() - self._grown < GROW_SECONDS:
+            return
+        self._grown = self.now()
+        missing = self._room() - len(self._slots)
+        if missing > 0 and (job := self._next_job()) is not None:
+            self._given_back.appendleft(job)
+            self._make(missing)
+
+    def _forward_stop(self) -> None:
+        if not self._stopping:
+            return
+        if self._deadline == math.inf:
+            self._deadline = self.now() + GRACE_SECONDS
+            for slot in self._slots.values():
+                if slot.job is not None:
+                    slot.actor.stop.remote()
+        elif self.now() > self._deadline:
+            for slot in self._slots.values():
+                if slot.job is not None:
+                    _kill(slot)
+
+    def _answering(self) -> list[int]:
+        """The slots that have something to say, waiting a moment for the first."""
+        import ray
+
+        awaited = {
+            slot.answer: index for index, slot in self._slots.items() if slot.answer is not None and _waits(slot)
+        }
+        if not awaited:
+            time.sleep(POLL_SECONDS)
+            return []
+        answers = list(awaited)
+        ready, _ = ray.wait(answers, num_returns=len(answers), timeout=0, fetch_local=False)
+        if not ready:
+            ready, _ = ray.wait(answers, num_returns=1, timeout=POLL_SECONDS, fetch_local=False)
+        return [awaited[answer] for answer in ready]
+
+    def close(self) -> None:
+        """Gives all slots back to the cluster; they go with the driver, too."""
+        for slot in self._slots.values():
+            _kill(slot)
+        self._slots = {}
+
+
+def _waits(slot: _Slot) -> bool:
+    """Whether the slot starts or runs a trial; one that was refused stays, so that Ray puts no other in its place."""
+    return slot.place is None or slot.job is not None
+
+
+def _place(slot: _Slot) -> Place:
+    import ray
+
+    try:
+        place: Place = ray.get(slot.answer)
+    except ray.exceptions.RayError as error:
+        place = Place("", "", problem=_not_started(str(error), _first_line(error)))
+    slot.answer = None
+    return place
+
+
+def _not_started(text: str, line: str) -> str:
+    """Why an actor did not come to be, with its node, of which Ray tells the address."""
+    where = re.search(r"\bip=([^,)\s]+)", text)
+    return f"{f'node {where[1]}' if where else 'a node'}: a slot did not start: {line}"
+
+
+def _kill(slot: _Slot) -> None:
+    import ray
+
+    with contextlib.suppress(ray.exceptions.RayError):
+        ray.kill(slot.actor)
+
+
+def _append(log: Path, text: str) -> None:
+    if text:
+        with contextlib.suppress(OSError):  # a full disk is told where the record cannot be written
+            log.parent.mkdir(parents=True, exist_ok=True)
+            with log.open("a", encoding="utf-8") as file:
+                file.write(text)
+
+
+def _first_line(error: BaseException) -> str:
+    """An error of Ray in a line: its messages go on with advice."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    module = [line for line in lines if re.match(r"\w+Error: ", line)]
+    return (module or lines or [type(error).__name__])[0][:300]
+
+
+def _total() -> str:
+    import ray
+
+    total = ray.cluster_resources()
+    return f"{total.get('CPU', 0):g} CPU and {total.get('GPU', 0):g} GPU on {len(ray.nodes())} nodes"

@@ -1,0 +1,54 @@
+"""``timings.csv``: each distinct model, batch size and precision of a grid, timed alone on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bench.execute.executors import call_in_child, cores
+from bench.grid.plan import Plan
+from bench.record.table import Table, encoded, last_of
+from lab.result import Environment, Timing
+from lab.settings import Settings, timing_id
+
+MEASURED = [name for name in Timing.__dataclass_fields__ if name not in ("timing_id", "environment")]
+ENVIRONMENT = list(Environment.__dataclass_fields__)
+COLUMNS = ["timing_id", "model", "precision", "optimizer", *MEASURED, *ENVIRONMENT, "measured_at"]
+SAME = ("timing_id", "device", "device_name", "threads", "torch_version", "hostname")
+
+
+def untimed(plan: Plan, folder: Path, *, force: bool = False) -> dict[str, Settings]:
+    """What the plan holds and ``timings.csv`` lacks, by ``timing_id``; with ``force``, all that it holds."""
+    distinct = {timing_id(trial.settings): trial.settings for trial in plan.trials}
+    known = set() if force else {row["timing_id"] for row in Table(folder / "timings.csv").rows()}
+    return {key: settings for key, settings in distinct.items() if key not in known}
+
+
+def time_models(
+    wanted: Mapping[str, Settings], folder: Path, *, device: str = "auto", data_dir: Path | None = None
+) -> list[dict[str, Any]]:
+    """Times models and records them; nothing else may run on the machine meanwhile. Returns the rows added.
+
+    A row replaces the one of the same model on the same device. Raises OSError or ValueError where timing fails.
+    """
+    raw = [settings.model_dump() for settings in wanted.values()]
+    timings: list[Timing] = call_in_child("lab.timing", "time_settings", raw, device, cores(), data_dir)
+    rows = [_row(timing, wanted[timing.timing_id]) for timing in timings]
+    folder.mkdir(parents=True, exist_ok=True)
+    added = [encoded(row) for row in rows]
+    Table(folder / "timings.csv").rewrite(lambda before: last_of(SAME, [*before, *added]), COLUMNS)
+    return rows
+
+
+def _row(timing: Timing, settings: Settings) -> dict[str, Any]:
+    return {
+        **{name: value for name, value in vars(timing).items() if name != "environment"},
+        **asdict(timing.environment),
+        "model": settings.model.name,
+        "precision": settings.train.precision,
+        "optimizer": settings.optimizer.name,
+        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }

@@ -1,0 +1,82 @@
+"""Runs a sample of recorded trials again and compares: bit for bit on one machine, else within the seeds' spread."""
+
+from __future__ import annotations
+
+import random
+import socket
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.execute.executors import Ended, LocalExecutor, call_in_child, cores
+from bench.execute.worker import Job
+from bench.grid.plan import Plan, Trial
+from bench.record.records import Records
+from bench.record.status import Status
+from lab.result import Result
+
+EXACT = ("test_accuracy", "dev_accuracy", "final_train_loss", "selected_epoch", "steps")
+MACHINE = ("hostname", "device", "device_name", "threads", "torch_version")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One trial run again; ``agrees`` says whether it gave what is recorded, by the ``rule`` that applies."""
+
+    trial: Trial
+    rule: str
+    recorded: float
+    again: float | None
+    agrees: bool
+
+
+def verify(plan: Plan, folder: Path, *, sample: int, seed: int, device: str, data_dir: Path | None) -> list[Check]:
+    """Checks ``sample`` trials of status ok, drawn at random; raises ValueError where none is recorded."""
+    rows = {row["trial_id"]: row for row in Records(folder).trials.rows() if row["status"] == Status.OK}
+    recorded = [trial for trial in plan.trials if trial.trial_id in rows]
+    if not recorded:
+        raise ValueError(f"{folder}: no trial of the grid is recorded as ok")
+    chosen = random.Random(seed).sample(recorded, min(sample, len(recorded)))
+    threads = {trial.trial_id: int(rows[trial.trial_id]["threads"]) for trial in chosen}
+    slots: list[str] = call_in_child("lab.device", "slots", device)
+    results: dict[str, Result | None] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        for count in sorted(set(threads.values())):
+            jobs = [
+                Job(trial.trial_id, trial.settings.model_dump(), Path(scratch), data_dir, working_dir=Path.cwd())
+                for trial in chosen
+                if threads[trial.trial_id] == count
+            ]
+            num_workers = max(1, cores() // count) if slots == ["cpu"] else len(slots)
+            executor = LocalExecutor([slots[i % len(slots)] for i in range(num_workers)], threads=count)
+            for event in executor.run(jobs):
+                if isinstance(event, Ended):
+                    results[event.outcome.trial_id] = event.outcome.result
+    spread = _spread(rows)
+    return [_check(trial, rows[trial.trial_id], results[trial.trial_id], spread) for trial in chosen]
+
+
+def _spread(rows: dict[str, dict[str, str]]) -> dict[str, float]:
+    """The range of test accuracies over the seeds of each cell."""
+    cells: dict[str, list[float]] = {}
+    for row in rows.values():
+        cells.setdefault(row["cell"], []).append(float(row["test_accuracy"]))
+    return {cell: max(accuracies) - min(accuracies) for cell, accuracies in cells.items()}
+
+
+def _check(trial: Trial, row: dict[str, str], result: Result | None, spread: dict[str, float]) -> Check:
+    before = float(row["test_accuracy"])
+    if result is None or result.test_accuracy is None:
+        return Check(trial, "runs", before, None, agrees=False)
+    here = {**vars(result.environment), "hostname": socket.gethostname()}
+    if all(row[name] == str(here[name]) for name in MACHINE):
+        agrees = all(float(row[name]) == getattr(result, name) for name in EXACT)
+        return Check(trial, "bit for bit", before, result.test_accuracy, agrees)
+    limit = spread[row["cell"]]
+    return Check(
+        trial,
+        f"within {limit:.4f}",
+        before,
+        result.test_accuracy,
+        abs(before - result.test_accuracy) <= limit,
+    )

@@ -1,0 +1,45 @@
+"""Loaded once by the server process that workers are forked from: they start with torch imported and the data read.
+
+What is there when a worker is forked is memory that all of them share, as long as nobody writes to it. A SIGTERM to the
+whole group is the driver's to handle; it must not take the server, and the workers with it.
+"""
+
+import contextlib
+import gc
+import importlib
+import json
+import os
+import signal
+from pathlib import Path
+
+from bench.execute.executors import DATA_VARIABLE
+
+
+def read_ahead(data_dir: str | None, sections: list[dict[str, object]]) -> None:
+    """Reads the published data sets among the sections; what cannot be had is a worker's to report."""
+    import torch
+
+    from lab.data import PUBLISHED, load_data
+    from lab.settings import DataSettings, parse_section
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # a process that has begun threads of OpenMP must not fork
+    for section in sections:
+        if section["name"] in PUBLISHED:
+            settings = parse_section("data", section)
+            assert isinstance(settings, DataSettings)
+            with contextlib.suppress(Exception):  # whatever a torn file raises, the worker that needs it says so
+                load_data(settings, torch.device("cpu"), None if data_dir is None else Path(data_dir))
+    torch.set_num_threads(threads)
+
+
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+for name in (
+    "torch._dynamo",
+    "lab.trial",
+    "bench.execute.worker",
+):  # the first: the first optimizer of a process imports it
+    importlib.import_module(name)
+if DATA_VARIABLE in os.environ:
+    read_ahead(*json.loads(os.environ.pop(DATA_VARIABLE)))
+gc.freeze()  # what was imported stays: the collection after each trial need not go through it, nor copy its pages

@@ -1,0 +1,133 @@
+"""Where a trial becomes a record: whatever it does, an outcome comes back."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import io
+import os
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from bench.record.outcome import Outcome
+from bench.record.status import Status
+from lab.result import Evaluation
+
+
+@dataclass(frozen=True)
+class Job:
+    """One trial to run, as plain data, and what cannot change its result."""
+
+    trial_id: str
+    settings: dict[str, Any]
+    folder: Path  # the results folder of the grid
+    data_dir: Path | None = None
+    checkpoint_seconds: float = 10.0
+    keep: str = "best"  # checkpoints once it has ended: best, all or none
+    working_dir: Path = Path()  # where relative paths start and import paths are looked for
+
+
+def attempt(
+    job: Job,
+    device: str,
+    on_evaluation: Callable[[Evaluation], None] = lambda point: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Outcome:
+    """Runs the trial; its output and, where it failed, the traceback are left in its log."""
+    own = os.getpid()
+
+    def evaluated(point: Evaluation) -> None:
+        _end_if_forked(own)
+        on_evaluation(point)
+
+    with open_log(job.folder / "logs" / f"{job.trial_id}.log") as file, output_to(file):
+        try:
+            return _run(job, device, evaluated, should_stop)
+        except (Exception, SystemExit) as error:  # noqa: BLE001  # the one place where any failure of a trial becomes its record
+            traceback.print_exc()
+            status = Status.OUT_OF_MEMORY if is_out_of_memory(error) else Status.ERROR
+            return Outcome(job.trial_id, status, f"{type(error).__name__}: {error}")
+        finally:
+            _end_if_forked(own)
+            release_memory()
+
+
+def _end_if_forked(own: int) -> None:
+    """A process that a network forked and did not end must not go on as the worker beside it."""
+    if os.getpid() != own:
+        os._exit(1)
+
+
+def _run(
+    job: Job, device: str, on_evaluation: Callable[[Evaluation], None], should_stop: Callable[[], bool]
+) -> Outcome:
+    from lab.settings import Settings
+    from lab.trial import run_trial
+
+    result = run_trial(
+        Settings.parse(job.settings),
+        device=device,
+        data_dir=job.data_dir,
+        checkpoint_dir=job.folder / "checkpoints" / job.trial_id,
+        checkpoint_seconds=job.checkpoint_seconds,
+        keep=job.keep,
+        on_evaluation=on_evaluation,
+        should_stop=should_stop,
+    )
+    return Outcome(job.trial_id, Status(result.status), result.error, result)
+
+
+class Log(io.FileIO):
+    """A file that goes without what there is no room for: no trial fails of its log."""
+
+    def write(self, data: Any) -> int:
+        with contextlib.suppress(OSError):
+            super().write(data)
+        return memoryview(data).nbytes
+
+
+def open_log(path: Path) -> TextIO:
+    """The log to append to, a line at a time; where it cannot be opened, output goes nowhere."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = Log(path, "a")
+    except OSError:
+        file = Log(os.devnull, "a")
+    return io.TextIOWrapper(io.BufferedWriter(file), encoding="utf-8", errors="replace", line_buffering=True)
+
+
+@contextlib.contextmanager
+def output_to(file: TextIO) -> Iterator[None]:
+    """Standard output and error go to an open file meanwhile, those of C code and child processes included."""
+    kept = os.dup(1), os.dup(2)
+    try:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+        with contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
+            yield
+    finally:
+        for old, new in zip(kept, (1, 2), strict=True):
+            os.dup2(old, new)
+            os.close(old)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether host or device had no room: torch has no one type for it."""
+    import torch
+
+    words = ("out of memory", "not enough memory", "can't allocate memory")
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
+        isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+    )
+
+
+def release_memory() -> None:
+    """What the ended trial held is free before the next one starts."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

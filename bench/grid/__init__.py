@@ -1,0 +1,1 @@
+"""The grid language: YAML in, a checked plan out."""

@@ -1,0 +1,275 @@
+"""Factors of a grid: names, levels, what each level changes, and which combinations a plan takes.
+
+A factor's key is one of
+
+- a setting's dotted path with a list of values, or with labelled values (``label: value``);
+- a whole section (``model``, ``optimizer``, ...) with labelled levels, or a list of levels labelled by their ``name``.
+  A level with a ``name`` replaces the section whole, one without changes only what it says;
+- several dotted paths with commas between them: zipped, each level a list of values, labelled by all of them;
+- any other word, with labelled levels that each set several dotted paths (or whole sections) together.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from bench.grid.strict_yaml import Node, Position, plain, spell
+from lab.settings import PARTS, SECTIONS, Value, did_you_mean
+
+PLANS = ("full", "one_at_a_time", "leave_one_out", "add_one")
+MAX_LABEL = 80
+REPLICATES = "replicates are no setting; they stand under `seeds` (option --seeds)"
+SECTIONS_ARE = f"there are {', '.join(SECTIONS)}"
+
+Errors = list[tuple[Position, str]]
+Levels = dict[str, str]  # factor name -> level label
+
+
+@dataclass(frozen=True)
+class Change:
+    """One assignment: a setting (``model.width``) or a whole section (``model``) gets ``value``."""
+
+    path: str
+    value: Value
+    node: Node = field(compare=False, repr=False)
+    key_at: Position = field(compare=False, repr=False)  # where the path stands
+
+    @property
+    def section(self) -> str:
+        return self.path.partition(".")[0]
+
+    @property
+    def setting(self) -> str:
+        """The setting's name in its section; empty where the change is the whole section."""
+        return self.path.partition(".")[2]
+
+
+@dataclass(frozen=True)
+class Factor:
+    """What the question is about: its name and the labels of its levels, as tables and legends show them."""
+
+    name: str
+    levels: tuple[str, ...]
+    changes: tuple[tuple[Change, ...], ...] = field(default=(), repr=False)  # of each level
+
+    @property
+    def is_open(self) -> bool:
+        """Whether any value is a level: a single setting, or a whole section."""
+        return self.paths == {self.name}
+
+    @property
+    def paths(self) -> set[str]:
+        """The settings and whole sections that some level changes."""
+        return {change.path for changes in self.changes for change in changes}
+
+    def changes_of(self, label: str) -> tuple[Change, ...]:
+        return self.changes[self.levels.index(label)]
+
+    def find(self, node: Node) -> str | None:
+        """The level that ``node`` names by its label, or is by its value; None where there is none."""
+        for label in () if node.mapping else (spell(node, limit=None), _list_label(self.name, node)):
+            if label in self.levels:
+                return label
+        for level, changes in zip(self.levels, self.changes, strict=True):
+            if len(changes) == 1 and same(changes[0].value, plain(node)):
+                return level
+        return None
+
+
+def same(one: Value, other: Value) -> bool:
+    """Equal as YAML means it: 1 is 1.0 and not true."""
+    return one == other and isinstance(one, bool) == isinstance(other, bool)
+
+
+def normal_name(key: str) -> str:
+    """A factor's name as it is shown: zipped paths with one comma and one space between them."""
+    return ", ".join(part.strip() for part in key.split(","))
+
+
+def short_names(names: Sequence[str]) -> dict[str, str]:
+    """The last part of each factor's path where that is unambiguous: ``batch_norm`` for ``model.batch_norm``."""
+    short = {name: ",".join(path.rpartition(".")[2] for path in name.split(", ")) for name in names}
+    counts = Counter(short.values())
+    return {name: word if counts[word] == 1 else name for name, word in short.items()}
+
+
+def parse_factors(factors: Node, errors: Errors) -> tuple[Factor, ...]:
+    """Reads every factor of the mapping; what breaks a rule is left out and added to ``errors``."""
+    found = [_factor(normal_name(key), node, errors) for key, node in factors.mapping.items()]
+    good = [factor for factor in found if factor is not None]
+    setters: dict[str, str] = {}
+    for factor in good:
+        first = {change.path: change for changes in reversed(factor.changes) for change in changes}
+        for change in first.values():
+            if change.path in setters:
+                rule = f"{change.path} is set by the factor {setters[change.path]} already"
+                errors.append((change.key_at, f"{factor.name}: {rule}"))
+            elif change.setting == "name" and change.section in setters:
+                rule = f"{change.path} is set by the levels of the factor {setters[change.section]}"
+                errors.append((change.key_at, f"{factor.name}: {rule}"))
+        setters |= dict.fromkeys(factor.paths, factor.name)
+    return tuple(good)
+
+
+def _factor(name: str, node: Node, errors: Errors) -> Factor | None:
+    if not isinstance(node.content, dict | list) or not node.content:
+        errors.append((node.at, f"{name}: must be a list of levels, or a mapping of labels to levels, {_got(node)}"))
+        return None
+    at = node.key_at or node.at
+    if problem := _name_problem(name, listed=isinstance(node.content, list)):
+        errors.append((at, problem))
+        return None
+    nodes = node.items or list(node.mapping.values())
+    labels = [_list_label(name, item) for item in node.items] or list(node.mapping)
+    read = [_level(name, label, item, at) for label, item in zip(labels, nodes, strict=True)]
+    errors += [(item.at, rule) for rule, item in zip(read, nodes, strict=True) if isinstance(rule, str)]
+    changes = tuple(changes for changes in read if not isinstance(changes, str))
+    sound = _check_labels(name, labels, node, errors) and len(changes) == len(labels)
+    return Factor(name, tuple(labels), changes) if sound else None
+
+
+def _is_free(name: str) -> bool:
+    """Whether the name is a word of the user's own, no setting and no section."""
+    return "," not in name and "." not in name and name not in SECTIONS
+
+
+def _name_problem(name: str, *, listed: bool) -> str | None:
+    if _is_free(name):
+        problem = path_problem(name) if listed else None
+        return f"{problem}; a factor of any other name has labelled levels" if problem else None
+    paths = name.split(", ")
+    return next((problem for path in paths if (problem := path_problem(path, whole=len(paths) == 1))), None)
+
+
+def _list_label(name: str, node: Node) -> str:
+    return ",".join(label_of(item) for item in node.items) if "," in name else label_of(node)
+
+
+def label_of(node: Node) -> str:
+    """A value as tables show it: a section by its name, all else as it was written."""
+    own_name = node.mapping.get("name")
+    return spell(own_name or node, limit=None)
+
+
+def _level(name: str, label: str, node: Node, at: Position) -> tuple[Change, ...] | str:
+    """What the level changes, or the rule that it breaks."""
+    paths = name.split(", ")
+    if _is_free(name):
+        return _free_level(name, label, node)
+    if len(paths) > 1 and len(node.items) != len(paths):
+        return f"{name}: level {label} must be a list of {len(paths)} values, one for each of {name}, {_got(node)}"
+    if len(paths) > 1:
+        return tuple(make_change(path, item, at) for path, item in zip(paths, node.items, strict=True))
+    if name in SECTIONS and not isinstance(node.content, dict):
+        hint = f"; for names alone the factor is {name}.name" if name in PARTS else ""
+        return f"{name}: a level of a whole section is a mapping of its settings, {_got(node)}{hint}"
+    return (make_change(name, node, at),)
+
+
+def _free_level(name: str, label: str, node: Node) -> tuple[Change, ...] | str:
+    near = did_you_mean(name, SECTIONS)
+    if not node.mapping:
+        return f"{name}: level {label} must set dotted paths, such as {{model.width: 8}}, {_got(node)}{near}"
+    for key, value in node.mapping.items():
+        if problem := path_problem(key, whole=True):
+            return f"{name}: no such section{near}; {SECTIONS_ARE}" if near else f"{name}: level {label}: {problem}"
+        if key in SECTIONS and not isinstance(value.content, dict):
+            return f"{name}: level {label}: {key} must be a mapping of settings, {_got(value)}"
+    return tuple(make_change(key, value, value.key_at or value.at) for key, value in node.mapping.items())
+
+
+def make_change(path: str, node: Node, key_at: Position) -> Change:
+    return Change(path, plain(node), node, key_at)
+
+
+def _check_labels(name: str, labels: Sequence[str], node: Node, errors: Errors) -> bool:
+    nodes = list(node.mapping.values()) or node.items
+    for index, (label, item) in enumerate(zip(labels, nodes, strict=True)):
+        at = item.at if isinstance(node.content, list) else item.key_at or item.at
+        if label in labels[:index]:
+            errors.append((at, f"{name}: two levels are called {label}; labels (`label: level`) tell them apart"))
+        elif problem := label_problem(label):
+            errors.append((at, f"{name}: {problem}; give the level a label (`label: level`)"))
+        else:
+            continue
+        return False
+    return True
+
+
+def label_problem(label: str) -> str | None:
+    """The rule that a level's label breaks; None where it breaks none."""
+    if label.strip() and len(label) <= MAX_LABEL and not re.search(r"[=\x00-\x1f\x7f\x85\u2028\u2029]", label):
+        return None
+    return f"a label is 1 to {MAX_LABEL} characters on one line without `=`, got {label[:MAX_LABEL]!r}"
+
+
+def path_problem(path: str, whole: bool = False) -> str | None:
+    """The rule that ``path`` breaks as a setting's dotted path (``whole``: or a section); None where it is one."""
+    section, dot, setting = path.partition(".")
+    if whole and path in SECTIONS:
+        return None
+    if path in ("seed", "seeds"):
+        return f"{path}: {REPLICATES}"
+    if path in SECTIONS:
+        settings = ", ".join(f"{path}.{name}" for name in known_settings(path))
+        return f"{path}: is a section; name one of its settings: {settings}"
+    if dot and section in SECTIONS and setting and "." not in setting:
+        return None
+    if dot and section not in SECTIONS:
+        return f"{path}: no such section {section!r}{did_you_mean(section, SECTIONS)}; {SECTIONS_ARE}"
+    homes = [known for known in SECTIONS if path in known_settings(known)]
+    near = f"; did you mean {homes[0]}.{path}?" if homes else did_you_mean(path, [*SECTIONS, *known_paths()])
+    return f"{path}: must be a setting's dotted path such as model.width{' or a section' if whole else ''}{near}"
+
+
+def known_settings(section: str) -> dict[str, None]:
+    """Every setting of the section's built-in parts, in the order of declaration."""
+    kinds = list(dict.fromkeys(PARTS.get(section, {}).values())) or [SECTIONS[section]]
+    return dict.fromkeys(name for kind in kinds for name in kind.model_fields)
+
+
+def known_paths() -> list[str]:
+    return [f"{section}.{name}" for section in SECTIONS for name in known_settings(section)]
+
+
+def _got(node: Node) -> str:
+    return f"got {'nothing' if node.content is None else spell(node)}"
+
+
+def num_combinations(plan: str, factors: Sequence[Factor]) -> int:
+    """How many combinations :func:`combinations` yields."""
+    counts = [len(factor.levels) for factor in factors]
+    if plan == "full":
+        total = 1
+        for count in counts:
+            total *= count
+        return total
+    return 1 + sum(count - 1 for count in counts) + (plan == "add_one" and len(factors) > 1)
+
+
+def combinations(plan: str, factors: Sequence[Factor], baseline: Mapping[str, str]) -> Iterator[Levels]:
+    """The level of each factor, for every cell of the plan; all but ``full`` need a baseline level of every factor.
+
+    ``full`` is the product. ``one_at_a_time`` is the baseline, then each other level of each factor alone.
+    ``leave_one_out`` is the same for factors of two levels: everything as in the baseline, one component switched.
+    ``add_one`` starts from the opposite of the baseline, then switches one component at a time to its baseline level,
+    and ends with the baseline itself.
+    """
+    if plan == "full":
+        for levels in itertools.product(*(factor.levels for factor in factors)):
+            yield dict(zip((factor.name for factor in factors), levels, strict=True))
+        return
+    own = {factor.name: baseline[factor.name] for factor in factors}
+    others = {factor.name: [level for level in factor.levels if level != own[factor.name]] for factor in factors}
+    if plan == "add_one":
+        nothing = {name: levels[0] for name, levels in others.items()}
+        yield nothing
+        yield from (nothing | {name: own[name]} for name in own if len(own) > 1)
+        yield own
+    else:
+        yield own
+        yield from (own | {name: level} for name, levels in others.items() for level in levels)

@@ -1,0 +1,1 @@
+"""The record: outcomes in, CSV files out."""

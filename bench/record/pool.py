@@ -1,0 +1,158 @@
+"""The results of one grid from several folders, such as those of two machines, as one.
+
+Accuracies of a cell pool where its settings agree. A trial that several folders hold counts once, as the first of them
+has it, and :func:`agreement` compares them bit for bit. Speeds never pool: timings keep the name of their machine.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from bench.grid.plan import Plan, Trial
+from bench.record.records import MEASURES, read_correct, read_curves, read_trials
+from bench.record.status import NOT_ENDED, Status
+from bench.record.table import Table
+
+# What the same trial gives to the last bit on the same machine.
+NUMBERS = ("test_", "dev_", "first_epoch_", "final_", "selected_epoch", "steps")
+EXACTLY = [name for name in MEASURES if name.startswith(NUMBERS)]
+AGREEMENT = ["one", "other", "shared", "identical", "statuses_differ", "largest_difference", "largest_images_differ"]
+
+
+class PoolError(ValueError):
+    """The folders hold no one grid; the message says which cell differs, and in what."""
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Records as :mod:`bench.record.records` reads them from one folder; ``machines`` is :func:`agreement`."""
+
+    trials: pd.DataFrame
+    curves: pd.DataFrame
+    correct: dict[str, np.ndarray]
+    timings: pd.DataFrame
+    machines: pd.DataFrame
+
+
+def union(plans: Sequence[Plan], folders: Sequence[Path]) -> Plan:
+    """The first plan with the seeds of all; raises :class:`PoolError` where cells or their settings differ."""
+    first = plans[0]
+    if len(plans) == 1:
+        return first
+    own = _experiments(first)
+    for plan, folder in zip(plans[1:], folders[1:], strict=True):
+        other = _experiments(plan)
+        for key in [*own, *other]:
+            if key not in own or key not in other:
+                one, two = (folder, folders[0]) if key in other else (folders[0], folder)
+                raise PoolError(f"{one} and {two} are not one grid: only the former has the cell `{' '.join(key)}`")
+            if differing := _differing(own[key], other[key]):
+                where = f"in the cell `{' '.join(key)}` they differ in {', '.join(differing)}"
+                raise PoolError(f"{folders[0]} and {folder} are not one grid: {where}")
+    trials = {trial.trial_id: trial for plan in plans for trial in plan.trials}
+    order = {key: index for index, key in enumerate(own)}
+    return replace(
+        first,
+        trials=tuple(sorted(trials.values(), key=lambda trial: (order[_experiment(trial)], trial.seed))),
+        seeds=_merged([plan.seeds for plan in plans]),
+        tune_seeds=_merged([plan.tune_seeds for plan in plans]),
+        text="\n---\n".join(dict.fromkeys(plan.text for plan in plans)),
+    )
+
+
+def _experiment(trial: Trial) -> tuple[str, ...]:
+    """A cell and its tuned values, as text."""
+    return (trial.cell.label, *(f"{name}={value}" for name, value in trial.tuned.items()))
+
+
+def _experiments(plan: Plan) -> dict[tuple[str, ...], Trial]:
+    return {_experiment(trial): trial for trial in plan.trials}
+
+
+def _differing(one: Trial, other: Trial) -> list[str]:
+    left, right = (trial.settings.with_seed(0).flat() for trial in (one, other))
+    return sorted(name for name in left.keys() | right.keys() if left.get(name) != right.get(name))
+
+
+def _merged(seeds: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    return tuple(sorted(set(itertools.chain.from_iterable(seeds))))
+
+
+def read(folders: Sequence[Path]) -> Pool:
+    """What the folders hold; of a trial that several hold, the first that ended well, else the first that ended."""
+    frames = [read_trials(folder).assign(folder=index) for index, folder in enumerate(folders)]
+    corrects = [read_correct(folder) for folder in folders]
+    both = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
+    rank = both["status"].map(lambda status: 0 if status == Status.OK else 2 if status in NOT_ENDED else 1)
+    kept = both.loc[rank.sort_values(kind="stable").index].drop_duplicates("trial_id").sort_index()
+    source = dict(zip(kept["trial_id"], kept["folder"], strict=True))
+    curves = [read_curves(folder) for folder in folders]
+    mine = [points[points["trial_id"].map(source) == index] for index, points in enumerate(curves)]
+    return Pool(
+        trials=kept.drop(columns="folder").reset_index(drop=True),
+        curves=pd.concat(mine, ignore_index=True) if len(mine) > 1 else curves[0],
+        correct={
+            key: bits for index, found in enumerate(corrects) for key, bits in found.items() if source.get(key) == index
+        },
+        timings=pd.concat([read_timings(folder) for folder in folders], ignore_index=True),
+        machines=agreement(folders, frames, corrects),
+    )
+
+
+def read_timings(folder: Path) -> pd.DataFrame:
+    """``timings.csv`` as text; no rows where the timing protocol did not run."""
+    rows = Table(folder / "timings.csv").rows()
+    return pd.DataFrame(rows, dtype=str)
+
+
+def agreement(
+    folders: Sequence[Path], frames: Sequence[pd.DataFrame], corrects: Sequence[dict[str, np.ndarray]]
+) -> pd.DataFrame:
+    """A row a pair of folders that share trials: how many are identical to the last bit, and how far the others differ.
+
+    ``largest_difference`` is of test accuracy, ``largest_images_differ`` of test images that only one gets right.
+    """
+    rows = []
+    names = [_name(folder, frame) for folder, frame in zip(folders, frames, strict=True)]
+    for i, j in itertools.combinations(range(len(folders)), 2):
+        both = frames[i].merge(frames[j], on="trial_id", suffixes=("", "_other"))
+        both = both[~both["status"].isin(NOT_ENDED) & ~both["status_other"].isin(NOT_ENDED)]
+        if not len(both):
+            continue
+        same = both["status"] == both["status_other"]
+        for name in both.columns.intersection(EXACTLY):
+            left, right = both[name], both[f"{name}_other"]
+            same &= (left == right) | (left.isna() & right.isna())
+        images = np.array([_images(corrects[i].get(key), corrects[j].get(key)) for key in both["trial_id"]])
+        numbers = {"shared": len(both), "identical": int((same & ~(images > 0)).sum())}
+        numbers["statuses_differ"] = int((both["status"] != both["status_other"]).sum())
+        distance = (both["test_accuracy"] - both["test_accuracy_other"]).abs().max()
+        most = float(np.nanmax(images)) if np.isfinite(images).any() else np.nan
+        rows.append(
+            {
+                "one": names[i],
+                "other": names[j],
+                **numbers,
+                "largest_difference": distance,
+                "largest_images_differ": most,
+            }
+        )
+    return pd.DataFrame(rows, columns=AGREEMENT)
+
+
+def _images(one: np.ndarray | None, other: np.ndarray | None) -> float:
+    """How many test images only one of two trials gets right; NaN where that is not recorded of both."""
+    if one is None or other is None or len(one) != len(other):
+        return np.nan
+    return float(np.sum(one != other))
+
+
+def _name(folder: Path, trials: pd.DataFrame) -> str:
+    devices = [str(name) for name in trials["device_name"].dropna().unique() if name]
+    return f"{folder.parent} ({', '.join(devices)})" if devices else str(folder.parent)

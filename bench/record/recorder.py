@@ -1,0 +1,131 @@
+"""Turns outcomes into rows of the record, and keeps what the disk would not take until it does."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from bench.grid.plan import Plan, Trial
+from bench.record.outcome import Outcome
+from bench.record.records import ATTEMPTS, Recorded, Records
+from bench.record.status import Status
+from bench.record.table import lock_of, replace_file
+from lab.fingerprint import source_fingerprint
+from lab.settings import Settings
+
+NOT_IN_ROW = {"environment", "curve", "correct", "num_test_images", "sources"}
+
+
+class Recorder:
+    """Records outcomes of a plan's trials as they end.
+
+    Where the record cannot be written (disk full, folder gone), ``complain`` is told once; the outcome is kept in
+    memory, and tried again with the next one and by :meth:`flush`.
+    """
+
+    def __init__(self, records: Records, plan: Plan, num_workers: int, complain: Callable[[str], None]) -> None:
+        self.records, self._plan, self._complain = records, plan, complain
+        self._columns = setting_columns([trial.settings for trial in plan.trials])
+        self._always = {"grid": plan.name, "concurrent_trials": num_workers, "hostname": socket.gethostname(), **git()}
+        self._unwritten: list[tuple[dict[str, Any], Outcome]] = []
+        self._num_written = 0
+        self.num_lost = 0  # rows of this run that somebody removed with the folder
+
+    def ended(self, trial: Trial, outcome: Outcome, started_at: datetime, before: Recorded | None = None) -> None:
+        """Records the outcome of a trial; ``before`` is what was recorded of it until now."""
+        row: dict[str, Any] = self._always | {
+            "trial_id": trial.trial_id,
+            "cell": trial.cell.label,
+            "status": outcome.status,
+            "error": outcome.error,
+            "seed": trial.seed,
+            "precision": trial.settings.train.precision,
+            "source_fingerprint": source_fingerprint(trial.settings),
+            "started_at": started_at.astimezone(UTC).isoformat(timespec="seconds"),
+            **trial.settings.flat(),
+        }
+        if outcome.result is not None:
+            row |= {name: value for name, value in vars(outcome.result).items() if name not in NOT_IN_ROW}
+            row |= asdict(outcome.result.environment)
+        row[ATTEMPTS] = attempts_before(row["source_fingerprint"], before) + (outcome.status is not Status.INTERRUPTED)
+        row |= outcome.where
+        complained = bool(self._unwritten)
+        self._unwritten.append((row, outcome))
+        error = self.flush()
+        if error is not None and not complained:
+            self._complain(f"{self.records.folder}: cannot be written ({error}); results are kept in memory meanwhile")
+
+    def flush(self) -> OSError | None:
+        """Writes what is still to be written; returns what prevents it, None where nothing does."""
+        try:
+            self.prepare()
+            while self._unwritten:
+                row, outcome = self._unwritten[0]
+                result = outcome.result
+                if result is None:
+                    self.records.append(row, self._columns)
+                else:
+                    images = result.correct, result.num_test_images
+                    self.records.append(row, self._columns, result.curve, *images, result.sources)
+                del self._unwritten[0]
+                self._num_written += 1
+        except OSError as error:
+            return error
+        return None
+
+    def finish(self) -> OSError | None:
+        """Like :meth:`flush`; then removes rows of earlier attempts, where that can be done."""
+        error = self.flush()
+        if error is None:
+            try:
+                self.records.compact()
+            except OSError as compacting:
+                self._complain(
+                    f"{self.records.folder}: rows of earlier attempts stay, which no report counts: {compacting}"
+                )
+        return error
+
+    def prepare(self) -> None:
+        """The folder, with the grid as it is run; also where somebody removed it meanwhile. Raises OSError."""
+        grid = self.records.folder / "grid.yaml"
+        if self._num_written and not self.records.trials.path.exists():
+            self._complain(
+                f"{self.records.folder}: was removed meanwhile, with {self._num_written} results of this run"
+            )
+            self.num_lost, self._num_written = self.num_lost + self._num_written, 0
+        if not grid.exists() or grid.read_text(encoding="utf-8") != self._plan.text:
+            self.records.folder.mkdir(parents=True, exist_ok=True)
+            with lock_of(grid):
+                replace_file(grid, self._plan.text.encode())
+
+
+def attempts_before(fingerprint: str, before: Recorded | None) -> int:
+    """How often the code with this fingerprint has tried a trial in vain; a finished trial, run anew, starts anew."""
+    if before is None or before.status.is_finished or before.source_fingerprint not in ("", fingerprint):
+        return 0
+    return before.attempts
+
+
+def setting_columns(settings: Sequence[Settings]) -> list[str]:
+    """Every setting that some trial has, by section, in the order of declaration."""
+    found: dict[str, None] = {}
+    for one in settings:
+        found |= dict.fromkeys(one.flat())
+    sections = list(Settings.model_fields)
+    return sorted(found, key=lambda path: sections.index(path.split(".")[0]))
+
+
+def git() -> dict[str, Any]:
+    """Commit of the working folder and whether it has uncommitted changes; empty outside a repository."""
+    try:
+        commit, changes = (
+            subprocess.run(["git", *words], capture_output=True, text=True, check=True).stdout.strip()
+            for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return {"git_commit": None, "git_dirty": None}
+    return {"git_commit": commit, "git_dirty": bool(changes)}

@@ -1,0 +1,163 @@
+"""The record: CSV files that only grow, one locked, flushed and synced write an ended trial.
+
+``trials.csv`` holds a row a trial, ``curves.csv`` a row an evaluation, ``correct.csv`` a bit a test image, and
+``sources.csv`` what each fingerprint in ``trials.csv`` is of. A trial that was tried again stands there more than once
+until :meth:`Records.compact`; readers take its last row.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from bench.grid import columns
+from bench.record.status import Status
+from bench.record.table import Cells, RecordError, Table, encoded, last_of
+from lab.result import Evaluation
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+IDENTITY, MEASURES, ENVIRONMENT = (columns.names(kind) for kind in ("identity", "measure", "environment"))
+ATTEMPTS, COMPILE_ERROR = columns.ATTEMPTS, columns.COMPILE_ERROR
+CURVE = ["trial_id", *Evaluation.__dataclass_fields__]
+CORRECT = ["trial_id", "num_images", "correct"]
+SOURCES = ["source_fingerprint", "file", "digest"]
+NUMERIC = {*(column.name for column in columns.COLUMNS if column.is_number), *CURVE[1:], "num_images"}
+
+
+class Recorded(NamedTuple):
+    """How a trial's last attempt ended; ``dev_accuracy`` is None where it failed."""
+
+    status: Status
+    dev_accuracy: float | None
+    attempts: int
+    source_fingerprint: str  # empty where it is not known
+
+
+def ended(recorded: Mapping[str, Recorded]) -> dict[str, float | None]:
+    """The dev accuracy of each trial that ended, None where it failed: what decides a tuned setting."""
+    return {key: last.dev_accuracy for key, last in recorded.items() if last.status.has_ended}
+
+
+class Records:
+    """What is recorded in one results folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.trials = Table(folder / "trials.csv", ["trial_id", "status"])
+        self.curves = Table(folder / "curves.csv", CURVE)
+        self.correct = Table(folder / "correct.csv", CORRECT)
+        self.sources = Table(folder / "sources.csv", SOURCES)
+        self._fingerprints: set[str] = set()
+
+    def append(
+        self,
+        row: Mapping[str, Any],
+        setting_columns: Sequence[str],
+        curve: Sequence[Evaluation] = (),
+        correct: bytes | None = None,
+        num_images: int = 0,
+        sources: Mapping[str, str] | None = None,
+    ) -> None:
+        """Records one ended trial. Its row in ``trials.csv`` comes last: where it stands, all of it stands."""
+        trial_id = row["trial_id"]
+        if sources:
+            self._append_sources(row["source_fingerprint"], sources)
+        if curve:
+            self.curves.append(CURVE, [{"trial_id": trial_id, **asdict(point)} for point in curve])
+        if correct is not None:
+            bits = base64.b64encode(correct).decode()
+            self.correct.append(CORRECT, [{"trial_id": trial_id, "num_images": num_images, "correct": bits}])
+        self.trials.append([*IDENTITY, *setting_columns, *MEASURES, *ENVIRONMENT, ATTEMPTS, COMPILE_ERROR], [row])
+
+    def _append_sources(self, fingerprint: str, digests: Mapping[str, str]) -> None:
+        if self.sources.changed():
+            self._fingerprints = set(self.digests())
+        if fingerprint not in self._fingerprints:
+            rows = [encoded(dict(zip(SOURCES, (fingerprint, *item), strict=True))) for item in digests.items()]
+            self.sources.rewrite(lambda before: last_of(SOURCES[:2], [*before, *rows]), SOURCES)
+            self._fingerprints.add(fingerprint)
+
+    def digests(self) -> dict[str, dict[str, str]]:
+        """What each recorded fingerprint is of: a digest a source file."""
+        found: dict[str, dict[str, str]] = {}
+        for row in self.sources.rows():
+            found.setdefault(row["source_fingerprint"], {})[row["file"]] = row["digest"]
+        return found
+
+    def outcomes(self) -> dict[str, Recorded]:
+        """Each recorded trial by its last row."""
+        return {row["trial_id"]: self._outcome(index, row) for index, row in enumerate(self.trials.rows())}
+
+    def _outcome(self, index: int, row: Mapping[str, str]) -> Recorded:
+        attempts = row.get(ATTEMPTS, "")
+        try:
+            status = Status(row["status"])
+            dev_accuracy = float(row.get("dev_accuracy", "")) if status is Status.OK else None
+            count = int(attempts) if attempts else int(status is not Status.INTERRUPTED)
+        except ValueError as error:
+            raise RecordError(f"{self.trials.line_of(index)}: {error}") from error
+        return Recorded(status, dev_accuracy, count, row.get("source_fingerprint", ""))
+
+    def compact(self) -> None:
+        """Removes the rows of earlier attempts, where a trial was tried again."""
+        for table in (self.trials, self.correct):
+            table.rewrite(lambda rows: last_of(["trial_id"], rows))
+        self.curves.rewrite(_last_curves)
+
+
+def _last_curves(rows: list[Cells]) -> list[Cells]:
+    """The rows of each trial's last attempt: those from its last step 0 on."""
+    curves: dict[str, list[Cells]] = {}
+    for row in rows:
+        if row["step"] == "0":
+            curves[row["trial_id"]] = []
+        curves.setdefault(row["trial_id"], []).append(row)
+    return [row for curve in curves.values() for row in curve]
+
+
+def read_trials(folder: Path) -> pd.DataFrame:
+    """``trials.csv``, one row a trial; measures as numbers, all else as text."""
+    frame = _frame(Records(folder).trials, [*IDENTITY, *MEASURES, *ENVIRONMENT])
+    return frame.drop_duplicates("trial_id", keep="last", ignore_index=True)
+
+
+def read_curves(folder: Path) -> pd.DataFrame:
+    """``curves.csv``: each trial's last attempt, in the order of its steps."""
+    frame = _frame(Records(folder).curves, CURVE)
+    attempt = (frame["step"] == 0).groupby(frame["trial_id"]).cumsum()
+    return frame[attempt == attempt.groupby(frame["trial_id"]).transform("max")].reset_index(drop=True)
+
+
+def read_correct(folder: Path) -> dict[str, np.ndarray]:
+    """For each trial ``(num_images,)`` booleans: which test images were predicted right."""
+    import numpy as np
+
+    found, table = {}, Records(folder).correct
+    for index, row in enumerate(table.rows()):
+        try:
+            packed = np.frombuffer(base64.b64decode(row["correct"], validate=True), np.uint8)
+            found[row["trial_id"]] = np.unpackbits(packed, count=int(row["num_images"])).astype(bool)
+        except ValueError as error:
+            raise RecordError(f"{table.line_of(index)}: must hold num_images bits in base64: {error}") from error
+    return found
+
+
+def _frame(table: Table, columns: Sequence[str]) -> pd.DataFrame:
+    import pandas as pd
+
+    header, rows = table.read()
+    frame = pd.DataFrame(rows, columns=header or list(columns), dtype=str)
+    for column in frame.columns.intersection(list(NUMERIC)):
+        cells = frame[column].where(~frame[column].isin(["", "nan"]))
+        frame[column] = pd.to_numeric(cells, errors="coerce")
+        wrong = cells.notna() & frame[column].isna()
+        if wrong.any():
+            index = int(wrong.to_numpy().argmax())
+            raise RecordError(f"{table.line_of(index)}: {column} must be a number, got {cells[index]!r}")
+    return frame

@@ -1,0 +1,54 @@
+"""Results that were made by other source code than what is here now, and what changed since. Free of torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bench.grid.plan import Plan, Trial
+from bench.record.records import Recorded, Records, ended
+from lab.fingerprint import source_fingerprint, sources
+
+
+@dataclass(frozen=True)
+class Staleness:
+    """``changed``: by trial_id the source files that differ, none where the record does not tell."""
+
+    changed: dict[str, tuple[str, ...]]
+    num_finished: int
+
+    def __str__(self) -> str:
+        """``6 of 40 results were made by other source code than what is here now: lab/models.py changed``."""
+        files = sorted({file for files in self.changed.values() for file in files})
+        made = (
+            f"{len(self.changed)} of {self.num_finished} results were made by other source code than what is here now"
+        )
+        return f"{made}: {', '.join(files)} changed" if files else made
+
+
+def is_stale(trial: Trial, recorded: Recorded | None) -> bool:
+    """Whether the trial is recorded as finished by other source code; no, where its code is not recorded."""
+    if recorded is None or not recorded.status.is_finished:
+        return False
+    return recorded.source_fingerprint not in ("", source_fingerprint(trial.settings))
+
+
+def find_stale(plan: Plan, records: Records) -> Staleness:
+    """Judges the finished trials of the plan, those that follow from tuning included."""
+    recorded, digests = records.outcomes(), records.digests()
+    finished = [
+        trial
+        for trial in plan.all_trials(ended(recorded))
+        if trial.trial_id in recorded and recorded[trial.trial_id].status.is_finished
+    ]
+    changed = {
+        trial.trial_id: _changed(digests.get(recorded[trial.trial_id].source_fingerprint, {}), sources(trial.settings))
+        for trial in finished
+        if is_stale(trial, recorded[trial.trial_id])
+    }
+    return Staleness(changed, len(finished))
+
+
+def _changed(then: Mapping[str, str], now: Mapping[str, str]) -> tuple[str, ...]:
+    """The files that changed, came or went; none where ``then`` is not known."""
+    return tuple(sorted({file for file, _ in then.items() ^ now.items()})) if then else ()

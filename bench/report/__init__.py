@@ -1,0 +1,1 @@
+"""Findings out to people: terminal, page, paper, figures."""

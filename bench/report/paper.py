@@ -1,0 +1,172 @@
+"""The ablation table as a paper prints it: LaTeX and Markdown; and the findings as CSV and JSON for scripts."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pandas as pd
+
+from bench.analysis import summaries
+from bench.analysis.findings import Findings
+from bench.record.status import Status
+from bench.report.wording import cell_names, first_number, percent, span
+
+ON, OFF = "✓", "✗"
+Escape = Callable[[str], str]
+
+
+# --- the table ------------------------------------------------------------------------------------------------------
+
+
+def ablation(findings: Findings) -> pd.DataFrame:
+    """A row a cell, as text: a column a factor, with check marks for toggles; n; accuracy; difference; parameters."""
+    cells = findings.cells
+    text = cell_names(findings.plan)
+    for column in text.columns:
+        if set(text[column]) <= {"true", "false"}:
+            text[column] = text[column].map({"true": ON, "false": OFF})
+    text["n"] = [
+        f"{n}/{planned}" if n < planned else str(n) for n, planned in zip(cells["n"], cells["planned"], strict=True)
+    ]
+    text["test accuracy, %"] = percent(cells, "test_accuracy")
+    difference = percent(cells, "difference", sign="+").str.replace("-", "−")
+    text["difference"] = difference.mask(cells["is_baseline"], "baseline")
+    text["parameters"] = [span(low, high) for low, high in cells[["parameters_low", "parameters_high"]].to_numpy()]
+    return text
+
+
+def caption(findings: Findings) -> str:
+    """What the table shows, over how many seeds, on which hardware, from which commit, and what is missing."""
+    plan, ended = findings.plan, findings.found[findings.found["status"] == Status.OK]
+    seeds = len(plan.seeds)
+    parts = [
+        f"{plan.question} Test accuracy in percent: mean ± half of the 95 % interval over "
+        f"{summaries.sampled(findings.cells)}, {seeds} seed{'s' * (seeds != 1)} a cell. Bold: the best cell, and those "
+        "that do not differ from it at 5 % after Holm's correction. Differences are to the baseline, paired by seed.",
+        f"{findings.coverage}.",
+    ]
+    for what, column in (("Hardware", "device_name"), ("Commit", "git_commit")):
+        names = [str(name) for name in ended[column].dropna().unique() if name]
+        if names:
+            parts.append(f"{what}: {', '.join(name[:12] if what == 'Commit' else name for name in names)}.")
+    return " ".join(parts)
+
+
+def paper_markdown(findings: Findings) -> str:
+    """The ablation table in GitHub's Markdown, and its caption."""
+    text = ablation(findings)
+    bold = _bold(findings, text, markdown, "**{}**")
+    return f"{_markdown(text.columns.tolist(), bold)}\n\n{markdown(caption(findings))}\n"
+
+
+def latex(findings: Findings) -> str:
+    """The ablation table in LaTeX; needs the packages booktabs and amssymb, and is one ``table`` environment."""
+    text = ablation(findings)
+    rows = _bold(findings, text, tex, r"\textbf{{{}}}")
+    align = "l" * (list(text.columns).index("n")) + "r" * (text.shape[1] - list(text.columns).index("n"))
+    lines = [
+        "% needs \\usepackage{booktabs,amssymb}; in two columns write table*",
+        r"\begin{table}",
+        r"  \centering",
+        rf"  \caption{{{tex(caption(findings))}}}",
+        rf"  \label{{tab:{''.join(c if c.isalnum() and c.isascii() else '-' for c in findings.plan.name)}}}",
+        rf"  \begin{{tabular}}{{{align}}}",
+        r"    \toprule",
+        f"    {' & '.join(tex(column) for column in text.columns)} \\\\",
+        r"    \midrule",
+        *(f"    {' & '.join(row)} \\\\" for row in rows),
+        r"    \bottomrule",
+        r"  \end{tabular}",
+        r"\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _bold(findings: Findings, text: pd.DataFrame, escape: Escape, form: str) -> list[list[str]]:
+    """The escaped cells, those of the best in bold."""
+    best = findings.cells["is_best"]
+    return [
+        [
+            form.format(escape(cell)) if mark and name == "test accuracy, %" else escape(cell)
+            for name, cell in row.items()
+        ]
+        for mark, row in zip(best, text.to_dict("records"), strict=True)
+    ]
+
+
+# --- escapes --------------------------------------------------------------------------------------------------------
+
+
+def markdown_table(text: pd.DataFrame) -> str:
+    """The table in GitHub's Markdown, its text escaped; numbers are set right."""
+    return _markdown(text.columns.tolist(), [[markdown(cell) for cell in row] for row in text.itertuples(index=False)])
+
+
+def _markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    first = first_number(columns)
+    rule = ["---"] * first + ["---:"] * (len(columns) - first)
+    lines = [[markdown(name.replace("\n", " ")) for name in columns], rule, *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def markdown(text: str) -> str:
+    """Text so that Markdown shows it as it is: nothing in it is markup, a table's border or HTML."""
+    escaped = "".join(f"\\{letter}" if letter in "\\`*[]<>|#~" else letter for letter in text)
+    return escaped.replace("&", "&amp;").replace("\n", " ")
+
+
+TEX = {
+    **{letter: f"\\{letter}" for letter in "&%$#_{}"},
+    **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
+    **{"<": "$<$", ">": "$>$", "|": "$|$", '"': "''", "\n": " "},
+    **{"±": r"$\pm$", "×": r"$\times$", "−": "$-$", "–": "--", ON: r"$\checkmark$", OFF: r"$\times$"},
+}
+
+
+def tex(text: str) -> str:
+    """Text so that LaTeX prints it as it is; a letter that pdflatex may lack becomes a question mark."""
+    return "".join(TEX.get(letter, letter if letter.isascii() else "?") for letter in text)
+
+
+# --- for scripts ----------------------------------------------------------------------------------------------------
+
+
+def as_csv(findings: Sequence[Findings]) -> str:
+    """A row a cell of all grids, as numbers."""
+    cells = [item.cells.assign(grid=item.plan.name) for item in findings]
+    table = pd.concat(cells)
+    return table[["grid", *table.columns.drop("grid")]].to_csv(index=False, lineterminator="\n")
+
+
+def as_json(findings: Sequence[Findings]) -> str:
+    """An object a grid, with the answer, verdicts and tables; null where a number is unknown."""
+    return json.dumps([_plain(item) for item in findings], indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _plain(item: Findings) -> dict[str, Any]:
+    named = {"effects": item.effects, "hypotheses": item.hypotheses, "winners": item.winners, "cells": item.cells}
+    named |= {"learning": item.learning, "speeds": item.speeds, "machines": item.machines}
+    if item.levels:
+        named["levels"] = pd.concat(item.levels)
+    said = {"grid": item.plan.name, "question": item.plan.question, "answer": item.answer, "coverage": item.coverage}
+    return {**said, "cautions": list(item.cautions), **{name: _records(table) for name, table in named.items()}}
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(name): _json_value(value) for name, value in row.items()} for row in table.to_dict("records")]
+
+
+def _json_value(value: Any) -> Any:
+    value = value.item() if hasattr(value, "item") else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+FORMATS: dict[str, Callable[[Sequence[Findings]], str]] = {
+    "csv": as_csv,
+    "json": as_json,
+    "markdown": lambda findings: "\n".join(map(paper_markdown, findings)),
+    "latex": lambda findings: "\n".join(map(latex, findings)),
+}

@@ -1,0 +1,293 @@
+"""Findings as text: the numbers of a table with their intervals, verdicts, and how to read them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from bench.analysis import summaries
+from bench.analysis.findings import Findings
+from bench.analysis.learning import TARGET_SHARE
+from bench.analysis.summaries import RATES
+from bench.analysis.verdicts import p_text
+from bench.grid.factors import short_names
+from bench.grid.plan import Plan
+from bench.record.status import Status
+
+Shown = list[tuple[str, pd.DataFrame]]  # headings and tables of text
+
+
+def method(findings: Findings) -> list[str]:
+    """How to read the tables: what is averaged, what the intervals count, where the speeds come from."""
+    found, shown = findings.found, [*findings.levels, findings.cells]
+    notes = [
+        f"±: half of the 95 % interval over {summaries.sampled(*shown)}; of first epoch and area, over seeds.",
+        "difference: in percentage points, paired by seed and by the levels of the other factors.",
+    ]
+    if len(findings.effects):
+        family = plural(len(findings.effects), "effect")
+        notes.append(
+            f"p: two-sided, after Holm's correction over {family}; decided under 0.05; "
+            f"equivalent: within {100 * findings.plan.margin:.3g} points. What would show does so with 80 % power."
+        )
+    if any((table["pairs"] < table["pairs_planned"]).any() for table in shown):
+        notes.append("*: only some pairs have both results, so that it need not be the difference of two means here.")
+    if (found["status"] == Status.DIVERGED).any():
+        notes.append("Accuracies are those of the trials that converged; n counts them.")
+    notes += _learning_notes(findings)
+    text = [cell for _, table in show(findings) for cell in table.to_numpy().ravel()]
+    if any(str(cell).endswith("± ?") for cell in text):
+        notes.append("± ?: no interval, for want of a second seed.")
+    if any(str(cell).endswith(" alike") for cell in text):
+        notes.append("alike: all seeds gave this very value, which tells nothing of the size of chance.")
+    if len(findings.machines):
+        notes.append(
+            "the same trials: those that two results folders hold; accuracies take the first folder's. Largest "
+            "difference: of test accuracy, in points; images that differ: most test images that only one gets right."
+        )
+    return [*notes, *_speed_note(findings)]
+
+
+def _learning_notes(findings: Findings) -> list[str]:
+    learning, notes = findings.learning, []
+    if some_failed(learning):
+        known = learning["with_failures"].notna().any()
+        chance = "with failures: those that did not converge count at chance, 1 / number of classes; over seeds."
+        unknown = (
+            "Failures can't be counted at chance: the number of classes of a data set of one's own is not recorded."
+        )
+        notes.append(
+            f"converged: of the trials that ended, with Wilson's 95 % interval. {chance if known else unknown}"
+        )
+    if learning["target"].notna().any():
+        notes.append(
+            f"learning: {_target(learning)} of dev accuracy is {100 * TARGET_SHARE:.0f} % of what the baseline ends "
+            "with, rounded down. steps: until the first evaluation there, the median over trials (Kaplan-Meier) and "
+            "its 95 % interval; –: under half of the trials come there."
+        )
+        if learning["seconds_to_target"].notna().any():
+            notes.append(f"seconds: those steps at the speed of training timed alone on {findings.timed_on}.")
+        notes.append("area: dev accuracy averaged over the epochs, of the trials that converged.")
+    return notes
+
+
+def some_failed(learning: pd.DataFrame) -> bool:
+    return bool((learning["converged"] < learning["ended"]).any())
+
+
+def _target(learning: pd.DataFrame) -> str:
+    return f"{100 * learning['target'].iloc[0]:.0f} %"
+
+
+def _speed_note(findings: Findings) -> list[str]:
+    cells = findings.cells
+    if not cells["train_images_per_second"].notna().any():
+        return []
+    if "rounds" in set(cells["train_images_per_second_basis"]):
+        on = f"timed alone on {findings.timed_on}; ±: half of the range from the slowest to the fastest round."
+        return [f"images/s: in training, {on}"]
+    name, threads = summaries.timed(findings.found)[["device_name", "threads"]].iloc[0]
+    return [f"images/s: in training, of trials that ran alone on {name}, {plural(threads, 'thread')}; ±: over seeds."]
+
+
+def plural(count: float, noun: str) -> str:
+    return f"{count:.0f} {noun}{'' if count == 1 else 's'}"
+
+
+# --- verdicts -------------------------------------------------------------------------------------------------------
+
+
+def effects_text(effects: pd.DataFrame) -> pd.DataFrame:
+    """What changes, the difference with its interval, the corrected p, and the verdict in words."""
+    text = pd.DataFrame(
+        {"factor": effects["factor"], "level": effects["level"] + " − " + effects["against"]}, dtype=str
+    )
+    numbers = effects.assign(difference_seeds=effects["seeds"])
+    text["difference"] = percent(numbers, "difference", sign="+") if len(effects) else ""
+    text["p"] = [p_text(p).removeprefix("= ") for p in effects["p_holm"]]
+    decided = effects["verdict"].isin(["better", "worse"])
+    text["verdict"] = effects["sentence"].where(~decided, effects["verdict"])
+    return text
+
+
+# --- tables ---------------------------------------------------------------------------------------------------------
+
+
+def show(findings: Findings, *, width: int | None = None) -> Shown:
+    """A table a factor, one of all cells where that says more, and how they learn, in ``width`` characters if given."""
+    plan, levels, cells, narrow = findings.plan, findings.levels, findings.cells, width is not None
+    shown = [(table["factor"].iloc[0], _text(table, table[["level"]], narrow=narrow)) for table in levels]
+    names, words = cell_names(plan), _cell_words(cells)
+    if len(plan.factors) != 1 or len(cells) != len(levels[0]):
+        wide = _text(cells, names, narrow=narrow)
+        costs, first = ["images/s", "parameters"], ["first\nepoch, %"]
+        choices = [wide, *(wide.drop(columns=drop, errors="ignore") for drop in (costs, costs + first))]
+        choices.append(_text(cells, words, narrow=narrow).drop(columns=costs, errors="ignore"))
+        shown.append(("cells", _fitting(choices, width)))
+    if some_failed(findings.learning):
+        shown.append(("convergence", _fitting([_convergence(findings, text) for text in (names, words)], width)))
+    if findings.learning["area_under_curve"].notna().any():
+        wide, other = (_learning(findings.learning, text) for text in (names, words))
+        drops = [["seconds"], ["seconds", "first\nepoch, %"]]
+        choices = [wide, *(wide.drop(columns=drop, errors="ignore") for drop in drops)]
+        shown.append(("learning", _fitting([*choices, other.drop(columns=drops[-1], errors="ignore")], width)))
+    if findings.speeds["machine"].nunique() > 1:
+        shown.append(("images/s by machine", _speeds(findings.speeds, cells)))
+    if len(findings.machines):
+        shown.append(("the same trials on several machines", _machines(findings.machines)))
+    return shown
+
+
+def _fitting(choices: Sequence[pd.DataFrame], width: int | None) -> pd.DataFrame:
+    return next((text for text in choices if width is None or width_of(text) <= width), choices[-1])
+
+
+def _convergence(findings: Findings, names: pd.DataFrame) -> pd.DataFrame:
+    """Trials that converged of those that ended, and accuracy of the former beside that of all."""
+    learning, text = findings.learning, names.copy()
+    text["n"] = [f"{n}/{ended}" for n, ended in learning[["converged", "ended"]].to_numpy()]
+    ends = learning[["converged_share", "converged_share_low", "converged_share_high"]] * 100
+    text["converged, %"] = [
+        "–" if np.isnan(share) else f"{share:.0f} ({low:.0f} to {high:.0f})" for share, low, high in ends.to_numpy()
+    ]
+    text["test\naccuracy, %"] = percent(findings.cells, "test_accuracy")
+    text["with\nfailures, %"] = percent(learning, "with_failures")
+    return text
+
+
+def _learning(learning: pd.DataFrame, names: pd.DataFrame) -> pd.DataFrame:
+    text = names.copy()
+    text["n"] = learning["converged"].astype(str)
+    text["first\nepoch, %"] = percent(learning, "first_epoch_dev_accuracy")
+    if learning["target"].notna().any():
+        reached = learning[["reached", "ended"]].to_numpy()
+        text[f"reach\n{_target(learning)}"] = [f"{count}/{ended}" for count, ended in reached]
+        text["steps"] = _times(learning, "steps_to_target", 0)
+        if learning["seconds_to_target"].notna().any():
+            text["seconds"] = _times(learning, "seconds_to_target", 1)
+    text["area, %"] = percent(learning, "area_under_curve")
+    return text
+
+
+def _times(learning: pd.DataFrame, name: str, digits: int) -> list[str]:
+    """``42 (21 to 63)``: a median and its interval, whose upper end may be open."""
+    ends = learning[[name, f"{name}_low", f"{name}_high"]].to_numpy(float)
+    return [
+        "–" if not np.isfinite(median) else f"{median:,.{digits}f}{_range(low, high, digits)}"
+        for median, low, high in ends
+    ]
+
+
+def _range(low: float, high: float, digits: int) -> str:
+    if np.isnan(low) or np.isnan(high):
+        return ""
+    return f" ({low:,.{digits}f} or more)" if np.isinf(high) else f" ({low:,.{digits}f} to {high:,.{digits}f})"
+
+
+def _speeds(speeds: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
+    """Every machine's own, one below the other: speeds of unlike machines do not compare."""
+    words = dict(zip(cells["cell"], _cell_words(cells)["cell"], strict=True))
+    text = pd.DataFrame({"machine": speeds["machine"].mask(speeds["machine"].duplicated(), "")}, dtype=str)
+    text["cell"] = speeds["cell"].map(words)
+    text["images/s"] = _with_half_width(speeds.assign(train_images_per_second_seeds=0), RATES[0], 1, 0)
+    return text
+
+
+def _machines(machines: pd.DataFrame) -> pd.DataFrame:
+    text = machines[["one", "other"]].astype(str)
+    text["trials"] = machines["shared"].astype(str)
+    text["the same\nto the bit"] = machines["identical"].astype(str)
+    text["another\nstatus"] = machines["statuses_differ"].astype(str)
+    text["largest\ndifference"] = _or_dash(machines["largest_difference"] * 100, ".2f")
+    text["images\nthat differ"] = _or_dash(machines["largest_images_differ"], ".0f")
+    return text
+
+
+def _or_dash(numbers: pd.Series, form: str) -> list[str]:
+    return ["–" if np.isnan(number) else f"{number:{form}}" for number in numbers.astype(float)]
+
+
+def first_number(columns: Sequence[str]) -> int:
+    """Where a table's words end and its numbers begin."""
+    return next((index for index, name in enumerate(columns) if name in ("n", "images/s", "trials")), len(columns))
+
+
+def cell_names(plan: Plan) -> pd.DataFrame:
+    """A column a factor; the label alone where a cell beside the plan has no level of some."""
+    short = short_names([factor.name for factor in plan.factors])
+    if not short or any(len(cell.levels) < len(short) for cell in plan.cells):
+        return pd.DataFrame({"cell": [cell.label for cell in plan.cells]}, dtype=str)
+    return pd.DataFrame({word: [cell.levels[name] for cell in plan.cells] for name, word in short.items()}, dtype=str)
+
+
+def _cell_words(cells: pd.DataFrame) -> pd.DataFrame:
+    places = cells[["column", "row", "arm"]].itertuples(index=False)
+    return pd.DataFrame({"cell": [", ".join(filter(None, place)) for place in places]}, dtype=str)
+
+
+def width_of(text: pd.DataFrame) -> int:
+    """Characters of a line of the table, two spaces between columns."""
+    cells = [[*str(column).split("\n"), *text[column]] for column in text.columns]
+    return sum(2 + max(map(len, column)) for column in cells) - 2
+
+
+def _text(table: pd.DataFrame, names: pd.DataFrame, *, narrow: bool) -> pd.DataFrame:
+    """What a reader compares, as text. Parameters stand there where they differ, pairs where some are incomplete."""
+    text = names.copy()
+    whole = (table["n"] == table["planned"]).all()
+    counts = zip(table["n"], table["planned"], strict=True)
+    text["n"] = [str(n) if whole else f"{n}/{planned}" for n, planned in counts]
+    text["test\naccuracy, %"] = percent(table, "test_accuracy")
+    partial = (table["pairs"] < table["pairs_planned"]) & table["difference"].notna()
+    difference = percent(table, "difference", sign="+")
+    if narrow and partial.any():
+        difference += partial.map({True: "*", False: " "})
+    text["difference"] = difference.mask(table["is_baseline"], "baseline")
+    if partial.any() and not narrow:
+        pairs = zip(table["pairs"], table["pairs_planned"], strict=True)
+        text["pairs"] = [f"{count}/{planned}" if planned else "" for count, planned in pairs]
+    text["first\nepoch, %"] = percent(table, "first_epoch_dev_accuracy")
+    if table["train_images_per_second"].notna().any():
+        text["images/s"] = _with_half_width(table, "train_images_per_second", 1, 0)
+    bounds = table[["parameters_low", "parameters_high"]]
+    if len(bounds.dropna().drop_duplicates()) > 1:
+        text["parameters"] = [span(low, high) for low, high in bounds.itertuples(index=False)]
+    return text
+
+
+def percent(table: pd.DataFrame, name: str, sign: str = "") -> pd.Series:
+    return _with_half_width(table, name, 100, 1, sign)
+
+
+def _with_half_width(table: pd.DataFrame, name: str, scale: float, fewest: int, sign: str = "") -> pd.Series:
+    """``94.1 ± 1.2``, a dash where nothing is known, ``± ?`` or ``alike`` where no interval can be said.
+
+    At least ``fewest`` decimals, up to two more where the column's narrowest interval needs them.
+    """
+    value = table[name] * scale
+    half = (table[f"{name}_high"] - table[f"{name}_low"]) / 2 * scale
+    least = half[half > 0].min()
+    digits = fewest if np.isnan(least) else int(np.clip(np.ceil(-np.log10(least)), fewest, fewest + 2))
+    text = [
+        "–" if np.isnan(v) else f"{v:{sign},.{digits}f}" + (f" ± {h:,.{digits}f}" if h >= 0 else _no_interval(seeds))
+        for v, h, seeds in zip(value, half, table[f"{name}_seeds"], strict=True)
+    ]
+    return pd.Series(text, table.index, dtype=str)
+
+
+def _no_interval(seeds: int) -> str:
+    return " alike" if seeds > 1 else " ± ?"
+
+
+def span(low: float, high: float) -> str:
+    return "–" if np.isnan(low) else _count(low) if low == high else f"{_count(low)}–{_count(high)}"
+
+
+def _count(number: float) -> str:
+    """A count with three digits that matter: ``850``, ``61.7k``, ``11.2M``."""
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= size:
+            return f"{number / size:.3g}{unit}"
+    return f"{number:.0f}"

@@ -1,0 +1,1 @@
+"""Pure numbers: estimates, families of comparisons, power. Free of pandas."""

@@ -1,0 +1,1 @@
+"""Simulations that validate the statistics and the scale of the driver."""

@@ -1,0 +1,63 @@
+"""Which score on dev selects the epoch of a trial, and in which direction. Free of torch."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, replace
+
+from lab.parts import load
+from lab.scores import BUILT_IN, Better, Score, ScoreError, declared, default_selection, named
+from lab.sections import Problem, SettingsError, TrainSettings, part_name
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The best epoch has the highest (or lowest) value of this score."""
+
+    name: str  # of the score on dev, such as dev_accuracy
+    better: Better
+
+    @property
+    def sign(self) -> int:
+        """What values are multiplied by so that the largest is the best."""
+        return -1 if self.better == "lower" else 1
+
+
+def own_scores(train: TrainSettings) -> dict[str, Score]:
+    """What the user's metrics declare of themselves, by name; raises :class:`SettingsError`."""
+    found = {name: _declared(part_name(part)) for name, part in named(train.metric).items() if part != "accuracy"}
+    selected = selected_score(train)
+    if train.better is not None:
+        said = found.get(selected, BUILT_IN.get(selected, Score(None))).better
+        if said is not None:
+            rule = f"is for a metric that does not say it itself; of {selected} it is known: {said}"
+            raise SettingsError([Problem("train.better", rule)])
+        found[selected] = replace(found[selected], better=train.better)
+    return found
+
+
+def selected_score(train: TrainSettings) -> str:
+    """The selecting score without ``dev_``."""
+    return (train.select or default_selection(train.metric)).removeprefix("dev_")
+
+
+def selection(train: TrainSettings) -> Selection:
+    """The selecting score with its direction; raises :class:`SettingsError` where nobody declared one."""
+    name = selected_score(train)
+    score = own_scores(train).get(name) or BUILT_IN[name]
+    if score.better is None:
+        path = part_name(named(train.metric)[name])
+        rule = f'{path} does not say which direction is better; add `better = "lower"` or `better = "higher"` to it'
+        raise SettingsError([Problem("train.metric", rule)])
+    if score.better == "neither":
+        rule = f"dev_{name} cannot select an epoch: neither direction of it is better; select by another score"
+        raise SettingsError([Problem("train.select", f"{rule}, such as `select: dev_loss`")])
+    return Selection(f"dev_{name}", score.better)
+
+
+@functools.cache
+def _declared(path: str) -> Score:
+    try:
+        return declared(load(path))
+    except ScoreError as error:
+        raise SettingsError([Problem("train.metric", f"{path}: {error}")]) from None
