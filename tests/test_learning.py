@@ -155,9 +155,7 @@ def test_seconds_are_steps_at_the_speed_that_was_timed_alone(tmp_path: Path) -> 
 def test_without_known_classes_the_untrained_have_no_accuracy(tmp_path: Path) -> None:
     plan, found, _ = typed(tmp_path)
     known = cell_table(Comparison(plan, found))
-    assert known["with_untrained"][1] == pytest.approx(
-        (0.95 + 0.1) / 2
-    )  # digits has ten classes; an error is no result
+    assert known["with_untrained"][1] == pytest.approx((0.95 + 0.1) / 2)  # ten classes; an error is no result
     assert (known["trained"][1], known["judged"][1]) == (1, 2)
     plan, found, _ = typed(tmp_path, GRID.replace("name: digits", "name: npz, path: mine.npz"))
     assert cell_table(Comparison(plan, found))["with_untrained"].isna().all()
