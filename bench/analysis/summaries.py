@@ -193,7 +193,12 @@ class Comparison:
         )
 
     def _correct_images(self, correct: Mapping[str, np.ndarray]) -> dict[str, np.ndarray] | None:
-        """For each cell (seeds, images), false where there is no result; None unless every trial has as many bits."""
+        """For each cell (seeds, images), false where there is no result.
+
+        None unless every trial has as many bits, and all whose test images are known have the same.
+        """
+        if self._ended["test_digest"].replace("", np.nan).nunique() > 1:
+            return None
         sizes = {len(correct[key]) if key in correct else 0 for key in self._ended["trial_id"]}
         if len(sizes) != 1 or 0 in sizes:
             return None
