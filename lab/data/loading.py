@@ -30,11 +30,15 @@ SPLIT_SETTINGS = ("dev_fraction", "split_seed", "limit", "channels")
 def load_data(settings: DataSettings, device: torch.device, data_dir: Path | None = None) -> Splits:
     """The splits of a trial on ``device``: dev is taken from train by ``split_seed``, test is the data set's own.
 
-    Raises :class:`DataError`, also for settings that only images have.
+    Raises :class:`DataError`, also for settings that only images have, or :class:`lab.parts.PartError`, in words that
+    name the file or function and the reason.
     """
     own = {name: value for name, value in settings if name not in DataSettings.model_fields}
     source = settings.name, data_dir or default_data_dir(), json.dumps(own, sort_keys=True)
-    splits = _splits(*source, *(getattr(settings, name) for name in SPLIT_SETTINGS))
+    try:
+        splits = _splits(*source, *(getattr(settings, name) for name in SPLIT_SETTINGS))
+    except OSError as error:
+        raise DataError(f"data {settings.name}: cannot be read: {error}") from error
     if splits.dims != 2:
         _refuse_image_settings(settings, splits)
     return _placed(splits, device)
