@@ -22,6 +22,7 @@ from types import ModuleType
 from typing import Any
 
 from lab.sections import did_you_mean
+from lab.visiting import is_visiting, last_words, survives
 
 OWN = "own:"  # how the name of a module begins whose plain name is another's
 OURS = Path(__file__).parents[1] / "lab", Path(__file__).parents[1] / "bench"
@@ -48,7 +49,10 @@ def load(path: str) -> Callable[..., Any]:
     module_name, _, attribute = path.partition(":")
     with told(f"{path!r}: cannot import {module_name}"):
         make_importable(Path.cwd())
-        found: Any = _import(own_name(module_name, Path.cwd()))
+        name = own_name(module_name, Path.cwd())
+        if is_visiting() and _is_new(name, Path.cwd()) and (how := survives(name)):
+            raise PartError(f"{path!r}: cannot import {module_name}: {how}")
+        found: Any = _import(name)
     for name in attribute.split("."):
         with told(f"{path!r}: cannot read {name!r}"):
             if not hasattr(found, name):
@@ -116,6 +120,12 @@ def find_own(name: str, folder: Path) -> ModuleSpec | None:
     return importlib.util.spec_from_file_location(name, found.origin, submodule_search_locations=places)
 
 
+def _is_new(name: str, folder: Path) -> bool:
+    """Whether the folder's own module is yet to be imported."""
+    top = name.removeprefix(OWN).partition(".")[0]
+    return name not in sys.modules and PathFinder.find_spec(top, [str(folder)]) is not None
+
+
 class _OwnFinder:
     """Finds the modules under names of their own in the working folder."""
 
@@ -166,7 +176,10 @@ def told(what: str) -> Iterator[None]:
         raise
     except (Exception, SystemExit) as error:  # a user's code may raise anything, and it is the user's to mend
         kind = "" if isinstance(error, ImportError) else f"{type(error).__name__}: "
-        raise PartError(f"{what}: {kind}{' '.join(str(error).split())}{_line(error)}") from error
+        words = " ".join(str(error).split())
+        if isinstance(error, SystemExit) and last_words() not in words:
+            words += f": {last_words()}"  # as those who read a command line do
+        raise PartError(f"{what}: {kind}{words}{_line(error)}") from error
 
 
 def _line(error: BaseException) -> str:

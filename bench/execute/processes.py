@@ -75,10 +75,14 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def call_in_child(function: Callable[..., T], *args: Any, timeout: float | None = None) -> T:
-    """Calls a function in a process that may import torch; its ValueError or OSError is raised here.
+class CallError(ValueError):
+    """A call in another process gave no answer: the process died, took too long, or could not read what it needs."""
 
-    Raises OSError, too, where the process dies or takes longer than ``timeout`` seconds.
+
+def call_in_child(function: Callable[..., T], *args: Any, timeout: float | None = None) -> T:
+    """Calls a function in a process that may import torch; its ValueError is raised here.
+
+    Raises :class:`CallError` where it raises OSError, dies, or takes longer than ``timeout`` seconds.
     """
     receiver, sender = context().Pipe(duplex=False)
     process = context().Process(target=_call, args=(sender, Path.cwd(), function, args))
@@ -86,13 +90,13 @@ def call_in_child(function: Callable[..., T], *args: Any, timeout: float | None 
     sender.close()
     try:
         if not wait([receiver, process.sentinel], timeout):
-            raise OSError(f"ran longer than {timeout:g} seconds")
+            raise CallError(f"ran longer than {timeout:g} seconds")
         if not receiver.poll():  # it died, and what it forked holds its end of the pipe
             raise EOFError
         value = receiver.recv()
     except EOFError:
         process.join()
-        raise OSError(death(process.exitcode)) from None
+        raise CallError(death(process.exitcode)) from None
     finally:
         end(process)
     if isinstance(value, Exception):
@@ -116,8 +120,10 @@ def _call(sender: Connection, working_dir: Path, function: Callable[..., Any], a
         _silence()
     try:
         answer = function(*args)
-    except (ValueError, OSError) as error:
-        answer = type(error)(str(error)) if isinstance(error, ValueError) else OSError(str(error))
+    except ValueError as error:
+        answer = type(error)(str(error))
+    except OSError as error:
+        answer = CallError(str(error))
     with contextlib.suppress(BrokenPipeError):  # the driver was stopped meanwhile
         sender.send(answer)
 
