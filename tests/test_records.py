@@ -28,7 +28,8 @@ def row(trial_id: str, status: str = "ok", **more: object) -> dict[str, object]:
 
 
 def point(step: int, accuracy: float = 0.5) -> Evaluation:
-    return Evaluation(step, step / 10, accuracy, 2.3, float("nan") if step == 0 else 2.0, step * 0.1)
+    train_loss = float("nan") if step == 0 else 2.0
+    return Evaluation(step, step / 10, train_loss, step * 0.1, {"dev_accuracy": accuracy, "dev_loss": 2.3})
 
 
 def test_a_row_is_one_line_below_the_header(table: Table) -> None:

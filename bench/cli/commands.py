@@ -234,7 +234,7 @@ def _run_one(plan: Plan, grid: Path, options: Any, timed: bool, console: Console
             f"--attempts {times + 1} or --force tries again",
             soft_wrap=True,
         )
-    if not (options.stale or options.force) and (stale := find_stale(plan, Records(folder))).changed:
+    if not (options.stale or options.force) and (stale := find_stale(plan, Records(folder, plan.selecting))).changed:
         console.print(Text(f"{plan.name}: {stale}; run again with --stale"), soft_wrap=True)
     timed = timed and options.executor != "ray"  # the driver's machine is not what the trials ran on
     if timed and options.trial is None and not summary.left and not summary.interrupted and not summary.exit_code:
@@ -275,7 +275,7 @@ def _show_plan(plan: Plan, options: Any, price: bool, console: Console) -> int:
         prices = price_plan(plan, options.device, options.jobs, options.data_dir) if price else None
     except (ValueError, OSError) as error:
         raise Refused(f"{plan.name}: cannot be priced: {error}") from error
-    stale = find_stale(plan, Records(options.results / plan.name))
+    stale = find_stale(plan, Records(options.results / plan.name, plan.selecting))
     return show_plan(plan, runs.missing(plan, options), console, prices, stale)
 
 
@@ -566,7 +566,8 @@ def _show_stale(console: Console, folder: Path, trial_id: str) -> None:
     from bench.record.staleness import find_stale
 
     try:
-        changed = find_stale(load_plan(folder / "grid.yaml"), Records(folder)).changed
+        plan = load_plan(folder / "grid.yaml")
+        changed = find_stale(plan, Records(folder, plan.selecting)).changed
     except GridError:
         return
     if trial_id in changed:
@@ -575,7 +576,8 @@ def _show_stale(console: Console, folder: Path, trial_id: str) -> None:
 
 
 def _show_curve(console: Console, points: list[dict[str, str]]) -> None:
-    names = ["epoch", "step", "dev_accuracy", "dev_loss", "train_loss", "train_seconds"]
+    known = [name for name in (points[0] if points else []) if name not in ("trial_id", "epoch", "step")]
+    names = ["epoch", "step", *(name for name in known if all(point[name] for point in points))]
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for name in names:
         table.add_column(name, justify="right")

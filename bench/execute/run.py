@@ -99,12 +99,12 @@ class Summary:
 
 def known_trials(plan: Plan, options: Options) -> tuple[Trial, ...]:
     """The plan's trials, and those that follow from what is recorded."""
-    return plan.all_trials(ended(Records(options.results / plan.name).outcomes()))
+    return plan.all_trials(ended(Records(options.results / plan.name, plan.selecting).outcomes()))
 
 
 def missing(plan: Plan, options: Options) -> list[Trial]:
     """The trials that can run now and should, in the plan's order."""
-    recorded = Records(options.results / plan.name).outcomes()
+    recorded = Records(options.results / plan.name, plan.selecting).outcomes()
     renewed = {
         trial.trial_id for trial in plan.trials if options.stale and is_stale(trial, recorded.get(trial.trial_id))
     }
@@ -132,7 +132,7 @@ def given_up(plan: Plan, options: Options) -> list[int]:
     """For each trial that the next run would leave alone because it failed too often: how often it did."""
     if options.force or not options.retry:
         return []
-    recorded = Records(options.results / plan.name).outcomes()
+    recorded = Records(options.results / plan.name, plan.selecting).outcomes()
     trials = [trial for trial in known_trials(plan, options) if options.trial in (None, trial.trial_id)]
     last = [(trial, recorded[trial.trial_id]) for trial in trials if trial.trial_id in recorded]
     return [before.attempts for trial, before in last if is_given_up(trial, before, options)]
@@ -177,7 +177,7 @@ def run(
     if budget is not None:
         prices = price_plan(plan, options.driver_device, executor.num_workers, options.data_dir)
         budget.price = lambda trial: prices.of(trial.settings).trial_seconds
-    records = Records((options.results / plan.name).resolve())
+    records = Records((options.results / plan.name).resolve(), plan.selecting)
     recorder = Recorder(records, plan, executor.num_workers, progress.complain)
     recorder.prepare()
     seen: set[str] = set()
