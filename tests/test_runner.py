@@ -577,11 +577,11 @@ def test_a_loss_that_is_no_mean_of_a_batch_is_named_at_the_first_evaluation(valu
     assert str(caught.value) == f"test_runner:mean_of_nothing {rule}, returned {says}"
 
 
-def test_a_loss_of_one_element_is_that_number() -> None:
-    losses = [lambda outputs, targets: F.mse_loss(outputs, targets).reshape(shape) for shape in [(), (1,), (1, 1)]]  # noqa: B023
-    for loss in losses:
-        model = nn.Linear(1, 1, bias=False)
-        assert Runner(model, Recording(model.parameters(), lr=0.1), loss, Nearness(), "cpu").train(ONE, ONE, 1)
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1)])
+def test_a_loss_of_one_element_is_that_number(shape: tuple[int, ...]) -> None:
+    model = nn.Linear(1, 1, bias=False)
+    loss = lambda outputs, targets: F.mse_loss(outputs, targets).reshape(shape)  # noqa: E731
+    assert Runner(model, Recording(model.parameters(), lr=0.1), loss, Nearness(), "cpu").train(ONE, ONE, 1)
 
 
 def test_a_loss_that_training_cannot_follow_back_is_named() -> None:
