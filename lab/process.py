@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from lab.streams import derive
+from lab.streams import derive, kept_generators
 
 _entered = False  # a trial is under way: what its modules set on import holds until it ends
 
@@ -131,16 +131,6 @@ def seed_generators(seed: int) -> None:
 
 
 @contextmanager
-def kept_generators() -> Iterator[None]:
-    """Puts the generators of Python, numpy and torch (on the CPU) back as they were."""
-    state = generators()
-    try:
-        yield
-    finally:
-        restore_generators(state)
-
-
-@contextmanager
 def unseeded() -> Iterator[None]:
     """Seeds the generators from the system meanwhile, and puts them back.
 
@@ -152,22 +142,3 @@ def unseeded() -> Iterator[None]:
         np.random.seed()
         torch.default_generator.seed()
         yield
-
-
-def generators() -> dict[str, Any]:
-    """The state of the generators of torch (on the CPU), Python and numpy: tensors and plain numbers."""
-    name, keys, *rest = np.random.get_state(legacy=True)
-    return {
-        "torch": torch.get_rng_state(),
-        "python": random.getstate(),
-        "numpy": (name, torch.from_numpy(np.asarray(keys, np.int64)), *rest),
-    }
-
-
-def restore_generators(state: Mapping[str, Any]) -> None:
-    """Puts the generators into a state that :func:`generators` returned."""
-    torch.set_rng_state(state["torch"].cpu())
-    version, internal, gauss = state["python"]
-    random.setstate((version, tuple(internal), gauss))
-    name, keys, *rest = state["numpy"]
-    np.random.set_state((name, keys.cpu().numpy().astype(np.uint32), *rest))

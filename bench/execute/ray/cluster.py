@@ -17,6 +17,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import bench
+import lab
 from bench.execute.executors import call_in_child
 from bench.execute.ray.executor import RayExecutor
 from bench.execute.ray.slot import Needs
@@ -46,9 +48,8 @@ def connect(address: str, working_dir: Path | None, excludes: Sequence[str] = ()
             "--executor ray needs Ray, here and on every node: pip install 'ablation-bench[ray]'"
         ) from None
     _probe(os.environ.get("RAY_ADDRESS", address) if address == "auto" else address)
-    package = Path(__file__).parent
     code: dict[str, Any] = {
-        "py_modules": [str(package), str(package.with_name("lab"))],
+        "py_modules": [package.__path__[0] for package in (bench, lab)],
         "excludes": ["__pycache__", *excludes],
     }
     if working_dir is not None:
