@@ -112,7 +112,7 @@ def test_text_where_a_number_belongs_is_an_error_at_its_line(tmp_path: Path) -> 
         ("trials.csv", "trial_id,status,dev_accuracy\na1,ok,high\n", r"trials\.csv:2: .*'high'"),
         ("trials.csv", "trial_id,status\na1,ok\n", r"trials\.csv:2: could not convert"),
         ("trials.csv", "trial_id,status,attempts\na1,error,1\na2,error,twice\n", r"trials\.csv:3: .*'twice'"),
-        ("curves.csv", "step\n1\n", r"curves\.csv:1: the header must have trial_id, epoch, dev_accuracy"),
+        ("curves.csv", "step\n1\n", r"curves\.csv:1: the header must have trial_id, epoch, train_loss"),
         (
             "correct.csv",
             "trial_id,num_images,correct\na1,9,?\n",
