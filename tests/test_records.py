@@ -220,7 +220,7 @@ def test_a_trial_has_its_row_its_curve_and_a_bit_a_test_image(tmp_path: Path) ->
     assert trials.loc[0, "test_accuracy"] == 0.7
     assert list(trials.columns[:7]) == ["trial_id", "grid", "cell", "status", "error", "seed", "model.name"]
     curves = read_curves(tmp_path)
-    assert list(curves.columns) == CURVE
+    assert list(curves.columns) == [*CURVE[:3], "dev_accuracy", "dev_loss", *CURVE[3:]]
     assert curves["step"].tolist() == [0, 10]
     assert np.array_equal(read_correct(tmp_path)["a1"], correct)
 
