@@ -1,7 +1,7 @@
 # `make check` before every commit (under 10 minutes on two cores); CI also runs `make check-all` with every extra.
 PYTHON := $(if $(wildcard .venv/bin/python),.venv/bin/python,python)
 
-.PHONY: check check-all lint types test cluster-tests speed-tests speed-check speed-baseline speed torture
+.PHONY: studies check check-all lint types test cluster-tests speed-tests speed-check speed-baseline speed torture
 
 check: lint types test
 
@@ -40,3 +40,7 @@ speed:
 torture:
 	$(PYTHON) tests/torture.py --kills 200
 	$(PYTHON) tests/torture.py --kills 60 --drivers 2
+
+# What docs/statistics.md says of the answers: minutes on two cores with nothing else running.
+studies:
+	$(PYTHON) -m bench.studies.validity --repetitions 4000
