@@ -48,6 +48,7 @@ factors:
 """
 STARTED = datetime(2026, 1, 1, tzinfo=UTC)
 REFUSED = ("posix/io/sync/fsync", "posix/io/dir/rename", "posix/io/rw/ftruncate", "posix/io/oc/open")
+REFUSAL = "a change was refused"
 SHARE = 0.02
 LONGEST = 2.0  # seconds between two kills, at most
 
@@ -75,7 +76,7 @@ def write(plan: Plan, folder: Path, part: int, parts: int, hurt: bool) -> None:
     """Records one part of the trials, every fifth first as failed; prints the ids of those that are on the disk."""
     records = Records(folder)
     done = {key for key, last in records.outcomes().items() if last.status == "ok"}
-    recorder = Recorder(records, plan, 1, lambda message: None)
+    recorder = Recorder(records, plan, 1, lambda _: print(REFUSAL, file=sys.stderr))
     refuse_some(plan, hurt)
     waiting: list[str] = []
     for trial in plan.trials[part::parts]:
@@ -97,8 +98,10 @@ def compact(plan: Plan, folder: Path, hurt: bool) -> None:
     """Does again and again what a driver does that ends."""
     refuse_some(plan, hurt)
     while True:
-        with suppress(OSError):
+        try:
             Records(folder).compact()
+        except OSError:
+            print(REFUSAL, file=sys.stderr, flush=True)
         time.sleep(0.05)
 
 
@@ -190,8 +193,9 @@ def main() -> int:
         errors = "".join(path.read_text() for path in folder.glob("*.errors"))
     if not shutil.which("fiu-run"):
         print("fiu-run is not installed (Debian package fiu-utils): no call was refused, processes were killed only")
-    print(errors[-3000:], file=sys.stderr)
-    print(f"{rows} rows, {tally['kills']} kills, {tally['crashes']} crashes in {time.monotonic() - began:.0f} s")
+    print(errors.replace(f"{REFUSAL}\n", "")[-3000:], file=sys.stderr)
+    took = f"{tally['crashes']} crashes in {time.monotonic() - began:.0f} s"
+    print(f"{rows} rows, {tally['kills']} kills, {errors.count(REFUSAL)} changes refused, {took}")
     print(f"rows missing at a look: {missing}; lost: {lost}, doubled: {doubled}, changed: {changed}")
     return 1 if missing or lost or doubled or changed or tally["crashes"] else 0
 
