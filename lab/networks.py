@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from lab.parts import accepts, arguments, is_open, load
+from lab.imports import load
+from lab.parts import accepts, arguments, is_open
 from lab.sections import Fraction, ModelSettings, PositiveInt
 
 if TYPE_CHECKING:
@@ -94,7 +95,9 @@ def build_model(settings: ModelSettings, *, in_channels: int, num_classes: int, 
 
     make = MODELS[settings.name] if settings.name in MODELS else load(settings.name)
     given = accepts(make, {"in_channels": in_channels, "num_classes": num_classes, "size": size})
-    if is_open(make):  # torchvision's take it among their keywords
+    if (
+        is_open(make) and getattr(make, "__init__", None) is not nn.Module.__init__
+    ):  # torchvision's take it among their keywords
         given["num_classes"] = num_classes
     network = make(**given | arguments(settings))
     if not isinstance(network, nn.Module):

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from lab.parts import arguments, load
+from lab.imports import load
+from lab.parts import arguments
 from lab.sections import Fraction, NonNegativeFloat, OptimizerSettings, PositiveFloat
 
 if TYPE_CHECKING:
@@ -50,6 +51,24 @@ def fused(kind: str, params: Parameters, **settings: Any) -> Optimizer:
     return getattr(optim, kind)(params, fused=supported or None, **settings)
 
 
+def _at_rest(optimizer: Optimizer) -> Optimizer:
+    """Starts a parameter's momentum at zero, where torch would copy its first gradient: the same step.
+
+    torch's fused kernel needs the momentum of all parameters or of none, and some may have their first gradient later.
+    """
+    from torch import zeros_like
+
+    late = [parameter for group in optimizer.param_groups for parameter in group["params"] if group["momentum"]]
+
+    def start(optimizer: Optimizer, args: object, kwargs: object) -> None:
+        for parameter in [one for one in late if one.grad is not None]:
+            optimizer.state[parameter].setdefault("momentum_buffer", zeros_like(parameter))
+        late[:] = [one for one in late if one.grad is None]
+
+    optimizer.register_step_pre_hook(start)
+    return optimizer
+
+
 def sgd(params: Parameters, lr: float, *, weight_decay: L2 = 0.0) -> Optimizer:
     """Gradient descent on mini-batches, without momentum: ``d_t = -lr g_t``."""
     return fused("SGD", params, lr=lr, weight_decay=weight_decay)
@@ -57,7 +76,7 @@ def sgd(params: Parameters, lr: float, *, weight_decay: L2 = 0.0) -> Optimizer:
 
 def momentum(params: Parameters, lr: float, *, weight_decay: L2 = 0.0, momentum: Rho = 0.9) -> Optimizer:
     """SGD with heavy-ball momentum: ``d_t = rho d_(t-1) - lr g_t`` (Polyak 1964)."""
-    return fused("SGD", params, lr=lr, weight_decay=weight_decay, momentum=momentum)
+    return _at_rest(fused("SGD", params, lr=lr, weight_decay=weight_decay, momentum=momentum))
 
 
 def nesterov(params: Parameters, lr: float, *, weight_decay: L2 = 0.0, momentum: NesterovRho = 0.9) -> Optimizer:
@@ -65,7 +84,7 @@ def nesterov(params: Parameters, lr: float, *, weight_decay: L2 = 0.0, momentum:
 
     torch's weights are the ``w + rho d``.
     """
-    return fused("SGD", params, lr=lr, weight_decay=weight_decay, momentum=momentum, nesterov=True)
+    return _at_rest(fused("SGD", params, lr=lr, weight_decay=weight_decay, momentum=momentum, nesterov=True))
 
 
 def rmsprop(

@@ -19,17 +19,17 @@ from lab import parts
 from lab.compilation import compile_network
 from lab.data import Batches, Splits, load_data
 from lab.fingerprint import source_fingerprint, sources
-from lab.measure import count_parameters, forward_macs
+from lab.measure import count_parameters
 from lab.metrics import Accuracy, Metric
-from lab.networks import build_model
 from lab.optim import build_optimizer
+from lab.outputs import Loss, on_logits
 from lab.process import seed_generators, starting_state
+from lab.rehearsal import make_network
 from lab.result import Evaluation, Result
 from lab.runner import Diverged, Interrupted, Runner, save_weights
 from lab.schedules import build_schedule
 from lab.scores import named
 from lab.settings import DataSettings, Settings, TrainSettings, parse_section
-from lab.streams import build
 
 CHECKPOINT_SECONDS = 10.0  # at most so often is the state of a trial written; a shorter one is run again instead
 # What torch.load and Runner.load_state raise for a file that is torn, not ours, or of another network.
@@ -43,7 +43,6 @@ UNREADABLE = (
     TypeError,
     AttributeError,
 )
-Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 EVAL_BATCH = 512  # images an evaluation step at most; does not change what is computed
 EVAL_PIXELS = 2**22  # and pixels: at 224 x 224 it must not take more memory than training does
 
@@ -56,6 +55,7 @@ def run_trial(
     checkpoint_dir: Path | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     keep: str = "best",
+    digests: Mapping[str, str] | None = None,
     on_evaluation: Callable[[Evaluation], None] = lambda point: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Result:
@@ -64,7 +64,8 @@ def run_trial(
     The status of the result is ``ok``, ``diverged`` (then there is no test accuracy) or ``interrupted``. With a
     ``checkpoint_dir`` the state is written there as training goes on, and a trial that was cut off goes on from it with
     the same numbers as if it had not been; once it ended, ``keep`` says what is left: the ``best`` weights, ``all`` or
-    ``none``. Raises what the network or the data set raises.
+    ``none``. Raises what the network or the data set raises, and :class:`lab.data.DataError` where
+    the data have other ``digests`` than these.
     """
     where = devices.resolve(device)
     total = devices.Clock(where)
@@ -73,9 +74,10 @@ def run_trial(
     with starting_state(settings.seed), total.running():
         devices.configure(where)
         splits = load_data(settings.data, where, data_dir)
+        splits.check_digests(digests or {})
         devices.reset_peak_memory(where)  # only the first trial of a process reads the data set
         runner = make_runner(settings, splits, where)
-        counts = count_parameters(runner.model), forward_macs(runner.model, splits.in_channels, _size(settings, splits))
+        counts = count_parameters(runner.model), runner.forward_macs or 0
         seed_generators(settings.seed)  # whatever was drawn to build the network
         checkpoint = Checkpoint(checkpoint_dir, checkpoint_seconds, keep, runner, source_fingerprint(settings))
         checkpoint.load()
@@ -129,6 +131,7 @@ def run_trial(
         peak_memory_bytes=devices.peak_memory_bytes(where),
         environment=devices.environment(where),
         source_fingerprint=source_fingerprint(settings),
+        digests=dict(splits.digests),
         sources=sources(settings),
         curve=at.curve,
         correct=correct,
@@ -189,7 +192,7 @@ class Checkpoint:
             return
         try:
             act(self._folder / name)
-        except OSError as error:
+        except (OSError, pickle.PicklingError, TypeError, AttributeError) as error:  # of state that is no tensor
             print(f"{self._folder / name}: not {what}: {error}")
 
 
@@ -200,19 +203,38 @@ def prepare(device: str, data: Sequence[Mapping[str, Any]], data_dir: Path | Non
     """
     found = devices.slots(device)
     for raw in data:
-        settings = parse_section("data", raw)
-        assert isinstance(settings, DataSettings)
-        load_data(settings, torch.device("cpu"), data_dir)
+        load_data(_data_settings(raw), torch.device("cpu"), data_dir)
     return found
 
 
+def identify(data: Sequence[Mapping[str, Any]], data_dir: Path | None = None) -> list[dict[str, str]]:
+    """Reads data sets, given by their settings; returns the digests of each. Raises :class:`lab.data.DataError`."""
+    cpu = torch.device("cpu")
+    return [dict(load_data(_data_settings(raw), cpu, data_dir).digests) for raw in data]
+
+
+def _data_settings(raw: Mapping[str, Any]) -> DataSettings:
+    settings = parse_section("data", raw)
+    assert isinstance(settings, DataSettings)
+    return settings
+
+
 def make_runner(settings: Settings, splits: Splits, device: torch.device) -> Runner:
-    """The network, optimizer, schedule, loss and metric of a trial, ready to train."""
+    """The network, optimizer, schedule, loss and metric of a trial, ready to train.
+
+    Raises ValueError where the network cannot be trained, and whatever it raises itself.
+    """
     size = _size(settings, splits)
-    make = functools.partial(
-        build_model, settings.model, in_channels=splits.in_channels, num_classes=splits.num_classes, size=size
+    model, macs = make_network(
+        settings.model,
+        settings.seed,
+        in_channels=splits.in_channels,
+        num_classes=splits.num_classes,
+        size=size,
+        batch=lambda: next(iter(batches(settings, splits, "train")))[0],
+        device=device,
+        precision=settings.train.precision,
     )
-    model = build(make, settings.seed).to(device)
     num_steps = settings.train.epochs * len(batches(settings, splits, "train"))
     optimizer = build_optimizer(settings.optimizer, model.parameters())
     runner = Runner(
@@ -224,7 +246,9 @@ def make_runner(settings: Settings, splits: Splits, device: torch.device) -> Run
         precision=settings.train.precision,
         clip_norm=settings.train.clip_norm,
         schedule=build_schedule(settings.schedule, optimizer, num_steps=num_steps, num_epochs=settings.train.epochs),
+        num_classes=splits.num_classes,
     )
+    runner.forward_macs = macs
     if settings.train.compile:
         X, _ = next(iter(batches(settings, splits, "train")))
         kind = (json.dumps(settings.model.model_dump(), default=str), X.shape[1:], settings.train.precision)
@@ -249,7 +273,7 @@ def batches(settings: Settings, splits: Splits, part: str) -> Batches:
 def make_loss(train: TrainSettings, num_classes: int, device: torch.device) -> Loss:
     """The loss on the device; raises ValueError for one with parameters of its own, which nothing would train."""
     if train.loss == "cross_entropy":
-        return functools.partial(F.cross_entropy, label_smoothing=train.label_smoothing)
+        return on_logits(functools.partial(F.cross_entropy, label_smoothing=train.label_smoothing), num_classes)
     loss = parts.make_part("loss", train.loss, {"num_classes": num_classes})
     if isinstance(loss, torch.nn.Module):
         loss.to(device)
