@@ -8,6 +8,7 @@ check: lint types test
 # What takes longer: a Ray cluster whose nodes come and go, and runs that are killed.
 check-all: check cluster-tests
 	$(PYTHON) tests/torture.py --kills 10
+	$(PYTHON) tests/torture_rows.py --kills 10 --trials 500
 
 cluster-tests:
 	$(PYTHON) -m pytest tests/test_ray.py -m cluster
@@ -40,6 +41,7 @@ speed:
 torture:
 	$(PYTHON) tests/torture.py --kills 200
 	$(PYTHON) tests/torture.py --kills 60 --drivers 2
+	$(PYTHON) tests/torture_rows.py --kills 200
 
 # What docs/statistics.md says of the answers: minutes on two cores with nothing else running.
 studies:

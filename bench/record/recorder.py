@@ -17,7 +17,7 @@ from bench.record.table import lock_of, replace_file
 from lab.fingerprint import source_fingerprint
 from lab.settings import Settings
 
-NOT_IN_ROW = {"environment", "curve", "correct", "num_test_images", "sources"}
+NOT_IN_ROW = {"environment", "curve", "correct", "num_test_images", "sources", "digests"}
 
 
 class Recorder:
@@ -50,7 +50,7 @@ class Recorder:
         }
         if outcome.result is not None:
             row |= {name: value for name, value in vars(outcome.result).items() if name not in NOT_IN_ROW}
-            row |= asdict(outcome.result.environment)
+            row |= asdict(outcome.result.environment) | outcome.result.digests
         row[ATTEMPTS] = attempts_before(row["source_fingerprint"], before) + (outcome.status is not Status.INTERRUPTED)
         row |= outcome.where
         complained = bool(self._unwritten)

@@ -8,12 +8,13 @@ until :meth:`Records.compact`; readers take its last row.
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bench.grid import columns
+from bench.record.datasets import other_data
 from bench.record.status import Status
 from bench.record.table import Cells, RecordError, Table, encoded, last_of
 from lab.result import Evaluation
@@ -37,6 +38,7 @@ class Recorded(NamedTuple):
     dev_accuracy: float | None
     attempts: int
     source_fingerprint: str  # empty where it is not known
+    has_other_data: bool = False  # than what a run found last
 
 
 def ended(recorded: Mapping[str, Recorded]) -> dict[str, float | None]:
@@ -92,9 +94,11 @@ class Records:
 
     def outcomes(self) -> dict[str, Recorded]:
         """Each recorded trial by its last row."""
-        return {row["trial_id"]: self._outcome(index, row) for index, row in enumerate(self.trials.rows())}
+        rows = self.trials.rows()
+        other = other_data(self.folder, list({row["trial_id"]: row for row in rows}.values()))
+        return {row["trial_id"]: self._outcome(index, row, other) for index, row in enumerate(rows)}
 
-    def _outcome(self, index: int, row: Mapping[str, str]) -> Recorded:
+    def _outcome(self, index: int, row: Mapping[str, str], other: Container[str]) -> Recorded:
         attempts = row.get(ATTEMPTS, "")
         try:
             status = Status(row["status"])
@@ -102,7 +106,7 @@ class Records:
             count = int(attempts) if attempts else int(status is not Status.INTERRUPTED)
         except ValueError as error:
             raise RecordError(f"{self.trials.line_of(index)}: {error}") from error
-        return Recorded(status, dev_accuracy, count, row.get("source_fingerprint", ""))
+        return Recorded(status, dev_accuracy, count, row.get("source_fingerprint", ""), row["trial_id"] in other)
 
     def compact(self) -> None:
         """Removes the rows of earlier attempts, where a trial was tried again."""
