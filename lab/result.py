@@ -45,6 +45,7 @@ class Result:
     measures: dict[str, float]
     environment: Environment
     source_fingerprint: str
+    digests: dict[str, str] = field(default_factory=dict)  # of train, dev and test, as the columns of a row
     sources: dict[str, str] = field(default_factory=dict)  # what the fingerprint is of: a digest a file
     curve: list[Evaluation] = field(default_factory=list)
     correct: bytes | None = None

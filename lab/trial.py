@@ -57,6 +57,7 @@ def run_trial(
     checkpoint_dir: Path | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     keep: str = "best",
+    digests: Mapping[str, str] | None = None,
     on_evaluation: Callable[[Evaluation], None] = lambda point: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Result:
@@ -66,7 +67,8 @@ def run_trial(
     ``interrupted``. With a
     ``checkpoint_dir`` the state is written there as training goes on, and a trial that was cut off goes on from it with
     the same numbers as if it had not been; once it ended, ``keep`` says what is left: the ``best`` weights, ``all`` or
-    ``none``. Raises what the network or the data set raises.
+    ``none``. Raises what the network or the data set raises, and :class:`lab.data.DataError` where
+    the data have other ``digests`` than these.
     """
     where = devices.resolve(device)
     total = devices.Clock(where)
@@ -75,6 +77,7 @@ def run_trial(
     with starting_state(settings.seed), total.running():
         devices.configure(where)
         splits = load_data(settings.data, where, data_dir)
+        splits.check_digests(digests or {})
         devices.reset_peak_memory(where)  # only the first trial of a process reads the data set
         runner = make_runner(settings, splits, where)
         counts = count_parameters(runner.model), runner.forward_macs or 0
@@ -128,6 +131,7 @@ def run_trial(
         measures=measures,
         environment=devices.environment(where),
         source_fingerprint=source_fingerprint(settings),
+        digests=dict(splits.digests),
         sources=sources(settings),
         curve=at.curve,
         correct=_packed(tested.correct) if tested is not None else None,
@@ -226,10 +230,20 @@ def prepare(device: str, data: Sequence[Mapping[str, Any]], data_dir: Path | Non
     """
     found = devices.slots(device)
     for raw in data:
-        settings = parse_section("data", raw)
-        assert isinstance(settings, DataSettings)
-        load_data(settings, torch.device("cpu"), data_dir)
+        load_data(_data_settings(raw), torch.device("cpu"), data_dir)
     return found
+
+
+def identify(data: Sequence[Mapping[str, Any]], data_dir: Path | None = None) -> list[dict[str, str]]:
+    """Reads data sets, given by their settings; returns the digests of each. Raises :class:`lab.data.DataError`."""
+    cpu = torch.device("cpu")
+    return [dict(load_data(_data_settings(raw), cpu, data_dir).digests) for raw in data]
+
+
+def _data_settings(raw: Mapping[str, Any]) -> DataSettings:
+    settings = parse_section("data", raw)
+    assert isinstance(settings, DataSettings)
+    return settings
 
 
 def make_runner(settings: Settings, splits: Splits, device: torch.device) -> Runner:

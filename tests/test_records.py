@@ -231,7 +231,7 @@ def test_of_a_trial_that_was_tried_again_the_last_attempt_counts(tmp_path: Path)
     records.append(row("b2", dev_accuracy=0.5), [], [point(0)])
     records.append(row("a1", "ok", dev_accuracy=0.9, attempts=2), [], [point(0, 0.9), point(10, 0.9)])
     for _ in range(2):
-        assert records.outcomes() == {"a1": ("ok", 0.9, 2, ""), "b2": ("ok", 0.5, 1, "")}
+        assert records.outcomes() == {"a1": ("ok", 0.9, 2, "", False), "b2": ("ok", 0.5, 1, "", False)}
         assert len(read_trials(tmp_path)) == 2
         curves = read_curves(tmp_path)
         assert curves[curves["trial_id"] == "a1"]["dev_accuracy"].tolist() == [0.9, 0.9]

@@ -82,6 +82,8 @@ def gather(folder: Path, plan: Plan | None = None, *, others: Sequence[Path] = (
     standing = cell_standings(comparison, cells)
     said = [*summaries.cautions(plan, found, trials, timings), *edge_cautions(winners)]
     said += audit_recorded(plan, trials[trials["trial_id"].isin(found["trial_id"])])
+    if count := records.num_other_data:
+        said.append(f"{count} results on other data than the last run found are left out; run again with --stale")
     if (stale := find_stale(plan, Records(folder, plan.selecting))).changed:
         said.append(f"{stale}; run again with --stale")
     return Findings(

@@ -47,7 +47,7 @@ class Recorder:
             **trial.settings.flat(),
         }
         if (result := outcome.result) is not None:
-            row |= result.measures | asdict(result.environment)
+            row |= result.measures | asdict(result.environment) | result.digests
             row |= {"source_fingerprint": result.source_fingerprint, COMPILE_ERROR: result.compile_error}
         row[ATTEMPTS] = attempts_before(row["source_fingerprint"], before) + (outcome.status is not Status.INTERRUPTED)
         row |= outcome.where

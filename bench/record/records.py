@@ -11,12 +11,13 @@ from __future__ import annotations
 import base64
 import io
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from bench.grid import columns
+from bench.record.datasets import other_data
 from bench.record.status import Status
 from bench.record.table import Cells, RecordError, Table, encoded, last_of, replace_file
 from lab.result import Evaluation
@@ -41,6 +42,7 @@ class Recorded(NamedTuple):
     score: float | None
     attempts: int
     source_fingerprint: str  # empty where it is not known
+    has_other_data: bool = False  # than what a run found last
 
 
 def ended(recorded: Mapping[str, Recorded]) -> dict[str, float | None]:
@@ -125,9 +127,10 @@ class Records:
         """Each recorded trial by its last row."""
         header, rows = self.trials.read()
         column = self._selecting if self._selecting in header else "dev_accuracy"  # earlier versions kept all there
-        return {row["trial_id"]: self._outcome(index, row, column) for index, row in enumerate(rows)}
+        other = other_data(self.folder, list({row["trial_id"]: row for row in rows}.values()))
+        return {row["trial_id"]: self._outcome(index, row, column, other) for index, row in enumerate(rows)}
 
-    def _outcome(self, index: int, row: Mapping[str, str], selecting: str) -> Recorded:
+    def _outcome(self, index: int, row: Mapping[str, str], selecting: str, other: Container[str]) -> Recorded:
         attempts = row.get(ATTEMPTS, "")
         try:
             status = Status(row["status"])
@@ -135,7 +138,7 @@ class Records:
             count = int(attempts) if attempts else int(status is not Status.INTERRUPTED)
         except ValueError as error:
             raise RecordError(f"{self.trials.line_of(index)}: {error}") from error
-        return Recorded(status, score, count, row.get("source_fingerprint", ""))
+        return Recorded(status, score, count, row.get("source_fingerprint", ""), row["trial_id"] in other)
 
     def compact(self) -> None:
         """Removes the rows of earlier attempts, where a trial was tried again."""
