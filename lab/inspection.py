@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lab import device as devices
-from lab.data import load_data
+from lab.data import Splits, load_data
 from lab.measure import count_parameters
 from lab.outputs import tensors_of
 from lab.process import seed_generators, starting_state
@@ -26,30 +26,33 @@ from lab.trial import batches, make_runner
 def inspect_all(
     raw: Mapping[str, Mapping[str, Any]], device: str, data_dir: Path | None, threads: int, price: bool = True
 ) -> list[Inspection]:
-    """Inspects settings (plain data, by key) one after the other; whatever one raises is in its ``error``.
+    """Inspects settings (plain data, by key) one after the other; whatever a network raises is in its ``error``.
 
-    With ``price`` it takes two real training steps and one real evaluation of each, and times the second step.
+    Raises ValueError where data cannot be had. With ``price`` it takes two real training steps and one real evaluation
+    of each, and times the second step.
     """
     where = devices.resolve(device)
-    devices.configure(where)
     torch.set_num_threads(threads)
-    return [_inspect(key, Settings.parse(one), where, data_dir, price) for key, one in raw.items()]
+    found = []
+    for key, one in raw.items():
+        with starting_state(one["seed"]):
+            devices.configure(where)
+            found.append(_inspect(key, Settings.parse(one), where, data_dir, price))
+    return found
 
 
 def _inspect(key: str, settings: Settings, device: torch.device, data_dir: Path | None, price: bool) -> Inspection:
     devices.reset_peak_memory(device)
+    splits = load_data(settings.data, device, data_dir)
     try:
         if not price:  # compiling takes longer than all that is asked here
             settings = settings.model_copy(update={"train": settings.train.model_copy(update={"compile": False})})
-        with starting_state(settings.seed):
-            devices.configure(device)
-            return _look(key, settings, device, data_dir, price)
-    except Exception as error:  # noqa: BLE001  # whatever a user's network raises is the finding
+        return _look(key, settings, splits, device, price)
+    except (Exception, SystemExit) as error:  # noqa: BLE001  # whatever a user's network raises is the finding
         return Inspection(key, error=f"{type(error).__name__}: {error}")
 
 
-def _look(key: str, settings: Settings, device: torch.device, data_dir: Path | None, price: bool) -> Inspection:
-    splits = load_data(settings.data, device, data_dir)
+def _look(key: str, settings: Settings, splits: Splits, device: torch.device, price: bool) -> Inspection:
     runner = make_runner(settings, splits, device)
     train = batches(settings, splits, "train")
     X, y = next(iter(train))

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from lab.parts import accepts, arguments, is_open, load
+from lab.imports import load
+from lab.parts import accepts, arguments, is_open
 from lab.sections import Fraction, ModelSettings, PositiveInt
 
 if TYPE_CHECKING:

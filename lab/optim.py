@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from lab.parts import arguments, load
+from lab.imports import load
+from lab.parts import arguments
 from lab.sections import Fraction, NonNegativeFloat, OptimizerSettings, PositiveFloat
 
 if TYPE_CHECKING:

@@ -1,29 +1,23 @@
-"""Parts by import path, ``package.module:attribute``: as good as a built-in name, their settings read off signatures.
-
-Importing a part runs the code of its module. The working folder is importable.
-"""
+"""Parts by import path, ``package.module:attribute``: as good as built-in ones, their settings read off signatures."""
 
 from __future__ import annotations
 
 import functools
-import importlib
 import inspect
 import json
-import sys
 import types
 import typing
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from pathlib import Path
-from types import ModuleType
+from contextlib import suppress
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema, create_model, model_serializer
 from pydantic_core import PydanticCustomError
 
 from lab.annotations import Kind, Unfit, alike, like
-from lab.sections import BASES, NOUNS, QUIET, Part, Problem, Section, SettingsError, did_you_mean, part_name
+from lab.imports import PartError, load, told
+from lab.sections import BASES, NOUNS, QUIET, Part, Problem, Section, SettingsError, part_name
 
 # What the harness passes where a signature asks for it: no setting.
 GIVEN = {
@@ -37,63 +31,13 @@ GIVEN = {
 STEPPED = {"CyclicLR", "OneCycleLR"}  # torch's schedulers that count steps, not epochs
 
 
-class PartError(ValueError):
-    """An import path leads nowhere, or to something that cannot be called."""
-
-
-# --- import paths ---------------------------------------------------------------------------------------------------
-
-
-def load(path: str) -> Callable[..., Any]:
-    """The callable at ``package.module:attribute``; raises :class:`PartError` with the step that failed."""
-    module_name, _, attribute = path.partition(":")
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    with _step(f"{path!r}: cannot import {module_name}"):
-        found: Any = _import(module_name)
-    for name in attribute.split("."):
-        with _step(f"{path!r}: cannot read {name!r}"):
-            if not hasattr(found, name):
-                public = [known for known in dir(found) if not known.startswith("_")]
-                raise PartError(f"{path!r}: {module_name} has no {name!r}{did_you_mean(name, public)}")
-            found = getattr(found, name)
-    if not callable(found):
-        raise PartError(f"{path!r}: must be callable, is {type(found).__name__}")
-    return found
-
-
-def _import(name: str) -> ModuleType:
-    """The module; where it imports torchvision and that fails beside this torch, torchvision is imported first."""
-    try:
-        return importlib.import_module(name)
-    except RuntimeError as error:
-        if "torchvision::" not in str(error):
-            raise
-        from lab.vision import import_torchvision
-
-        import_torchvision()
-        return importlib.import_module(name)
-
-
-@contextmanager
-def _step(what: str) -> Iterator[None]:
-    """Whatever a user's code raises meanwhile becomes a :class:`PartError` that says ``what`` failed."""
-    try:
-        yield
-    except PartError:
-        raise
-    except (Exception, SystemExit) as error:  # a user's code may raise anything, and it is the user's to mend
-        kind = "" if isinstance(error, ImportError) else f"{type(error).__name__}: "
-        raise PartError(f"{what}: {kind}{' '.join(str(error).split())}") from error
-
-
 def section_of(path: str) -> str:
     """Which section takes the part at ``path``, told by what it asks for; a data set need not ask for anything.
 
     Raises :class:`PartError`.
     """
     part = load(path)
-    with _step(f"{path!r}: cannot read its signature"):
+    with told(f"{path!r}: cannot read its signature"):
         parameters = _parameters(part).values()
     for section in ("optimizer", "schedule"):
         if GIVEN[section] & {parameter.name for parameter in parameters}:
@@ -171,18 +115,18 @@ def _parameters(part: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
         raise
 
 
-@functools.cache
 def settings_type(section: str, path: str) -> type[SignedSettings]:
     """Settings read off the signature of the part at ``path``; raises :class:`SettingsError` at ``section.name``."""
     try:
         part = load(path)
-        with _step(f"{path!r}: cannot read its signature"):
+        with told(f"{path!r}: cannot read its signature"):
             return signed(section, path, part)
     except PartError as error:
         at = {"loss": "train.loss", "metric": "train.metric"}.get(section, f"{section}.name")
         raise SettingsError([Problem(at, f"no such {NOUNS[section]}: {error}")]) from error
 
 
+@functools.lru_cache  # of the part itself: a module may be imported anew
 def signed(section: str, name: str, part: Callable[..., Any]) -> type[SignedSettings]:
     """The settings of a part of a section, from its signature: all but what the harness gives it."""
     base = BASES[section]
@@ -311,7 +255,7 @@ def parse_part(what: str, raw: Part) -> SignedSettings:
     return settings_type(what, part_name(raw)).model_validate(given)
 
 
-def shortest(settings: SignedSettings) -> Part:
+def shortest(settings: Section) -> Part:
     """The import path, or a mapping of it and of what is not at its default."""
     fields = type(settings).model_fields
     own = {

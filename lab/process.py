@@ -125,7 +125,9 @@ def starting_state(seed: int) -> Iterator[None]:
 
 def seed_generators(seed: int) -> None:
     """Seeds the generators of torch, Python and numpy, each from its own stream."""
-    torch.manual_seed(derive(seed, "dropout"))
+    in_use = torch.cuda.is_initialized() or torch.backends.mps.is_available()
+    # before a card is in use, torch would note each seed for it, with the stack it came from
+    (torch.manual_seed if in_use else torch.default_generator.manual_seed)(derive(seed, "dropout"))
     random.seed(derive(seed, "python"))
     np.random.seed(derive(seed, "numpy") % 2**32)
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from lab.parts import accepts, arguments, load, watches_dev
+from lab.imports import load
+from lab.parts import accepts, arguments, watches_dev
 from lab.sections import Fraction, PositiveFloat, ScheduleSettings
 
 if TYPE_CHECKING:

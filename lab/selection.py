@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass, replace
 
-from lab.parts import load
+from lab.imports import load
 from lab.scores import BUILT_IN, Better, Score, ScoreError, declared, default_selection, named
 from lab.sections import Problem, SettingsError, TrainSettings, part_name
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from lab.parts import load
+from lab.imports import load
 from lab.sections import did_you_mean
 
 NUM_GROUPS = 32  # Wu and He 2018, section 4.1

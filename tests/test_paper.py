@@ -43,10 +43,11 @@ def test_the_table_has_check_marks_and_counts_what_failed(found: Findings) -> No
     assert table["difference"][2].startswith("−28.5")  # 0.5 and the mean of 0, 0.01, 0.02, 0.03, less 0.8
 
 
-def test_the_best_and_what_does_not_differ_from_it_are_bold(found: Findings) -> None:
+def test_the_best_is_bold_and_what_is_not_told_apart_has_another_mark(found: Findings) -> None:
     lines = paper_markdown(found).splitlines()[2:6]
-    assert ["**" in line for line in lines] == [True, True, False, False]
-    assert latex(found).count(r"\textbf{") == 2
+    assert ["**" in line for line in lines] == [False, True, False, False]
+    assert ["°" in line for line in lines] == [True, False, False, False]
+    assert latex(found).count(r"\textbf{") == latex(found).count(r"$^\circ$ ") == 1
 
 
 def test_the_caption_says_what_the_numbers_rest_on(found: Findings) -> None:

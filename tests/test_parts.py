@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from lab.parts import PartError, accepts, is_open, load, settings_type
+from lab.imports import PartError, load
+from lab.parts import accepts, is_open, settings_type
 from lab.settings import Settings, SettingsError, parse_section
 
 Write = Callable[[str, str], None]

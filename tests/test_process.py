@@ -142,7 +142,7 @@ def coin(kind: str, **train: Any) -> Settings:
     return Settings.parse(
         {
             "data": {"name": "digits", "limit": 200},
-            "model": {"name": "nets:Coin", "coin": kind},
+            "model": {"name": "coins:Coin", "coin": kind},
             "optimizer": {"name": "sgd", "lr": 0.1},
             "train": {"epochs": 2, **train},
         }
@@ -150,14 +150,14 @@ def coin(kind: str, **train: Any) -> Settings:
 
 
 def losses(result: Result) -> list[Any]:
-    return [(point.step, point.dev_loss, point.dev_accuracy) for point in result.curve]
+    return [(point.step, point.scores["dev_loss"], point.scores["dev_accuracy"]) for point in result.curve]
 
 
 @pytest.mark.parametrize("kind", ["numpy", "python", "torch"])
 def test_an_unseeded_generator_of_a_network_gives_the_same_numbers_each_time(
     workshop: Callable[[str, str], None], tmp_path: Path, kind: str
 ) -> None:
-    workshop("nets", NETS)
+    workshop("coins", NETS)
     whole = run_trial(coin(kind), device="cpu")
     np.random.seed(99)
     random.seed(99)
@@ -202,7 +202,7 @@ def test_streaming_evaluations_and_a_resume_leave_the_networks_own_stream_alone(
     monkeypatch.setattr("lab.device.fits", lambda num_bytes, device: False)
     last = in_memory.curve[-1]
     assert losses(run_trial(settings, device="cpu")) == losses(in_memory)
-    assert run_trial(often, device="cpu").curve[-1].dev_loss == last.dev_loss
+    assert run_trial(often, device="cpu").curve[-1].scores["dev_loss"] == last.dev_loss
     asked = iter(range(1, 1000))
     run_trial(settings, device="cpu", checkpoint_dir=tmp_path / "c", should_stop=lambda: next(asked) == 9)
     assert losses(run_trial(settings, device="cpu", checkpoint_dir=tmp_path / "c")) == losses(in_memory)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -34,11 +35,20 @@ class Comparison:
     p_holm: float
     p_equivalence_holm: float
     margin: float | None
-    detectable: float
-    seeds_for_margin: int | None
+    first_step: float  # the level of Holm's first step
     trained: Joined | None = None
     trained_verdict: Verdict = "undecided"
     p_trained_holm: float = math.nan
+
+    @functools.cached_property
+    def detectable(self) -> float:
+        return detectable_difference(self.effect.estimate, alpha=self.first_step)
+
+    @functools.cached_property
+    def seeds_for_margin(self) -> int | None:
+        if self.verdict != "undecided" or self.margin is None:
+            return None
+        return seeds_for_margin(self.effect.estimate, self.margin, alpha=self.first_step)
 
     @property
     def some_untrained(self) -> bool:
@@ -109,10 +119,7 @@ def compare(
             p_holm=p,
             p_equivalence_holm=p_equivalence,
             margin=margin,
-            detectable=detectable_difference(item.estimate, alpha=alpha / len(effects)),
-            seeds_for_margin=_planned(item.estimate, margin, alpha / len(effects))
-            if direction == "undecided"
-            else None,
+            first_step=alpha / len(effects),
             trained=share,
             trained_verdict=_trains(share, p_share, alpha),
             p_trained_holm=p_share,
@@ -125,10 +132,6 @@ def _trains(share: Joined | None, p: float, alpha: float) -> Verdict:
     if share is None or not p < alpha:
         return "undecided"
     return "better" if share.value > 0 else "worse"
-
-
-def _planned(estimate: Estimate, margin: float | None, first_step: float) -> int | None:
-    return None if margin is None else seeds_for_margin(estimate, margin, alpha=first_step)
 
 
 def judge(claims: Sequence[Claim], *, alpha: float = ALPHA) -> list[Judgement]:
@@ -179,15 +182,20 @@ def explain(comparison: Comparison, *, scale: float = 100.0, unit: str = "points
 
     Where some trials did not train it says both: the difference among those that did, and how often each side trains.
     """
-    sentence = _explain_difference(comparison, scale, unit)
-    if not comparison.some_untrained:
+    sentence, trains = _explain_difference(comparison, scale, unit), explain_training(comparison)
+    if not trains:
         return sentence
-    assert comparison.trained is not None
-    counts = " against ".join(f"{part.share.count} of {part.share.total}" for part in comparison.trained.parts)
     verdict, colon, rest = sentence.partition(":")
     both = "" if comparison.effect.pairs == 0 else " where both trained"
-    p = p_text(comparison.p_trained_holm)
-    return f"{verdict}{both}{colon}{rest}; trains in {counts}, p {p}"
+    return f"{verdict}{both}{colon}{rest}; {trains}"
+
+
+def explain_training(comparison: Comparison) -> str:
+    """``trains in 18 of 30 against 30 of 30, p < 0.001``; empty where all trained or nothing is known of it."""
+    if comparison.trained is None or not comparison.some_untrained:
+        return ""
+    counts = " against ".join(f"{part.share.count} of {part.share.total}" for part in comparison.trained.parts)
+    return f"trains in {counts}, p {p_text(comparison.p_trained_holm)}"
 
 
 def _explain_difference(comparison: Comparison, scale: float, unit: str) -> str:

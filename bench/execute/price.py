@@ -7,8 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.execute.executors import call_in_child, cores
+from bench.execute.processes import call_in_child, cores
+from bench.execute.trainables.lab import LAB
 from bench.grid.plan import Plan, Trial, neighbours
+from lab.imports import import_paths
 from lab.result import Inspection
 from lab.settings import ModelSettings, Settings, spelled
 
@@ -39,7 +41,7 @@ def price_key(settings: Settings) -> str:
 
 def price_plan(plan: Plan, device: str, jobs: int | None, data_dir: Path | None) -> Prices:
     """One real step of each distinct cell and candidate; raises ValueError where the device is not there."""
-    slots: list[str] = call_in_child("lab.device", "slots", device)
+    slots = call_in_child(LAB.devices, device)
     num_workers = jobs or (cores() if slots == ["cpu"] else len(slots))
     distinct = {price_key(trial.settings): trial.settings for trial in plan.trials}
     found = _inspect(distinct, slots[0], data_dir, max(1, cores() // num_workers), price=True)
@@ -55,12 +57,13 @@ def _inspect(
     price: bool,
     timeout: float | None = None,
 ) -> dict[str, Inspection]:
+    """By key; what names user code is looked at in a process of its own, the rest in one."""
     raw = {key: settings.model_dump() for key, settings in distinct.items()}
-    folder = data_dir and data_dir.resolve()
-    found: list[Inspection] = call_in_child(
-        "lab.inspection", "inspect_all", raw, device, folder, threads, price, timeout=timeout
-    )
-    return {inspection.key: inspection for inspection in found}
+    built_in = {key: one for key, one in raw.items() if not any(import_paths(one))}
+    looks = [*([built_in] if built_in else []), *({key: one} for key, one in raw.items() if key not in built_in)]
+    given = (device, data_dir and data_dir.resolve(), threads, price)
+    found = [call_in_child(LAB.inspect, look, *given, timeout=timeout) for look in looks]
+    return {inspection.key: inspection for inspections in found for inspection in inspections}
 
 
 # --- does the toggle do anything ------------------------------------------------------------------------------------

@@ -8,8 +8,11 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.execute.executors import Ended, LocalExecutor, call_in_child, cores
-from bench.execute.worker import Job
+from bench.execute.events import Ended
+from bench.execute.job import Job
+from bench.execute.local import LocalExecutor
+from bench.execute.processes import call_in_child, cores
+from bench.execute.trainables.lab import LAB
 from bench.grid.plan import Plan, Trial
 from bench.record.records import Records
 from bench.record.status import Status
@@ -38,7 +41,7 @@ def verify(plan: Plan, folder: Path, *, sample: int, seed: int, device: str, dat
         raise ValueError(f"{folder}: no trial of the grid is recorded as ok")
     chosen = random.Random(seed).sample(recorded, min(sample, len(recorded)))
     threads = {trial.trial_id: int(rows[trial.trial_id]["threads"]) for trial in chosen}
-    slots: list[str] = call_in_child("lab.device", "slots", device)
+    slots = call_in_child(LAB.devices, device)
     results: dict[str, Result | None] = {}
     with tempfile.TemporaryDirectory() as scratch:
         for count in sorted(set(threads.values())):
@@ -66,17 +69,12 @@ def _spread(rows: dict[str, dict[str, str]]) -> dict[str, float]:
 
 def _check(trial: Trial, row: dict[str, str], result: Result | None, spread: dict[str, float]) -> Check:
     before = float(row["test_accuracy"])
-    if result is None or result.test_accuracy is None:
+    after = result.measures.get("test_accuracy") if result is not None else None
+    if result is None or after is None:
         return Check(trial, "runs", before, None, agrees=False)
     here = {**vars(result.environment), "hostname": socket.gethostname()}
     if all(row[name] == str(here[name]) for name in MACHINE):
-        agrees = all(float(row[name]) == getattr(result, name) for name in EXACT)
-        return Check(trial, "bit for bit", before, result.test_accuracy, agrees)
+        agrees = all(float(row[name]) == result.measures.get(name) for name in EXACT)
+        return Check(trial, "bit for bit", before, after, agrees)
     limit = spread[row["cell"]]
-    return Check(
-        trial,
-        f"within {limit:.4f}",
-        before,
-        result.test_accuracy,
-        abs(before - result.test_accuracy) <= limit,
-    )
+    return Check(trial, f"within {limit:.4f}", before, after, abs(before - after) <= limit)

@@ -22,15 +22,18 @@ from queue import Queue
 
 from rich.console import Console
 
-from bench.execute.executors import Ended, Evaluated, Event, Executor, Started
+from bench.execute.events import Ended, Evaluated, Event, Started
+from bench.execute.executor import Executor
+from bench.execute.job import Job
+from bench.execute.options import Options
 from bench.execute.progress import Progress
 from bench.execute.ray.cluster import connect
 from bench.execute.ray.executor import RayExecutor
 from bench.execute.ray.slot import Needs, Slot
-from bench.execute.run import Options, run
-from bench.execute.worker import Job
+from bench.execute.run import run
 from bench.grid.load import load_plan
 from bench.record.outcome import Outcome
+from bench.record.records import MEASURES
 from bench.record.status import Status
 from lab.result import Environment, Evaluation, Result
 
@@ -53,7 +56,9 @@ class SleepExecutor:
             curve = []
             for index in range(EVALUATIONS):
                 self._stopping.wait(self._seconds / EVALUATIONS)
-                curve.append(Evaluation(index, float(index), 0.5, 1.0, 1.0, self._seconds))
+                curve.append(
+                    Evaluation(index, float(index), 1.0, self._seconds, {"dev_accuracy": 0.5, "dev_loss": 1.0})
+                )
                 yield Evaluated(job.trial_id, 0, curve[-1])
             yield Ended(0, Outcome(job.trial_id, Status.OK, result=_result(job.trial_id, curve)))
 
@@ -67,21 +72,7 @@ def _result(trial_id: str, curve: list[Evaluation]) -> Result:
         trial_id,
         "ok",
         None,
-        test_accuracy=0.5,
-        dev_accuracy=0.5,
-        selected_epoch=1.0,
-        first_epoch_dev_accuracy=0.5,
-        final_dev_accuracy=0.5,
-        final_train_loss=1.0,
-        epochs=1.0,
-        steps=EVALUATIONS,
-        parameters=1,
-        forward_macs=1,
-        train_images_per_second=1.0,
-        eval_images_per_second=1.0,
-        train_seconds=1.0,
-        total_seconds=1.0,
-        peak_memory_bytes=1,
+        measures=dict.fromkeys(MEASURES, 0.5) | {"steps": EVALUATIONS},
         environment=environment,
         source_fingerprint="none",
         curve=curve,
@@ -182,7 +173,7 @@ def main() -> None:
         planned = time.monotonic()
         before, cpu = memory(), time.process_time()
         progress = Progress(Console(file=io.StringIO(), force_terminal=asked.terminal, width=120), [])
-        summary = run(plan, Options(Path(name)), progress, make=lambda options, trials: executor)
+        summary = run(plan, Options(results=Path(name)), progress, make=lambda options, trials: executor)
         seconds, cpu = time.monotonic() - planned, time.process_time() - cpu
         size = sum(file.stat().st_size for file in (Path(name) / "scale").glob("*.csv"))
     if summary.statuses[Status.OK] != len(plan.trials):

@@ -30,11 +30,15 @@ SPLIT_SETTINGS = ("dev_fraction", "split_seed", "limit", "channels")
 def load_data(settings: DataSettings, device: torch.device, data_dir: Path | None = None) -> Splits:
     """The splits of a trial on ``device``: dev is taken from train by ``split_seed``, test is the data set's own.
 
-    Raises :class:`DataError`, also for settings that only images have.
+    Raises :class:`DataError`, also for settings that only images have, or :class:`lab.parts.PartError`, in words that
+    name the file or function and the reason.
     """
     own = {name: value for name, value in settings if name not in DataSettings.model_fields}
     source = settings.name, data_dir or default_data_dir(), json.dumps(own, sort_keys=True)
-    splits = _splits(*source, *(getattr(settings, name) for name in SPLIT_SETTINGS))
+    try:
+        splits = _splits(*source, *(getattr(settings, name) for name in SPLIT_SETTINGS))
+    except OSError as error:
+        raise DataError(f"data {settings.name}: cannot be read: {error}") from error
     if splits.dims != 2:
         _refuse_image_settings(settings, splits)
     return _placed(splits, device)
@@ -56,7 +60,7 @@ def _splits(
     data = read(name, root, own)
     train, dev = (data.train[torch.from_numpy(index)] for index in _indices(data, dev_fraction, split_seed, limit))
     parts = {"train": train, "dev": dev, "test": data.test}
-    digests = {part: digest(images.images, images.labels) for part, images in parts.items()}
+    digests = {f"{part}_digest": digest(images.images, images.labels) for part, images in parts.items()}
     parts = _in_memory(parts)
     mean, deviation = moments(parts["train"].images)
     if channels is not None and mean.ndim == 3 and channels != len(mean):

@@ -19,7 +19,7 @@ from typing import Any
 
 import bench
 import lab
-from bench.execute.executors import call_in_child
+from bench.execute.processes import call_in_child
 from bench.execute.ray.executor import RayExecutor
 from bench.execute.ray.slot import Needs
 from bench.execute.ray.storage import Storage
@@ -106,7 +106,7 @@ def cluster_executor(
     if gpus is None:
         gpus = 1.0 if device != "cpu" and ray.cluster_resources().get("GPU") else 0.0
     device = ("cuda" if gpus else "cpu") if device == "auto" else device
-    torch_version, root = call_in_child(__name__, "inspect_driver", data_dir)
+    torch_version, root = call_in_child(inspect_driver, data_dir)
     packed = pack(data, root)
     needs = Needs(
         device,
