@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from lab import run_trial
 from lab.data import load_data
 from lab.inspection import inspect_all
+from lab.metrics import Accuracy
 from lab.outputs import logits_of
 from lab.result import Inspection, Result
 from lab.settings import Settings
@@ -38,8 +39,10 @@ def settings_of(make_settings: Make, network: str, **changes: Any) -> Settings:
 
 def numbers(result: Result) -> list[Any]:
     assert result.status == "ok", result.error
-    points = [(p.step, p.dev_accuracy, p.dev_loss, repr(p.train_loss)) for p in result.curve]
-    return [*points, result.test_accuracy, result.correct]
+    scores = {name: value for name, value in result.measures.items() if name.startswith(("test_", "dev_", "final_"))}
+    assert "test_accuracy" in scores
+    points = [(p.step, sorted(p.scores.items()), repr(p.train_loss)) for p in result.curve]
+    return [*points, sorted(scores.items()), result.correct]
 
 
 # --- the loop that a user would write -------------------------------------------------------------------------------
@@ -136,7 +139,7 @@ OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
 
 def agree(result: Result, points: list[tuple[float, float]]) -> None:
     assert result.status == "ok", result.error
-    curve = [(point.train_loss, point.dev_loss) for point in result.curve[1:]]
+    curve = [(point.train_loss, point.scores["dev_loss"]) for point in result.curve[1:]]
     np.testing.assert_allclose(curve, points, rtol=2e-4)
 
 
@@ -204,7 +207,7 @@ def test_a_trial_that_was_cut_off_gives_the_same_numbers(
     settings = settings_of(make_settings, network, optimizer={"name": optimizer, "lr": 0.05})
     asked = iter([False] * 8 + [True] * 100)
     cut = run_trial(settings, device="cpu", checkpoint_dir=tmp_path, should_stop=lambda: next(asked))
-    assert (cut.status, cut.steps) == ("interrupted", 8)
+    assert (cut.status, cut.measures["steps"]) == ("interrupted", 8)
     resumed = run_trial(settings, device="cpu", checkpoint_dir=tmp_path)
     assert numbers(resumed) == numbers(run_trial(settings, device="cpu"))
 
@@ -258,6 +261,11 @@ def test_an_output_without_logits_is_refused_with_what_it_is(output: Any, said: 
 def test_what_cannot_be_trained_rightly_is_refused_in_words(make_settings: Make, network: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         run_trial(settings_of(make_settings, network), device="cpu")
+
+
+def test_an_accuracy_of_a_map_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"accuracy needs logits .* got logits \(4, 10, 1, 1\) and labels \(4,\)"):
+        Accuracy().update(A[:, :, None, None], torch.zeros(4, dtype=torch.int64))
 
 
 def test_a_schedule_needs_a_learning_rate_to_change(make_settings: Make) -> None:
