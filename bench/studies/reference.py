@@ -1,7 +1,6 @@
-"""The reference results: each shipped grid run anew, and the README's table of claims written from them.
+"""The reference results: each shipped grid run where other source code made it, and the README's table of claims.
 
-    python -m bench.studies.reference            # runs what other source code made, or nobody yet; then the table
-    python -m bench.studies.reference --no-run   # the table alone
+``python -m bench.studies.reference`` does both, with ``--no-run`` it writes the table alone.
 """
 
 from __future__ import annotations
