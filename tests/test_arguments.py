@@ -324,8 +324,8 @@ def test_settings_of_a_loss_change_what_is_trained_and_stand_in_the_row() -> Non
         settings = Settings.parse(RAW | {"train": train})
         assert settings.flat()["train.loss"] == "odd_parts:Focal"
         assert settings.flat()["train.loss.gamma"] == gamma
-        results[gamma] = run_trial(settings, device="cpu").final_train_loss
-    plain = run_trial(Settings.parse(RAW), device="cpu").final_train_loss
+        results[gamma] = run_trial(settings, device="cpu").curve[-1].train_loss
+    plain = run_trial(Settings.parse(RAW), device="cpu").curve[-1].train_loss
     assert results[0.0] == pytest.approx(plain, rel=1e-5)  # without focus it is cross-entropy
     assert results[2.0] != pytest.approx(plain, rel=1e-2)
 
