@@ -236,7 +236,7 @@ def test_an_executor_does_not_change_the_numbers(workers: Workers, job: Callable
     results = []
     for executor in (InlineExecutor("cpu", 1), LocalExecutor(["cpu"], 1), workers()):
         found = outcomes(executor.run(jobs))
-        results.append([[p.dev_loss for p in found[j.trial_id].result.curve] for j in jobs])  # type: ignore[union-attr]
+        results.append([[p.scores["dev_loss"] for p in found[j.trial_id].result.curve] for j in jobs])  # type: ignore[union-attr]
     assert results[0] == results[1] == results[2]
 
 
@@ -298,9 +298,11 @@ def test_no_worker_outlives_the_run(job: Callable[..., Job]) -> None:
 
 
 def test_what_a_check_in_a_child_process_refuses_is_raised_here() -> None:
-    assert call_in_child(LAB.prepare, "cpu", [{"name": "digits"}], None) == ["cpu"]
+    assert call_in_child(LAB.devices, "cpu") == ["cpu"]
     with pytest.raises(ValueError, match="device must be auto, cpu"):
-        call_in_child(LAB.prepare, "tpu", [], None)
+        call_in_child(LAB.devices, "tpu")
+    with pytest.raises(ValueError, match=r"none\.npz: cannot be read"):
+        call_in_child(LAB.identify, [{"name": "npz", "path": "none.npz"}], None)
 
 
 def test_a_check_that_kills_its_process_is_an_error() -> None:

@@ -23,9 +23,9 @@ from bench.analysis.comparison import (
 )
 from bench.analysis.learning import default_target, learning_table
 from bench.analysis.verdicts import p_text
-from bench.grid.load import load_plan
 from bench.grid.plan import Plan
 from bench.record import pool
+from bench.record.plan_file import read_plan
 from bench.record.records import Records
 from bench.record.staleness import find_stale
 from bench.stats.families import selected_level
@@ -71,7 +71,7 @@ def gather(folder: Path, plan: Plan | None = None, *, others: Sequence[Path] = (
     Raises :class:`bench.record.pool.PoolError` where they are not of one grid.
     """
     folders = [folder, *others]
-    plan = plan or pool.union([load_plan(one / "grid.yaml") for one in folders], folders)
+    plan = plan or pool.union([read_plan(one) for one in folders], folders)
     records = pool.read(folders)
     trials, timings = records.trials, records.timings
     found = summaries.outcomes(plan, trials, records.curves)
@@ -84,7 +84,7 @@ def gather(folder: Path, plan: Plan | None = None, *, others: Sequence[Path] = (
     said += audit_recorded(plan, trials[trials["trial_id"].isin(found["trial_id"])])
     if count := records.num_other_data:
         said.append(f"{count} results on other data than the last run found are left out; run again with --stale")
-    if (stale := find_stale(plan, Records(folder))).changed:
+    if (stale := find_stale(plan, Records(folder, plan.selecting))).changed:
         said.append(f"{stale}; run again with --stale")
     return Findings(
         folder=folder,
@@ -252,7 +252,7 @@ def winner_table(plan: Plan, trials: pd.DataFrame) -> pd.DataFrame:
         return pd.DataFrame(columns=["cell", "setting", "winner", "at_edge"])
     rows = [
         {"cell": label, "setting": name, "winner": value, "at_edge": _at_edge(value, plan.tune[name])}
-        for label, trial in plan.winners(summaries.dev_accuracies(trials)).items()
+        for label, trial in plan.winners(summaries.selecting_scores(plan, trials)).items()
         for name, value in trial.tuned.items()
         if name in plan.tune
     ]
