@@ -84,7 +84,9 @@ def gather(folder: Path, plan: Plan | None = None, *, others: Sequence[Path] = (
     said += audit_recorded(plan, trials[trials["trial_id"].isin(found["trial_id"])])
     if count := records.num_other_data:
         said.append(f"{count} results on other data than the last run found are left out; run again with --stale")
-    if (stale := find_stale(plan, Records(folder, plan.selecting))).changed:
+    stale = find_stale(plan, Records(folder, plan.selecting))
+    said += [f"{where}; the row is left out, and the next run trains its trial again" for where in stale.unreadable]
+    if stale.changed:
         said.append(f"{stale}; run again with --stale")
     return Findings(
         folder=folder,

@@ -87,6 +87,8 @@ def run(
     start = time.monotonic()
     records = Records((options.results / plan.name).resolve(), plan.selecting)
     agenda = read_agenda(plan, records, options)
+    for where in agenda.staleness.unreadable:
+        progress.complain(f"{where}; the row counts as not recorded")
     if not agenda.trials:
         return Summary(given_up=list(agenda.given_up))
     executor = (make or EXECUTORS[options.executor].make)(options, agenda.trials)
