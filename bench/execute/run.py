@@ -82,7 +82,7 @@ def run(
     """Trains what is on the agenda and records each trial as it ends; raises ValueError without device or data.
 
     ``macs`` tell which cells take longest: these start first.
-    With ``tune_seeds`` the winners' other seeds follow in a second batch, once their candidates have run.
+    Where a grid tunes, the winners' trials on the grid's seeds follow in a second batch, once their candidates have run.
     """
     start = time.monotonic()
     records = Records((options.results / plan.name).resolve())
