@@ -28,7 +28,8 @@ def row(trial_id: str, status: str = "ok", **more: object) -> dict[str, object]:
 
 
 def point(step: int, accuracy: float = 0.5) -> Evaluation:
-    return Evaluation(step, step / 10, accuracy, 2.3, float("nan") if step == 0 else 2.0, step * 0.1)
+    train_loss = float("nan") if step == 0 else 2.0
+    return Evaluation(step, step / 10, train_loss, step * 0.1, {"dev_accuracy": accuracy, "dev_loss": 2.3})
 
 
 def test_a_row_is_one_line_below_the_header(table: Table) -> None:
@@ -111,7 +112,7 @@ def test_text_where_a_number_belongs_is_an_error_at_its_line(tmp_path: Path) -> 
         ("trials.csv", "trial_id,status,dev_accuracy\na1,ok,high\n", r"trials\.csv:2: .*'high'"),
         ("trials.csv", "trial_id,status\na1,ok\n", r"trials\.csv:2: could not convert"),
         ("trials.csv", "trial_id,status,attempts\na1,error,1\na2,error,twice\n", r"trials\.csv:3: .*'twice'"),
-        ("curves.csv", "step\n1\n", r"curves\.csv:1: the header must have trial_id, epoch, dev_accuracy"),
+        ("curves.csv", "step\n1\n", r"curves\.csv:1: the header must have trial_id, epoch, train_loss"),
         (
             "correct.csv",
             "trial_id,num_images,correct\na1,9,?\n",
@@ -219,7 +220,7 @@ def test_a_trial_has_its_row_its_curve_and_a_bit_a_test_image(tmp_path: Path) ->
     assert trials.loc[0, "test_accuracy"] == 0.7
     assert list(trials.columns[:7]) == ["trial_id", "grid", "cell", "status", "error", "seed", "model.name"]
     curves = read_curves(tmp_path)
-    assert list(curves.columns) == CURVE
+    assert list(curves.columns) == [*CURVE[:3], "dev_accuracy", "dev_loss", *CURVE[3:]]
     assert curves["step"].tolist() == [0, 10]
     assert np.array_equal(read_correct(tmp_path)["a1"], correct)
 

@@ -89,7 +89,7 @@ def gather(folder: Path, plan: Plan | None = None, *, others: Sequence[Path] = (
     said += audit_recorded(plan, trials[trials["trial_id"].isin(found["trial_id"])])
     if count := records.num_other_data:
         said.append(f"{count} results on other data than the last run found are left out; run again with --stale")
-    if (stale := find_stale(plan, Records(folder))).changed:
+    if (stale := find_stale(plan, Records(folder, plan.selecting))).changed:
         said.append(f"{stale}; run again with --stale")
     return Findings(
         folder=folder,
@@ -281,7 +281,7 @@ def winner_table(plan: Plan, trials: pd.DataFrame) -> pd.DataFrame:
         return pd.DataFrame(columns=["cell", "setting", "winner", "at_edge"])
     rows = [
         {"cell": label, "setting": name, "winner": value, "at_edge": _at_edge(value, plan.tune[name])}
-        for label, trial in plan.winners(summaries.dev_accuracies(trials)).items()
+        for label, trial in plan.winners(summaries.selecting_scores(plan, trials)).items()
         for name, value in trial.tuned.items()
         if name in plan.tune
     ]

@@ -11,7 +11,7 @@ import pandas as pd
 from bench.analysis.trained import trained
 from bench.grid.factors import Factor, short_names
 from bench.grid.plan import Cell, Plan, Trial
-from bench.record.records import ENVIRONMENT, MEASURES
+from bench.record.records import ENVIRONMENT
 from bench.record.status import NOT_ENDED, Status
 from lab.settings import timing_id
 
@@ -30,8 +30,8 @@ def outcomes(plan: Plan, trials: pd.DataFrame, curves: pd.DataFrame | None = Non
     the grid's own seeds.
     ``trained`` is 1, 0, or NaN without a result; ``curves`` tell how often dev was read.
     """
-    dev = dev_accuracies(trials)
-    winners = plan.winners(dev)
+    scores = selecting_scores(plan, trials)
+    winners = plan.winners(scores)
 
     def compared(trial: Trial) -> bool:
         winner = winners.get(trial.cell.label)
@@ -39,10 +39,10 @@ def outcomes(plan: Plan, trials: pd.DataFrame, curves: pd.DataFrame | None = Non
         return trial.stage == "final" or chose
 
     planned = pd.DataFrame(
-        [(t.trial_id, t.cell.label, t.seed, compared(t)) for t in plan.all_trials(dev)],
+        [(t.trial_id, t.cell.label, t.seed, compared(t)) for t in plan.all_trials(scores)],
         columns=["trial_id", "cell", "seed", "compared"],
     )
-    recorded = trials.reindex(columns=["trial_id", "status", "error", *MEASURES, *ENVIRONMENT])
+    recorded = trials.reindex(columns=["trial_id", "status", "error", *plan.measures, *ENVIRONMENT])
     joined = planned.merge(recorded, on="trial_id", how="left")
     found = joined.assign(status=joined["status"].fillna(Status.MISSING))
     return found.assign(trained=trained(plan, found, curves))
@@ -58,11 +58,11 @@ def tuned_as_recorded(plan: Plan, trials: pd.DataFrame) -> Plan:
     return before if any(trial.trial_id in recorded for trial in before.trials) else plan
 
 
-def dev_accuracies(trials: pd.DataFrame) -> dict[str, float | None]:
-    """Dev accuracy of each trial that ended, by its id; None where it failed."""
+def selecting_scores(plan: Plan, trials: pd.DataFrame) -> dict[str, float | None]:
+    """The selecting score of each trial that ended, by its id; None where it failed."""
     ended = trials[~trials["status"].isin(NOT_ENDED)]
-    accuracy = ended["dev_accuracy"].where(ended["status"] == Status.OK).astype(object)
-    return dict(zip(ended["trial_id"], accuracy.where(accuracy.notna(), None), strict=True))
+    score = ended[plan.selecting].where(ended["status"] == Status.OK).astype(object)
+    return dict(zip(ended["trial_id"], score.where(score.notna(), None), strict=True))
 
 
 def coverage(found: pd.DataFrame) -> pd.DataFrame:

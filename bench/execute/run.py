@@ -82,10 +82,10 @@ def run(
     """Trains what is on the agenda and records each trial as it ends; raises ValueError without device or data.
 
     ``macs`` tell which cells take longest: these start first.
-    Where a grid tunes, the winners' trials on the grid's seeds follow in a second batch, once their candidates have run.
+    Where a grid tunes, the winners' trials on its seeds follow in a second batch, once the candidates have run.
     """
     start = time.monotonic()
-    records = Records((options.results / plan.name).resolve())
+    records = Records((options.results / plan.name).resolve(), plan.selecting)
     agenda = read_agenda(plan, records, options)
     if not agenda.trials:
         return Summary(given_up=list(agenda.given_up))
