@@ -25,10 +25,10 @@ from bench.analysis.comparison import (
 from bench.analysis.learning import default_target, learning_table
 from bench.analysis.verdicts import p_text
 from bench.grid.hypotheses import Hypothesis
-from bench.grid.load import load_plan
 from bench.grid.metrics import TRAINED
 from bench.grid.plan import Plan
 from bench.record import pool
+from bench.record.plan_file import read_plan
 from bench.record.records import Records
 from bench.record.staleness import find_stale
 from bench.stats.families import selected_level
@@ -75,7 +75,7 @@ def gather(folder: Path, plan: Plan | None = None, *, others: Sequence[Path] = (
     Raises :class:`bench.record.pool.PoolError` where they are not of one grid.
     """
     folders = [folder, *others]
-    plan = plan or pool.union([load_plan(one / "grid.yaml") for one in folders], folders)
+    plan = plan or pool.union([read_plan(one) for one in folders], folders)
     records = pool.read(folders)
     trials, timings = records.trials, records.timings
     plan = summaries.tuned_as_recorded(plan, trials)

@@ -11,6 +11,7 @@ from typing import Any
 
 from bench.grid.plan import Plan, Trial
 from bench.record.outcome import Outcome
+from bench.record.plan_file import GRID, PLAN, plan_json
 from bench.record.records import ATTEMPTS, COMPILE_ERROR, Recorded, Records
 from bench.record.status import Status
 from bench.record.table import lock_of, replace_file
@@ -91,16 +92,18 @@ class Recorder:
 
     def prepare(self) -> None:
         """The folder, with the grid as it is run; also where somebody removed it meanwhile. Raises OSError."""
-        grid = self.records.folder / "grid.yaml"
+        grid = self.records.folder / GRID
         if self._num_written and not self.records.trials.path.exists():
             self._complain(
                 f"{self.records.folder}: was removed meanwhile, with {self._num_written} results of this run"
             )
             self.num_lost, self._num_written = self.num_lost + self._num_written, 0
-        if not grid.exists() or grid.read_text(encoding="utf-8") != self._plan.text:
+        plan = self.records.folder / PLAN
+        if not (grid.exists() and plan.exists()) or grid.read_text(encoding="utf-8") != self._plan.text:
             self.records.folder.mkdir(parents=True, exist_ok=True)
             with lock_of(grid):
                 replace_file(grid, self._plan.text.encode())
+                replace_file(plan, plan_json(self._plan).encode())
 
 
 def attempts_before(fingerprint: str, before: Recorded | None) -> int:
