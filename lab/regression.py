@@ -12,6 +12,11 @@ from torch import Tensor
 LOSSES: dict[str, Callable[..., Tensor]] = {"mse": F.mse_loss, "l1": F.l1_loss}
 
 
+def is_loss(loss: object) -> bool:
+    """Whether ``train.loss`` names one of :data:`LOSSES`; a loss with settings is a mapping."""
+    return isinstance(loss, str) and loss in LOSSES
+
+
 def like_targets(outputs: Tensor, targets: Tensor) -> Tensor:
     """The outputs in the shape of the targets; ``(N,)`` goes with ``(N, 1)``, which broadcasting would make ``(N, N)``.
 

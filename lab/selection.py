@@ -26,7 +26,7 @@ class Selection:
 def own_scores(train: TrainSettings) -> dict[str, Score]:
     """What the user's metrics declare of themselves, by name; raises :class:`SettingsError`."""
     parts = {name: part for name, part in named(train.metric).items() if part != "accuracy"}
-    found = {name: _declared(part_name(part)) for name, part in parts.items() if part not in REGRESSION}
+    found = {name: _declared(part_name(part)) for name, part in parts.items() if part_name(part) not in REGRESSION}
     if len(found) < len(parts):
         found |= {name: score for name, score in REGRESSION.items() if name != "loss"}
     selected = selected_score(train)

@@ -325,8 +325,8 @@ def make_loss(train: TrainSettings, num_classes: int, device: torch.device) -> L
     """The loss on the device; raises ValueError for one with parameters of its own, which nothing would train."""
     if train.loss == "cross_entropy":
         return on_logits(functools.partial(F.cross_entropy, label_smoothing=train.label_smoothing), num_classes)
-    if train.loss in regression.LOSSES:
-        return on_logits(regression.mean_error(train.loss), num_classes)
+    if regression.is_loss(train.loss):
+        return on_logits(regression.mean_error(str(train.loss)), num_classes)
     loss = parts.make_part("loss", train.loss, {"num_classes": num_classes})
     if isinstance(loss, torch.nn.Module):
         loss.to(device)
@@ -361,8 +361,8 @@ def check_task(train: TrainSettings, splits: Splits) -> None:
 
 def _example_loss(train: TrainSettings, num_classes: int) -> Loss | None:
     """The loss of each example where its mean is the loss of the batch; None for a loss of the user's."""
-    if train.loss in regression.LOSSES:
-        return on_logits(regression.example_error(train.loss), num_classes)
+    if regression.is_loss(train.loss):
+        return on_logits(regression.example_error(str(train.loss)), num_classes)
     if train.loss != "cross_entropy":
         return None
     each = functools.partial(F.cross_entropy, label_smoothing=train.label_smoothing, reduction="none")
