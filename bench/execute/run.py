@@ -87,11 +87,13 @@ def run(
     So it does where results rest on other data than are here now, before it adds to them.
 
     ``macs`` tell which cells take longest: these start first.
-    With ``tune_seeds`` the winners' other seeds follow in a second batch, once their candidates have run.
+    Where a grid tunes, the winners' trials on its seeds follow in a second batch, once the candidates have run.
     """
     start = time.monotonic()
     records = Records((options.results / plan.name).resolve(), plan.selecting)
     agenda = read_agenda(plan, records, options)
+    for where in agenda.staleness.unreadable:
+        progress.complain(f"{where}; the row counts as not recorded")
     data: dict[str, Digests] = {}
     if agenda.trials or options.stale:
         data = identify(agenda.known, records, options)
