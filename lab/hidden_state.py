@@ -1,4 +1,4 @@
-"""State that a network keeps where its ``state_dict`` does not look: in attributes and in buffers that it leaves out."""
+"""State that a network keeps where its ``state_dict`` does not look: in attributes, and in buffers it leaves out."""
 
 from __future__ import annotations
 
