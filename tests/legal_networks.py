@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -180,6 +181,45 @@ class Queue(Plain):
         return self.head(h + self.get_buffer("memory")) * (1 + 1 / self.get_buffer("buffer2")[0])
 
 
+class Memory:
+    """An object of one's own with a state of its own, held by a network and by itself."""
+
+    def __init__(self) -> None:
+        self.calls, self.itself = 0, self
+        self.means: list[Tensor] = []
+
+
+class Objects(Plain):
+    """Remembers in objects of the standard library and numpy, and draws from generators of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queue, self.array, self.seen, self.kinds = deque([0.0], maxlen=3), np.zeros(2), {0}, Counter(a=1)
+        self.lists: defaultdict[str, list[int]] = defaultdict(list)
+        self.coin, self.die = np.random.default_rng(3), random.Random(4)
+        self.cards, self.noise = np.random.RandomState(5), torch.Generator().manual_seed(6)
+        self.memory = Memory()
+        self.register_module("again", self.first)
+        self.shared = self.queue
+
+    def forward(self, X: Tensor) -> Any:
+        h = self.hidden(X)
+        if self.training:
+            self.queue.append(float(self.coin.random() + self.die.random() + self.cards.rand()))
+            self.array += 0.1
+            self.seen.add(len(self.seen))
+            self.kinds["a"] += 1
+            self.lists["steps"].append(1)
+            self.memory.calls += 1
+            self.memory.means = [*self.memory.means[-2:], h.detach().mean(0)]
+            h = h + 0.1 * torch.randn(16, generator=self.noise)
+        number = (
+            sum(self.shared) + float(self.array.sum()) + len(self.seen) + self.kinds["a"] + len(self.lists["steps"])
+        )
+        mean = sum(self.memory.means, torch.zeros(16))
+        return self.head(h - mean / 3) / (1 + 0.01 * number + 0.01 * self.memory.calls)
+
+
 class Locked(Plain):
     """Holds what can neither be copied nor pickled."""
 
@@ -302,6 +342,49 @@ class Sparse(nn.Module):
         return self.head(self.words(X.flatten(1).clamp(-2, 2).add(2).mul(4).long()))
 
 
+class Switched(Plain):
+    """One switch whose levels change training and not the outputs of the first evaluation."""
+
+    def __init__(self, level: str = "none") -> None:
+        super().__init__()
+        self.level = level
+        self.first.requires_grad_(level != "frozen")
+        if level == "slower":
+            self.first.weight.register_hook(lambda gradient: gradient / 2)
+        self.register_buffer("mean", torch.zeros(16))
+
+    def forward(self, X: Tensor) -> Any:
+        h = self.hidden(X)
+        if self.level == "averaged" and self.training:
+            self.get_buffer("mean").add_(h.detach().mean(0))
+        if self.level == "noisy" and self.training:
+            h = h + 0.1 * torch.randn_like(h)
+        return self.head(h.detach() if self.level == "detached" else h)
+
+
+# --- what cannot be trained -----------------------------------------------------------------------------------------
+
+
+class Unmade(Plain):
+    def __init__(self) -> None:
+        super().__init__()
+        self.unused = nn.LazyLinear(3)
+
+
+class Fixed(Plain):
+    def __init__(self) -> None:
+        super().__init__()
+        self.requires_grad_(False)
+
+
+class Unrepeatable(Plain):
+    """Draws from a generator that nobody seeded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first.weight = nn.Parameter(torch.from_numpy(np.random.default_rng().normal(size=(16, 64))).float())
+
+
 # --- optimizers -----------------------------------------------------------------------------------------------------
 
 
@@ -331,3 +414,19 @@ class TwoPasses(torch.optim.SGD):
             for one, gradient in moved:
                 one.sub_(gradient, alpha=0.05)
         super().step()
+
+
+class WithoutRate(torch.optim.Optimizer):
+    """Its steps are of a fixed length."""
+
+    def __init__(self, params: Iterator[nn.Parameter]) -> None:
+        super().__init__(params, {})
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # it has no closure
+        for group in self.param_groups:
+            for one in group["params"]:
+                one.data.sub_(0.001 * one.grad.sign())
+
+
+def without_rate(params: Iterator[nn.Parameter], lr: float) -> torch.optim.Optimizer:
+    return WithoutRate(params)
