@@ -120,6 +120,9 @@ def run_trial(
         "total_seconds": total.seconds,
         "peak_memory_bytes": devices.peak_memory_bytes(where),
     }
+    if not splits.dev.labels.is_floating_point():
+        measures["num_dev_images"] = len(splits.dev)
+        measures["dev_majority"] = float(torch.bincount(splits.dev.labels).max()) / len(splits.dev)
     if at.train_seconds:
         measures["train_images_per_second"] = at.images / at.train_seconds
     if evaluation.seconds:
