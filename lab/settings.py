@@ -23,7 +23,7 @@ from lab.optim import OPTIMIZERS
 from lab.parts import parse_part, settings_type, shortest, signed
 from lab.schedules import SCHEDULES
 from lab.scores import BUILT_IN as SCORES
-from lab.scores import Named, default_selection, named
+from lab.scores import METRICS, Named, default_selection, named
 from lab.sections import (
     DATASETS,
     NOUNS,
@@ -74,7 +74,7 @@ __all__ = [
     "timing_id",
 ]
 
-BUILT_IN = {"loss": "cross_entropy", "metric": "accuracy"}
+BUILT_IN = {"loss": ("cross_entropy",), "metric": METRICS}
 PART_PATHS = {f"train.{what}": what for what in BUILT_IN}  # settings that have settings of their own
 
 
@@ -282,7 +282,9 @@ def _check_metrics(metric: Named) -> Named:
             raise SettingsError([Problem("train.metric", rule)])
         if name == "digest":
             raise SettingsError([Problem("train.metric", "test_digest is what the test data are; name it otherwise")])
-        if name in SCORES and (name, part) != ("accuracy", "accuracy"):
+        if name != part and part in METRICS:
+            raise SettingsError([Problem("train.metric", f"{part} is built in, under that name alone, got {name}")])
+        if name in SCORES and name != part:
             rule = f"{name} is built in; give {part_name(part)} a name of its own: `{{my_{name}: '{part_name(part)}'}}`"
             raise SettingsError([Problem("train.metric", rule)])
     short = {name: check_part("metric", part) for name, part in metrics.items()}
@@ -294,14 +296,15 @@ def _check_metrics(metric: Named) -> Named:
 def part_type(what: str, raw: object) -> type[Section]:
     """The class that checks a loss or metric; raises :class:`SettingsError` where its name leads to none."""
     path, known = f"train.{what}", BUILT_IN[what]
-    choices = f"there is {known}, or an import path package.module:attribute"
+    there = f"there {'is' if len(known) == 1 else 'are'} {', '.join(known)}"
+    choices = f"{there}, or an import path package.module:attribute"
     if not is_part(raw):
         raise SettingsError([Problem(f"{path}.name", f"is required and must be a string; {choices}")])
     name = part_name(raw)  # type: ignore[arg-type]  # just asked
-    if name == known:
+    if name in known:
         return PartSettings
     if ":" not in name:
-        raise SettingsError([Problem(path, f"no such {what} {name!r}{did_you_mean(name, [known], choices)}")])
+        raise SettingsError([Problem(path, f"no such {what} {name!r}{did_you_mean(name, known, choices)}")])
     return settings_type(what, name)
 
 

@@ -21,7 +21,7 @@ from lab.compilation import compile_network
 from lab.data import Batches, Splits, load_data
 from lab.fingerprint import source_fingerprint, sources
 from lab.measure import count_parameters
-from lab.metrics import Accuracy, Predictions, Scores, check_metric
+from lab.metrics import CLASSIFICATION, Errors, Predictions, Scores, check_metric
 from lab.optim import build_optimizer
 from lab.outputs import Loss, on_logits
 from lab.process import seed_generators, starting_state
@@ -29,7 +29,7 @@ from lab.rehearsal import make_network
 from lab.result import Evaluation, Result
 from lab.runner import Diverged, Interrupted, Measured, Progress, Runner, Undefined, save_weights
 from lab.schedules import Factor, Scheduler, build_schedule
-from lab.scores import named
+from lab.scores import METRICS, REGRESSION, named
 from lab.selection import selection
 from lab.settings import DataSettings, Settings, TrainSettings, parse_section
 
@@ -164,7 +164,8 @@ def _packed(correct: torch.Tensor | None) -> bytes | None:
 
 
 def _examples(tested: Measured) -> dict[str, bytes]:
-    return {} if tested.losses is None else {"test_loss": tested.losses.float().cpu().numpy().tobytes()}
+    found = {"test_loss": tested.losses, "test_rmse": tested.squares}
+    return {name: values.float().cpu().numpy().tobytes() for name, values in found.items() if values is not None}
 
 
 class Checkpoint:
@@ -268,7 +269,7 @@ def make_runner(settings: Settings, splits: Splits, device: torch.device) -> Run
         model,
         optimizer,
         make_loss(settings.train, splits.num_classes, device),
-        make_scores(settings.train, splits.num_classes),
+        make_scores(settings.train, splits),
         device,
         precision=settings.train.precision,
         clip_norm=settings.train.clip_norm,
@@ -321,15 +322,24 @@ def make_loss(train: TrainSettings, num_classes: int, device: torch.device) -> L
     return loss
 
 
-def make_scores(train: TrainSettings, num_classes: int) -> Scores:
-    """What is computed of each split: the built-in scores, and the user's metrics."""
-    found = {}
-    for name, part in named(train.metric).items():
-        if part != "accuracy":
-            found[name] = check_metric(parts.make_part("metric", part, {"num_classes": num_classes}), name)
-        elif name != "accuracy":
-            found[name] = Accuracy()
-    return Scores(found, Predictions())
+def make_scores(train: TrainSettings, splits: Splits) -> Scores:
+    """What is computed of each split: the built-in scores that fit the labels, and the user's metrics.
+
+    Raises ValueError where ``train.metric`` names a built-in score that does not fit them.
+    """
+    has_targets = splits.train.labels.is_floating_point()
+    asked = named(train.metric)
+    for part in asked.values():
+        if part in METRICS and has_targets != (part in REGRESSION):
+            fitting = "rmse or mae, or a metric of your own" if has_targets else ", ".join(CLASSIFICATION)
+            kinds = ("classes", "float targets") if has_targets else ("float targets", "classes")
+            raise ValueError(f"train.metric: {part} is of {kinds[0]}, these labels are {kinds[1]}; there is {fitting}")
+    given = {"num_classes": splits.num_classes}
+    own = {name: parts.make_part("metric", part, given) for name, part in asked.items() if part not in METRICS}
+    targets = Errors() if REGRESSION.keys() & asked.keys() else None
+    return Scores(
+        {name: check_metric(metric, name) for name, metric in own.items()}, targets if has_targets else Predictions()
+    )
 
 
 def _example_loss(train: TrainSettings, num_classes: int) -> Loss | None:
