@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lab.regression import Errors
 from lab.returned import ReturnedError, name_of, number
 from lab.scores import Better, declared
 
@@ -109,33 +110,8 @@ class Predictions:
         return torch.cat(self._predicted) == torch.cat(self._labels)
 
 
-class Errors:
-    """How far outputs are from the targets of a regression; gives ``rmse`` and ``mae``, over all elements."""
-
-    def __init__(self) -> None:
-        self.reset()
-
-    def reset(self) -> None:
-        self._errors: list[Tensor] = []
-
-    def update(self, outputs: Tensor, targets: Tensor) -> None:
-        """Adds a batch: outputs of as many elements as the targets ``(N, K)``."""
-        if outputs.numel() != targets.numel():
-            shapes = f"{tuple(outputs.shape)} and {tuple(targets.shape)}"
-            raise ValueError(f"outputs and targets must have as many elements, got shapes {shapes}")
-        self._errors.append(outputs.reshape(targets.shape).float() - targets)
-
-    def scores(self) -> dict[str, float]:
-        errors = torch.cat(self._errors).cpu().double()
-        return {"rmse": float(errors.square().mean().sqrt()), "mae": float(errors.abs().mean())}
-
-    def squares(self) -> Tensor:
-        """``(N,)``: the mean squared error of each example."""
-        return torch.cat(self._errors).square().flatten(1).mean(dim=1)
-
-
 class Scores:
-    """All scores of a split: a user's ``metrics``, and the built-in ones, which follow from ``predictions``."""
+    """All scores of a split: a user's ``metrics``, and those that follow from ``predictions`` or errors."""
 
     def __init__(self, metrics: Mapping[str, Metric], predictions: Predictions | Errors | None = None) -> None:
         self.metrics, self.predictions = dict(metrics), predictions

@@ -241,13 +241,16 @@ def test_a_regression_is_selected_and_measured_by_its_error(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("metric", ["accuracy", "macro_f1"])
 def test_a_score_of_classes_is_refused_for_targets_in_words(tmp_path: Path, metric: str) -> None:
-    settings = regression(tmp_path, metric=metric)
-    with pytest.raises(
-        ValueError, match=f"{metric} is of classes, these labels are float targets; there is rmse or mae"
-    ):
+    settings = regression(tmp_path, metric=[metric, "rmse"])
+    with pytest.raises(ValueError, match=f"{metric} does not go with these labels, which are float targets"):
         make_runner(settings, load_data(settings.data, CPU), CPU)
 
 
 def test_a_score_of_targets_is_refused_for_classes_in_words(train: Train) -> None:
-    with pytest.raises(ValueError, match="rmse is of float targets, these labels are classes; there is accuracy, "):
+    with pytest.raises(ValueError, match="rmse is of float targets"):
         train(metric="rmse")
+
+
+def test_another_built_in_score_may_be_the_first(train: Train) -> None:
+    result = train(metric="macro_f1")
+    assert result.measures["dev_macro_f1"] == max(point.scores["dev_macro_f1"] for point in result.curve)

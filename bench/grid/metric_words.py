@@ -21,7 +21,7 @@ from typing import Any, get_args
 from bench.grid.factors import Errors
 from bench.grid.metrics import Metric, Split, lab_metrics
 from bench.grid.strict_yaml import Node, Position, plain, spell
-from lab.scores import REGRESSION, Better, Scale, Score, default_selection, named, range_problem
+from lab.scores import Better, Scale, Score, default_selection, named, range_problem
 from lab.sections import part_name
 from lab.selection import own_scores, selected_score, selection
 from lab.settings import SECTIONS, Problem, Settings, SettingsError, TrainSettings, did_you_mean, spelled
@@ -247,7 +247,6 @@ def _measures(trains: Sequence[TrainSettings], asked: Sequence[Asked]) -> dict[s
     for train in trains:
         for name, score in own_scores(train).items():
             own[name] = replace(score, better=score.better or next(iter(_said(name, asked)), None))
-        own |= {name: REGRESSION[name] for name in named(train.metric) if name in REGRESSION}
     unit = "nats" if all(train.loss == "cross_entropy" for train in trains) else ""
     return lab_metrics(own, unit)
 
