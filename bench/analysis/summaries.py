@@ -50,7 +50,9 @@ def outcomes(plan: Plan, trials: pd.DataFrame) -> pd.DataFrame:
     )
     recorded = trials.reindex(columns=["trial_id", "status", "error", *MEASURES, *ENVIRONMENT])
     joined = planned.merge(recorded, on="trial_id", how="left")
-    return joined.assign(status=joined["status"].fillna(Status.MISSING))
+    joined = joined.assign(status=joined["status"].fillna(Status.MISSING))
+    never_asked = joined["seed"].isin(plan.further_seeds) & (joined["status"] == Status.MISSING)
+    return joined[~never_asked].reset_index(drop=True)
 
 
 def dev_accuracies(trials: pd.DataFrame) -> dict[str, float | None]:
@@ -83,9 +85,6 @@ def coverage_line(found: pd.DataFrame) -> str:
 def cautions(plan: Plan, found: pd.DataFrame, trials: pd.DataFrame, timings: pd.DataFrame | None = None) -> list[str]:
     """What a reader must know before comparing: rows left out, stale or of unlike machines, speeds, too few seeds."""
     result = list(plan.warnings)
-    foreign = len(trials) - found["trial_id"].isin(trials["trial_id"]).sum()
-    if foreign:
-        result.append(f"{foreign} recorded trials are none of this grid's and are left out")
     ended = found[found["status"] == Status.OK]
     unlike = [name for name in MACHINE if name != "concurrent_trials" and ended[name].nunique() > 1]
     if unlike:
@@ -96,7 +95,7 @@ def cautions(plan: Plan, found: pd.DataFrame, trials: pd.DataFrame, timings: pd.
         result.append(
             "some cells have one seed: what another seed would change is unknown there, and no interval counts it"
         )
-    return result + _uncompiled(trials) + _speed_cautions(ended, timings)
+    return result + _uncompiled(trials[trials["trial_id"].isin(found["trial_id"])]) + _speed_cautions(ended, timings)
 
 
 def _uncompiled(trials: pd.DataFrame) -> list[str]:
@@ -104,7 +103,7 @@ def _uncompiled(trials: pd.DataFrame) -> list[str]:
     reasons = [reason for reason in trials.get("compile_error", []) if isinstance(reason, str) and reason]
     if not reasons:
         return []
-    (usual, _), *_ = Counter(reasons).most_common(1)
+    usual = max(sorted(set(reasons)), key=reasons.count)
     return [f"{len(reasons)} trials were to be compiled and ran as they are: {usual}"]
 
 
@@ -204,12 +203,12 @@ class Comparison:
     def summary(self, cells: Sequence[Cell], against: Mapping[str, str]) -> dict[str, Any]:
         """Counts, means, intervals, and the difference to ``against`` (factor levels), paired by seed and cell."""
         labels = [cell.label for cell in cells]
-        found = self._found[self._found["cell"].isin(labels)]
-        statuses = Counter(found["status"][found["compared"]])
+        found = self._found[self._found["cell"].isin(labels) & self._found["compared"]]
+        statuses = Counter(found["status"])
         ended = self._ended[self._ended["cell"].isin(labels)]
         return {
             "n": statuses[Status.OK],
-            "planned": len(labels) * len(self.plan.seeds),
+            "planned": len(labels) * len(self.plan.seeds) + int(found["seed"].isin(self.plan.further_seeds).sum()),
             "diverged": statuses[Status.DIVERGED],
             "failed": sum(
                 count for status, count in statuses.items() if status not in {Status.OK, Status.DIVERGED} | NOT_ENDED
@@ -312,6 +311,7 @@ def sampled(*shown: pd.DataFrame) -> str:
 def level_table(comparison: Comparison, factor: Factor) -> pd.DataFrame:
     """A row for each level of the factor: :meth:`Comparison.summary` against its baseline level, all else equal.
 
+    A level whose cells are all those of another one, being the same experiments, has no row of its own.
     A factor that the baseline omits is compared with its first level. ``is_baseline`` marks the row of that level.
     """
     plan = comparison.plan
@@ -324,19 +324,18 @@ def level_table(comparison: Comparison, factor: Factor) -> pd.DataFrame:
 
 
 def comparable_cells(plan: Plan, factor: Factor) -> dict[str, list[Cell]]:
-    """The cells of each level, where the plan has all levels under the same levels of the other factors.
+    """The cells of each level that has any, where the plan has all of these under the same levels of other factors.
 
-    Where it nowhere has, as when an exclusion takes one level out of everything, each level has all of its cells.
+    Where it nowhere has, each level has all of its cells.
     """
     by_others: dict[frozenset[tuple[str, str]], dict[str, Cell]] = {}
     for cell in plan.cells:
         if cell.levels.get(factor.name) in factor.levels:
             others = frozenset((name, level) for name, level in cell.levels.items() if name != factor.name)
             by_others.setdefault(others, {})[cell.levels[factor.name]] = cell
-    matched = [cells for cells in by_others.values() if len(cells) == len(factor.levels)]
-    return {
-        level: [cells[level] for cells in matched or by_others.values() if level in cells] for level in factor.levels
-    }
+    levels = [level for level in factor.levels if any(level in cells for cells in by_others.values())]
+    matched = [cells for cells in by_others.values() if len(cells) == len(levels)]
+    return {level: [cells[level] for cells in matched or by_others.values() if level in cells] for level in levels}
 
 
 def cell_table(comparison: Comparison) -> pd.DataFrame:

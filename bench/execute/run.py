@@ -33,6 +33,7 @@ from bench.execute.progress import Progress
 from bench.execute.ray.storage import Storage
 from bench.execute.worker import Job
 from bench.grid.plan import Plan, Trial
+from bench.record.asked import keep
 from bench.record.claims import Claims
 from bench.record.recorder import Recorder, attempts_before
 from bench.record.records import Recorded, Records, ended
@@ -170,6 +171,7 @@ def run(
     start, summary = time.monotonic(), Summary()
     batch = missing(plan, options)
     if not batch:
+        keep(plan, options.results / plan.name)
         summary.given_up = given_up(plan, options)
         return summary
     budget = None if options.budget is None else Budget(options.budget)
@@ -177,9 +179,9 @@ def run(
     if budget is not None:
         prices = price_plan(plan, options.driver_device, executor.num_workers, options.data_dir)
         budget.price = lambda trial: prices.of(trial.settings).trial_seconds
+    keep(plan, options.results / plan.name)
     records = Records((options.results / plan.name).resolve())
     recorder = Recorder(records, plan, executor.num_workers, progress.complain)
-    recorder.prepare()
     seen: set[str] = set()
     with stopping(executor, progress.complain) as asked, progress:
         while batch and not asked and not (options.fail_fast and summary.has_failures):

@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from bench.grid.plan import Plan, Trial
+from bench.record.asked import GRID, keep
 from bench.record.outcome import Outcome
 from bench.record.records import ATTEMPTS, Recorded, Records
 from bench.record.status import Status
-from bench.record.table import lock_of, replace_file
 from lab.fingerprint import source_fingerprint
 from lab.settings import Settings
 
@@ -91,16 +91,14 @@ class Recorder:
 
     def prepare(self) -> None:
         """The folder, with the grid as it is run; also where somebody removed it meanwhile. Raises OSError."""
-        grid = self.records.folder / "grid.yaml"
+        grid = self.records.folder / GRID
         if self._num_written and not self.records.trials.path.exists():
             self._complain(
                 f"{self.records.folder}: was removed meanwhile, with {self._num_written} results of this run"
             )
             self.num_lost, self._num_written = self.num_lost + self._num_written, 0
-        if not grid.exists() or grid.read_text(encoding="utf-8") != self._plan.text:
-            self.records.folder.mkdir(parents=True, exist_ok=True)
-            with lock_of(grid):
-                replace_file(grid, self._plan.text.encode())
+        if not grid.exists():
+            keep(self._plan, self.records.folder)
 
 
 def attempts_before(fingerprint: str, before: Recorded | None) -> int:

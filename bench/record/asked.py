@@ -1,0 +1,141 @@
+"""Which grid a results folder holds, and how it was last asked for.
+
+``grid.yaml`` is the grid as it was last asked for, options applied; ``asked.json`` holds the path of its file, relative
+to the folder, and the options. Folders of earlier versions have no ``asked.json``: any grid of their name is taken for
+theirs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from bench.grid.load import GridError, load_plan, text_of
+from bench.grid.plan import Asked, Plan
+from bench.record.records import Records
+from bench.record.table import RecordError, lock_of, replace_file
+
+GRID, ASKED = "grid.yaml", "asked.json"
+
+
+def read_asked(folder: Path) -> Asked | None:
+    """How the folder's grid was last asked for, its path absolute; None where that is not kept."""
+    path = folder / ASKED
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        grid = Path(os.path.normpath(folder.resolve() / kept["grid"]))
+        return Asked(grid, tuple(kept["set"]), tuple(kept["only"]), kept["seeds"])
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise RecordError(f"{path}: must be as `run` writes it, it can be removed: {error!r}") from error
+
+
+def last_plan(folder: Path) -> Plan:
+    """The plan of ``grid.yaml``; ``asked`` is the command of the last run, where its grid is still what was run."""
+    plan, asked = load_plan(folder / GRID), read_asked(folder)
+    if asked is None:
+        return plan
+    if not _gives(asked, plan.text):
+        return replace(plan, asked=replace(plan.asked, seeds=asked.seeds))
+    return replace(plan, asked=replace(asked, grid=shown(asked.grid)))
+
+
+def _gives(asked: Asked, text: str) -> bool:
+    """Whether the grid is still there and, with these options, what it was."""
+    try:
+        return text_of(asked) == text
+    except GridError:
+        return False
+
+
+def check_folder(plan: Plan, folder: Path) -> None:
+    """Raises :class:`RecordError` where the folder holds another grid: of another path, and with no trial in common."""
+    asked = read_asked(folder)
+    grid = plan.asked.grid.resolve()
+    if asked is None or grid in (asked.grid.resolve(), (folder / GRID).resolve()) or _share(plan, folder):
+        return
+    raise RecordError(another(folder, asked.grid, plan.asked.grid))
+
+
+def check_apart(plans: Sequence[Plan]) -> None:
+    """Raises :class:`RecordError` where two plans would share a folder and are not one grid."""
+    known: dict[str, Plan] = {}
+    for plan in plans:
+        other = known.setdefault(plan.name, plan)
+        paths = [one.asked.grid.resolve() for one in (plan, other)]
+        if paths[0] != paths[1] and not _experiments(plan) & _experiments(other):
+            raise RecordError(another(Path(plan.name), other.asked.grid, plan.asked.grid))
+
+
+def another(folder: Path, holder: Path, grid: Path) -> str:
+    """Why a grid may not use a folder."""
+    return (
+        f"{folder} is the folder of {shown(holder)}, which has no trial in common with {grid}: "
+        f"give one of them a `name:` of its own, or other results (--results)"
+    )
+
+
+def keep(plan: Plan, folder: Path) -> None:
+    """Writes ``grid.yaml`` and ``asked.json``, where they are not so; raises :class:`RecordError` or OSError."""
+    texts = {folder / GRID: plan.text}
+    if (asked := _asked(plan, folder)) is not None:
+        texts[folder / ASKED] = _json(asked, folder)
+    if all(path.exists() and path.read_text(encoding="utf-8") == text for path, text in texts.items()):
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with lock_of(folder / GRID):
+        check_folder(plan, folder)
+        for path, text in texts.items():
+            replace_file(path, text.encode())
+
+
+def _asked(plan: Plan, folder: Path) -> Asked | None:
+    """How the plan is asked for; the folder's own copy of its grid stands for the grid that it was made from."""
+    now = plan.asked
+    if now.grid.resolve() != (folder / GRID).resolve():
+        return now
+    if (before := read_asked(folder)) is None:
+        return None
+    seeds = before.seeds if now.seeds is None else now.seeds
+    return Asked(before.grid, before.overrides + now.overrides, before.only + now.only, seeds)
+
+
+def _json(asked: Asked, folder: Path) -> str:
+    grid = os.path.relpath(asked.grid.resolve(), folder.resolve())
+    kept = {"grid": grid, "set": asked.overrides, "only": asked.only, "seeds": asked.seeds}
+    return json.dumps(kept, indent=2, ensure_ascii=False) + "\n"
+
+
+def _share(plan: Plan, folder: Path) -> bool:
+    """Whether the folder records, or was asked for, a trial of the plan, whatever its seed."""
+    rows = Records(folder).trials.rows()
+    recorded = {row["trial_id"] for row in rows}
+    seeds = {int(row["seed"]) for row in rows if row.get("seed", "").isdecimal()}
+    if any(trial.of_seed(seed).trial_id in recorded for trial in plan.experiments for seed in seeds):
+        return True
+    try:
+        return bool(_experiments(plan) & _experiments(load_plan(folder / GRID)))
+    except GridError:
+        return False
+
+
+def _experiments(plan: Plan) -> set[str]:
+    return {trial.of_seed(0).trial_id for trial in plan.experiments}
+
+
+def shown(path: Path) -> Path:
+    """The path as one types it here: relative where it lies below the working folder."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def command(verb: str, asked: Asked, results: Sequence[Path] = (Path("results"),)) -> str:
+    """What to type for ``run`` or ``report`` of a grid with the options that it was asked for with."""
+    words = ["python", "-m", "bench", verb, str(asked.grid), *asked.options]
+    if list(results) != [Path("results")]:
+        words += [word for folder in results for word in ("--results", str(folder))]
+    return shlex.join(words)
