@@ -1,34 +1,25 @@
-"""Which source code a result was made by. Free of torch."""
+"""Which source code a result was made by: what a trial imports, read without importing it. Free of torch."""
 
 from __future__ import annotations
 
 import ast
 import functools
 import hashlib
+import importlib
 import importlib.util
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
 from lab.scores import named
 from lab.settings import Settings
 
-# The modules of the laboratory that a trial's numbers can depend on; those of lab.data all do.
-TRAINING = (
-    "compilation",
-    "device",
-    "metrics",
-    "models",
-    "optim",
-    "parts",
-    "process",
-    "runner",
-    "scores",
-    "selection",
-    "streams",
-    "surgery",
-    "trial",
-)
+LAB = Path(__file__).parent
+# What these settle stands in a trial's row, or is the name of a column there: they change no number of a trial that has
+# the same id. Every other module that a trial imports counts.
+APART = {"lab.fingerprint", "lab.result", "lab.settings"}
 
 
 def source_fingerprint(settings: Settings) -> str:
@@ -44,7 +35,8 @@ def fingerprint(digests: Mapping[str, str]) -> str:
 def sources(settings: Settings) -> dict[str, str]:
     """A digest of each source file that a trial uses: the laboratory's, and those of the parts that it names.
 
-    With a module of the user's come those of the working folder that it imports.
+    With each module come those of the laboratory and of the working folder that its import statements name, wherever
+    they stand, and so on; of other packages only the modules that the settings name.
     """
     paths = [settings.data.name, settings.model.name, settings.optimizer.name, settings.schedule.name]
     paths += [settings.train.loss, *named(settings.train.metric).values(), *settings.model.replace.values()]
@@ -55,41 +47,87 @@ def sources(settings: Settings) -> dict[str, str]:
 def _digests(modules: tuple[str, ...], working_dir: Path) -> dict[str, str]:
     if str(working_dir) not in sys.path:
         sys.path.insert(0, str(working_dir))
-    lab = Path(__file__).parent
-    own = [*(lab / f"{name}.py" for name in TRAINING), *sorted((lab / "data").glob("*.py"))]
-    files = {file.relative_to(lab.parent).as_posix(): file for file in own}
-    for module in modules:
-        files |= _files(module, working_dir)
-    return {name: hashlib.sha256(file.read_bytes()).hexdigest()[:12] for name, file in files.items()}
+    importlib.invalidate_caches()
+    _spec.cache_clear()
+    files = {module: file for module, file in _used(modules, working_dir).items() if module not in APART}
+    named = {_name(module, file, working_dir): file for module, file in files.items()}
+    return {name: hashlib.sha256(named[name].read_bytes()).hexdigest()[:12] for name in sorted(named)}
 
 
-def _files(module: str, working_dir: Path) -> dict[str, Path]:
-    """The module's file, and where it is the user's, those in the working folder that it imports, and they."""
-    spec = importlib.util.find_spec(module)
-    if spec is None or not spec.has_location or spec.origin is None:  # a module in C has no source
-        return {}
-    file = Path(spec.origin)
-    depth = module.count(".") + (2 if file.name == "__init__.py" else 1)
-    found = {"/".join(file.parts[-depth:]): file}
-    waiting = [(module, file)] if file.is_relative_to(working_dir) else []
+def _used(modules: Iterable[str], working_dir: Path) -> dict[str, Path]:
+    """The file of each module that a trial imports, directly or not, as far as it is ours or the user's."""
+    files: dict[str, Path] = {}
+    waiting = [part for module in ("lab.trial", *modules) for part in _with_packages(module)]
     while waiting:
-        for name, own in _imported(*waiting.pop(), working_dir):
-            if own not in found.values() and not name.startswith("lab."):
-                found[own.relative_to(working_dir).as_posix()] = own
-                waiting.append((name, own))
-    return dict(sorted(found.items()))
+        module = waiting.pop()
+        if module in files or (file := _file(module)) is None:
+            continue
+        if module in modules or _is_own(file, working_dir):
+            files[module] = file
+        if _is_own(file, working_dir):
+            waiting += _imported(module, file)
+    return files
 
 
-def _imported(module: str, file: Path, working_dir: Path) -> Iterator[tuple[str, Path]]:
-    """Modules of the working folder that a file's import statements name, wherever they stand."""
-    package = module if file.name == "__init__.py" else module.rpartition(".")[0]
-    for node in ast.walk(ast.parse(file.read_bytes())):
-        names = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
-        if isinstance(node, ast.ImportFrom):
-            source = importlib.util.resolve_name("." * node.level + (node.module or ""), package or None)
-            names = [source, *(f"{source}.{name}" for name in names)]
-        for name in names:
-            path = working_dir.joinpath(*name.split("."))
-            for own in (path.with_name(f"{path.name}.py"), path / "__init__.py"):
-                if own.is_file():
-                    yield name, own
+def _with_packages(module: str) -> list[str]:
+    """``a.b.c`` with the packages that its import imports: ``a``, ``a.b``."""
+    parts = module.split(".")
+    return [".".join(parts[: end + 1]) for end in range(len(parts))]
+
+
+def _is_own(file: Path, working_dir: Path) -> bool:
+    """Whether a file is the laboratory's or the user's, not one of a package that is installed."""
+    installed = {"site-packages", "dist-packages"} & set(file.parts)
+    return file.is_relative_to(LAB) or (file.is_relative_to(working_dir) and not installed)
+
+
+def _name(module: str, file: Path, working_dir: Path) -> str:
+    """How the record names a source file: by its path in the working folder, else by its module's."""
+    if _is_own(file, working_dir):
+        return file.relative_to(LAB.parent if file.is_relative_to(LAB) else working_dir).as_posix()
+    return "/".join(file.parts[-(module.count(".") + (2 if file.stem == "__init__" else 1)) :])
+
+
+def _file(module: str) -> Path | None:
+    """The source file of a module, found without importing it; None where there is none."""
+    spec = _spec(module)
+    return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
+
+
+@functools.cache
+def _spec(module: str) -> ModuleSpec | None:
+    package, _, _ = module.rpartition(".")
+    if package:
+        within = _spec(package)
+        where = within.submodule_search_locations if within else None
+        return PathFinder.find_spec(module, where) if where is not None else None
+    try:
+        return importlib.util.find_spec(module)
+    except ValueError:  # a module that was not loaded from a file, __main__
+        return None
+
+
+def _imported(module: str, file: Path) -> Iterator[str]:
+    """Modules that a file's import statements name, wherever they stand, and calls of ``import_module``, with text."""
+    package = module if file.stem == "__init__" else module.rpartition(".")[0]
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (SyntaxError, ValueError):  # whoever imports it fails
+        return
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import(names):
+                found = [alias.name for alias in names]
+            case ast.ImportFrom(name, names, level):
+                source = "." * level + (name or "")
+                found = [source, *(f"{source}.{alias.name}" if name else f"{source}{alias.name}" for alias in names)]
+            case ast.Call(
+                ast.Name("import_module" | "__import__") | ast.Attribute(attr="import_module"),
+                [ast.Constant(str(name)), *_],
+            ):
+                found = [name]
+            case _:
+                continue
+        for one in found:
+            with suppress(ImportError):  # beyond the top package: the import fails
+                yield from _with_packages(importlib.util.resolve_name(one, package or None))

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.cli.commands import Refused
-from bench.cli.commands import export as command
+from bench.cli.options import Refused
+from bench.cli.report import export as command
 from bench.record.records import Records
 from lab.result import Evaluation
 
@@ -162,7 +162,7 @@ def test_a_missing_package_is_one_message_that_says_what_to_install(
 def test_the_command_needs_no_torch(results: Path, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="tensorboard is not installed")
     words = f"['export', '--to', 'tensorboard', {str(tmp_path / 'tb')!r}, '--results', {str(results)!r}]"
-    code = f"import sys; from bench.cli.commands import app; app({words}, standalone_mode=False)"
+    code = f"import sys; from bench.cli import app; app({words}, standalone_mode=False)"
     code += "; assert 'torch' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr

@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 from scipy.stats import ttest_rel
 
-from bench.analysis.findings import Findings, edge_cautions, gather, p_text
+from bench.analysis.findings import Findings, edge_cautions, gather
+from bench.analysis.verdicts import p_text
 from bench.grid.load import Trial, load_plan
 from bench.record.records import Records
 

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from bench.analysis.findings import Findings, gather
-from bench.cli.commands import Refused
-from bench.cli.commands import report as command
+from bench.cli.options import Refused
+from bench.cli.report import report as command
 from bench.grid.load import load_plan
 from bench.record.pool import PoolError
 from bench.record.records import Records

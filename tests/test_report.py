@@ -16,8 +16,8 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from bench.cli.commands import Refused
-from bench.cli.commands import report as command
+from bench.cli.options import Refused
+from bench.cli.report import report as command
 from bench.grid.load import Plan, Trial, load_plan
 from bench.record.records import Records
 from bench.report.output import report

@@ -110,6 +110,99 @@ def test_the_sources_are_those_that_the_users_modules_import_as_well(
     assert "far.py" in sources(make_settings({"model.replace": {"BatchNorm1d": "far:norm"}}))
 
 
+def names_after(folder: Path, make_settings: Callable[..., Settings], model: str = "near:net") -> set[str]:
+    fingerprint._digests.cache_clear()
+    return {name for name in sources(make_settings({"model.name": model})) if not name.startswith("lab/")}
+
+
+@pytest.mark.parametrize(
+    ("statement", "expected"),
+    [
+        ("import parts", {"parts/__init__.py"}),
+        ("import parts.deep.nets", {"parts/__init__.py", "parts/deep/__init__.py", "parts/deep/nets.py", "far.py"}),
+        (
+            "import parts.deep.nets as n",
+            {"parts/__init__.py", "parts/deep/__init__.py", "parts/deep/nets.py", "far.py"},
+        ),
+        (
+            "from parts.deep import nets",
+            {"parts/__init__.py", "parts/deep/__init__.py", "parts/deep/nets.py", "far.py"},
+        ),
+        (
+            "from parts.deep.nets import head",
+            {"parts/__init__.py", "parts/deep/__init__.py", "parts/deep/nets.py", "far.py"},
+        ),
+        ("from parts.deep import *", {"parts/__init__.py", "parts/deep/__init__.py"}),
+        ("import open_package.nets", {"open_package/nets.py"}),
+        ("if False:\n    import far", {"far.py"}),
+        ("try:\n    import far\nexcept ImportError:\n    import none_such", {"far.py"}),
+        ("def later():\n    import far", {"far.py"}),
+        ("import importlib\nfar = lambda: importlib.import_module('far')", {"far.py"}),
+        ("far = lambda: __import__('far')", {"far.py"}),
+        ("import broken", {"broken.py"}),
+        ("import torch, json, sys, _struct", set()),
+        ("from .. import above", set()),
+    ],
+)
+def test_whatever_way_a_module_is_imported_it_counts(
+    workshop: Callable[[str, str], None],
+    tmp_path: Path,
+    make_settings: Callable[..., Settings],
+    statement: str,
+    expected: set[str],
+) -> None:
+    for name, source in {
+        "parts/__init__": "",
+        "parts/deep/__init__": "",
+        "parts/deep/nets": "from ..deep.nets import head\nfrom ... import above\nimport far\n",
+        "open_package/nets": "",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"{name}.py").write_text(source)
+    workshop("far", "")
+    workshop("broken", "print 'Python 2'")
+    workshop("near", "def net(num_classes: int): ...\n")
+    assert names_after(tmp_path, make_settings) == {"near.py"}
+    workshop("near", f"def net(num_classes: int): ...\n{statement}\n")
+    assert names_after(tmp_path, make_settings) == {"near.py"} | expected
+
+
+def test_a_package_that_is_installed_in_the_working_folder_is_not_the_users_own(
+    workshop: Callable[[str, str], None],
+    tmp_path: Path,
+    make_settings: Callable[..., Settings],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    installed = tmp_path / ".venv" / "lib" / "site-packages"
+    for name in ("theirs", "other"):
+        (installed / name).mkdir(parents=True)
+        (installed / name / "__init__.py").write_text("import other\ndef net(num_classes: int): ...\n")
+    monkeypatch.syspath_prepend(str(installed))
+    workshop("near", "import theirs\ndef net(num_classes: int): ...\n")
+    assert names_after(tmp_path, make_settings) == {"near.py"}
+    assert names_after(tmp_path, make_settings, "theirs:net") == {"theirs/__init__.py"}
+
+
+def test_every_module_of_lab_that_a_trial_imports_counts_but_those_that_settle_no_number(
+    make_settings: Callable[..., Settings],
+) -> None:
+    code = "import sys, lab.trial; print(*(m.__file__ for n, m in sys.modules.items() if n.split('.')[0] == 'lab'))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    files = {Path(file).relative_to(fingerprint.LAB.parent).as_posix() for file in done.stdout.split()}
+    apart = {f"{module.replace('.', '/')}.py" for module in fingerprint.APART}
+    counted = set(sources(make_settings()))
+    assert apart <= files
+    assert files - apart <= counted
+    assert not apart & counted
+    assert "lab/timing.py" not in counted, "no trial imports it"
+
+
+def test_what_settles_no_number_imports_nothing_that_computes_one() -> None:
+    for module in fingerprint.APART:
+        imported = set(fingerprint._imported(module, fingerprint.LAB.parent / f"{module.replace('.', '/')}.py"))
+        assert imported.isdisjoint({"torch", "numpy", "random"}), module
+
+
 # --- the command line -----------------------------------------------------------------------------------------------
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from bench import table as tables
+from bench.record import table as tables
 from bench.record.table import Cells, Table, last_of
 
 COLUMNS = ["trial_id", "status", "seed"]

@@ -8,6 +8,7 @@ from statsmodels.stats.weightstats import ttost_paired
 
 from bench.analysis.verdicts import Claim, Relation, Ruling, Verdict, compare, explain, judge
 from bench.stats.estimates import Arm, Effect, Estimate, effect, exact, mean
+from bench.stats.joined import Joined, share_contrast
 
 STEPS = np.array([-2.0, -1.0, 0.0, 1.0, 2.0])  # deviation sqrt(2.5), so a mean of five has the error 0.70711
 T_4 = 2.776445  # Student's 97.5 % point with 4 degrees of freedom: the interval is the mean +- 1.96324
@@ -148,3 +149,40 @@ def test_a_claim_of_equality_needs_a_margin() -> None:
     estimate: Estimate = mean(STEPS)
     with pytest.raises(ValueError, match="margin"):
         Claim(estimate, "~")
+
+
+# --- how often both sides train -------------------------------------------------------------------------------------
+
+
+def shares(a: list[int], b: list[int]) -> Joined:
+    return share_contrast([np.array(a, float), np.array(b, float)], [1, -1])
+
+
+def test_the_difference_and_how_often_they_train_are_two_questions() -> None:
+    often, seldom = [1] * 10, [1, 1, 1, 0, 0, 0, 0, 1, 0, 0]
+    gain = effect(Arm(np.append(3 + STEPS, [np.nan] * 5)), Arm(np.zeros(10)))
+    first = compare([gain], trained=[shares(seldom, often)])[0]
+    assert (first.verdict, first.trained_verdict, first.overall) == ("better", "worse", "undecided")
+    words = "better by 3 points where both trained; trains in 4 of 10 against 10 of 10, p = 0.004"
+    assert explain(first, scale=1) == words
+    both = compare([gain], trained=[shares(often, seldom)])[0]
+    assert both.overall == "better"
+    assert compare([difference(0.0)], trained=[shares(often, seldom)])[0].overall == "better"
+
+
+def test_each_question_has_a_family_of_its_own() -> None:
+    often, seldom = shares([1] * 5, [0] * 5), shares([1] * 5, [1] * 5)
+    first, second = compare([difference(3), difference(0)], trained=[often, seldom])
+    assert first.p_trained_holm == pytest.approx(2 * often.p_value())
+    assert second.p_trained_holm == 1
+    assert first.p_holm == compare([difference(3), difference(0)])[0].p_holm
+
+
+def test_where_all_trained_nothing_is_said_of_it() -> None:
+    assert explain(compare([difference(3)], trained=[shares([1] * 5, [1] * 5)])[0], scale=1) == "better by 3 points"
+
+
+def test_where_no_pair_trained_only_how_often_is_left() -> None:
+    nothing = effect(Arm(np.full(5, np.nan)), Arm(np.zeros(5)))
+    said = explain(compare([nothing], trained=[shares([0] * 5, [1] * 5)])[0])
+    assert said == "undecided: no seed trained on both sides; trains in 0 of 5 against 5 of 5, p = 0.002"

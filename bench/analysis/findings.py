@@ -14,14 +14,13 @@ from bench.analysis import summaries, verdicts
 from bench.analysis.anova import VarianceAnalysis, analyse_variance
 from bench.analysis.audit import audit_recorded
 from bench.analysis.learning import default_target, learning_table
+from bench.analysis.verdicts import p_text
 from bench.grid.load import load_plan
 from bench.grid.plan import Plan
 from bench.record import pool
 from bench.record.records import Records
 from bench.record.staleness import find_stale
 from bench.record.status import Status
-
-SMALL_P = 0.001
 
 
 @dataclass(frozen=True)
@@ -201,11 +200,6 @@ def _what(row: pd.Series) -> str:
 def _interval(row: pd.Series) -> str:
     low, high = sorted(abs(100 * row[f"difference_{end}"]) for end in ("low", "high"))
     return f"{low:.1f} to {high:.1f}"
-
-
-def p_text(p: float) -> str:
-    """``= 0.032``, or ``< 0.001``; ``unknown`` where nothing tells the size of chance."""
-    return "unknown" if math.isnan(p) else f"< {SMALL_P}" if p < SMALL_P else f"= {p:.3f}"
 
 
 # --- hypotheses -----------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from bench.stats.power import MOST_SEEDS, POWER, decision_probability, detectabl
 Verdict = Literal["better", "worse", "equivalent", "undecided"]
 Ruling = Literal["supported", "refuted", "undecided", "below_margin"]
 Relation = Literal[">", "<", "~"]
+SMALL_P = 0.001
 _Direction = Literal["above", "below", "equivalent", "undecided"]
 
 
@@ -22,9 +23,10 @@ _Direction = Literal["above", "below", "equivalent", "undecided"]
 class Comparison:
     """An effect within its family: p-values after Holm's correction, and the verdict on A.
 
-    ``detectable``: the difference that is found with 80 % power at this number of seeds. ``seeds_for_margin``, where
-    undecided: how many a new run should have (:func:`bench.stats.power.seeds_for_margin`), or None. Both take the level
-    of Holm's first step.
+    The effect is among pairs that both trained; ``trained`` is how often A trains less how often B does, with a verdict
+    and a p-value in a family of its own. ``detectable``: the difference that is found with 80 % power at this number of
+    seeds. ``seeds_for_margin``, where undecided: how many a new run should have
+    (:func:`bench.stats.power.seeds_for_margin`), or None. Both take the level of Holm's first step.
     """
 
     effect: Effect
@@ -34,6 +36,23 @@ class Comparison:
     margin: float | None
     detectable: float
     seeds_for_margin: int | None
+    trained: Joined | None = None
+    trained_verdict: Verdict = "undecided"
+    p_trained_holm: float = math.nan
+
+    @property
+    def some_untrained(self) -> bool:
+        return self.trained is not None and any(part.share.count < part.share.total for part in self.trained.parts)
+
+    @property
+    def overall(self) -> Verdict:
+        """What a headline may say: undecided where the two questions are decided in opposite ways.
+
+        Where only how often they train is decided, that is it, whatever the difference of those that trained.
+        """
+        if {self.verdict, self.trained_verdict} == {"better", "worse"}:
+            return "undecided"
+        return self.trained_verdict if self.trained_verdict != "undecided" else self.verdict
 
 
 @dataclass(frozen=True)
@@ -61,9 +80,14 @@ class Judgement:
 
 
 def compare(
-    effects: Sequence[Effect], *, margin: float | None = None, alpha: float = ALPHA, higher_is_better: bool = True
+    effects: Sequence[Effect],
+    *,
+    trained: Sequence[Joined | None] | None = None,
+    margin: float | None = None,
+    alpha: float = ALPHA,
+    higher_is_better: bool = True,
 ) -> list[Comparison]:
-    """The verdicts of one family of effects.
+    """The verdicts of one family of effects, and of another: how often both sides ``trained``, where that is known.
 
     Equivalent where the interval lies within ``margin`` of 0: a difference that is real yet within it does not matter.
     Else better or worse where p is under ``alpha``, else undecided. Either question is corrected by Holm over the
@@ -75,7 +99,9 @@ def compare(
     worse: dict[_Direction, Verdict] = {"above": "worse", "below": "better"}
     same: dict[_Direction, Verdict] = {"equivalent": "equivalent", "undecided": "undecided"}
     verdicts = same | (better if higher_is_better else worse)
-    first_step = alpha / max(1, len(effects))
+    decided = _decide(estimates, [margin] * len(estimates), alpha)
+    shares = list(trained) if trained is not None else [None] * len(estimates)
+    p_shares = holm([math.nan if share is None else share.p_value() for share in shares])
     return [
         Comparison(
             effect=item,
@@ -83,17 +109,26 @@ def compare(
             p_holm=p,
             p_equivalence_holm=p_equivalence,
             margin=margin,
-            detectable=detectable_difference(item.estimate, alpha=first_step),
-            seeds_for_margin=(
-                seeds_for_margin(item.estimate, margin, alpha=first_step)
-                if direction == "undecided" and margin is not None
-                else None
-            ),
+            detectable=detectable_difference(item.estimate, alpha=alpha / len(effects)),
+            seeds_for_margin=_planned(item.estimate, margin, alpha / len(effects))
+            if direction == "undecided"
+            else None,
+            trained=share,
+            trained_verdict=_trains(share, p_share, alpha),
+            p_trained_holm=p_share,
         )
-        for item, (direction, p, p_equivalence) in zip(
-            effects, _decide(estimates, [margin] * len(estimates), alpha), strict=True
-        )
+        for item, (direction, p, p_equivalence), share, p_share in zip(effects, decided, shares, p_shares, strict=True)
     ]
+
+
+def _trains(share: Joined | None, p: float, alpha: float) -> Verdict:
+    if share is None or not p < alpha:
+        return "undecided"
+    return "better" if share.value > 0 else "worse"
+
+
+def _planned(estimate: Estimate, margin: float | None, first_step: float) -> int | None:
+    return None if margin is None else seeds_for_margin(estimate, margin, alpha=first_step)
 
 
 def judge(claims: Sequence[Claim], *, alpha: float = ALPHA) -> list[Judgement]:
@@ -140,10 +175,26 @@ def _decide(
 
 
 def explain(comparison: Comparison, *, scale: float = 100.0, unit: str = "points") -> str:
-    """The verdict in a sentence; differences are shown times ``scale`` in ``unit``."""
+    """The verdict in a sentence; differences are shown times ``scale`` in ``unit``.
+
+    Where some trials did not train it says both: the difference among those that did, and how often each side trains.
+    """
+    sentence = _explain_difference(comparison, scale, unit)
+    if not comparison.some_untrained:
+        return sentence
+    assert comparison.trained is not None
+    counts = " against ".join(f"{part.share.count} of {part.share.total}" for part in comparison.trained.parts)
+    verdict, colon, rest = sentence.partition(":")
+    both = "" if comparison.effect.pairs == 0 else " where both trained"
+    p = p_text(comparison.p_trained_holm)
+    return f"{verdict}{both}{colon}{rest}; trains in {counts}, p {p}"
+
+
+def _explain_difference(comparison: Comparison, scale: float, unit: str) -> str:
     effect, estimate = comparison.effect, comparison.effect.estimate
     if estimate.num_seeds == 0:
-        return "undecided: no seed has a result of both"
+        none = "trained on both sides" if comparison.some_untrained else "has a result of both"
+        return f"undecided: no seed {none}"
     if estimate.num_seeds == 1:
         return "undecided: one seed, and another may differ"
     if effect.thin_contexts:
@@ -157,6 +208,11 @@ def explain(comparison: Comparison, *, scale: float = 100.0, unit: str = "points
         return "undecided: the seeds do not differ, so nothing tells the size of chance"
     seen = "identical so far" if effect.identical else f"only {comparison.detectable * scale:.2g} {unit} would show"
     return f"undecided: {seen}{_plan(comparison, scale, unit)}"
+
+
+def p_text(p: float) -> str:
+    """``= 0.032``, or ``< 0.001``; ``unknown`` where nothing tells the size of chance."""
+    return "unknown" if math.isnan(p) else f"< {SMALL_P}" if p < SMALL_P else f"= {p:.3f}"
 
 
 def _plan(comparison: Comparison, scale: float, unit: str) -> str:

@@ -1,5 +1,50 @@
-"""The command line, ``python -m bench``."""
+"""The command line, a file per group of commands.
 
-from bench.cli.commands import main
+Exit codes: 0 all done, 1 some trial failed, 2 a wrong command, grid or data, 130 interrupted.
+"""
 
-__all__ = ["main"]
+from __future__ import annotations
+
+import signal
+import sys
+
+import typer
+
+from bench.cli.look import list_parts, show
+from bench.cli.measure import time, verify
+from bench.cli.options import Refused, Unrecorded
+from bench.cli.report import export, report
+from bench.cli.run import run
+from bench.cli.start import new, schema
+from bench.grid.load import GridError
+
+app = typer.Typer(
+    name="bench",
+    help="Ablations and benchmarks: a YAML grid in; trained trials, tables and figures out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+for command in (run, report, time, verify, export, show, new, schema):
+    app.command()(command)
+app.command(name="list")(list_parts)
+
+
+def main() -> None:
+    """Runs the command; a refusal is its message on standard error and exit code 2."""
+    from bench.record.table import RecordError
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
+    try:
+        app(prog_name="python -m bench")
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except (Refused, GridError, RecordError) as error:
+        messages = error.messages if isinstance(error, GridError) else [str(error)]
+        for message in messages:
+            print(message, file=sys.stderr)
+        sys.exit(2)
+    except Unrecorded as error:
+        print(error, file=sys.stderr)
+        sys.exit(1)

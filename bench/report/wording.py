@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 
 from bench.analysis import summaries
-from bench.analysis.findings import Findings, p_text
+from bench.analysis.findings import Findings
 from bench.analysis.learning import TARGET_SHARE
 from bench.analysis.summaries import RATES
+from bench.analysis.verdicts import p_text
 from bench.grid.factors import short_names
 from bench.grid.plan import Plan
 from bench.record.status import Status

@@ -1,0 +1,88 @@
+"""``bench time`` and ``bench verify``: measures models alone, and runs recorded trials again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from bench.cli.options import (
+    DataDir,
+    Device,
+    Grids,
+    Only,
+    Overrides,
+    Refused,
+    Results,
+)
+from bench.grid.load import Plan, load_plan
+
+if TYPE_CHECKING:
+    pass
+
+
+def time(
+    grids: Grids,
+    overrides: Overrides = [],  # noqa: B006
+    only: Only = [],  # noqa: B006
+    device: Device = "auto",
+    results: Results = Path("results"),
+    data_dir: DataDir = None,
+    force: Annotated[bool, typer.Option("--force", help="Time anew what is recorded.")] = False,
+) -> None:
+    """Time every distinct model, batch size and precision alone on the device, into timings.csv."""
+    plans = [load_plan(grid, overrides=overrides, only=only) for grid in grids]
+    console = Console(highlight=False)
+    for plan in plans:
+        time_plan(plan, results / plan.name, device, data_dir, force, console)
+        console.print(f"{plan.name}: timed; recorded in {results / plan.name / 'timings.csv'}", soft_wrap=True)
+
+
+def verify(
+    grid: Annotated[Path, typer.Argument(metavar="GRID", help="Grid file.", show_default=False)],
+    sample: Annotated[int, typer.Option(metavar="N", min=1, help="How many trials to run again.")] = 5,
+    seed: Annotated[int, typer.Option(metavar="N", help="Which ones: the seed of the draw.")] = 0,
+    device: Device = "auto",
+    results: Results = Path("results"),
+    data_dir: DataDir = None,
+) -> None:
+    """Run a sample of recorded trials again and compare: bit for bit here, within the seeds' spread elsewhere."""
+    from bench.execute import verify as verification
+
+    plan = load_plan(grid)
+    try:
+        folder = results / plan.name
+        checks = verification.verify(plan, folder, sample=sample, seed=seed, device=device, data_dir=data_dir)
+    except (ValueError, OSError) as error:
+        raise Refused(str(error)) from error
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for name in ("trial", "cell", "seed", "recorded", "again", "rule", ""):
+        table.add_column(name)
+    for check in checks:
+        again = "failed" if check.again is None else f"{check.again:.4f}"
+        told = Text("agrees", style="green") if check.agrees else Text("differs", style="red")
+        trial = check.trial
+        words = (trial.trial_id, trial.cell.label, str(trial.seed), f"{check.recorded:.4f}", again, check.rule)
+        table.add_row(*words, told)
+    Console(highlight=False).print(table)
+    raise typer.Exit(0 if all(check.agrees for check in checks) else 1)
+
+
+def time_plan(plan: Plan, folder: Path, device: str, data_dir: Path | None, force: bool, console: Console) -> None:
+    from bench.execute.timing import time_models, untimed
+
+    wanted = untimed(plan, folder, force=force)
+    if not wanted:
+        return
+    console.print(f"{plan.name}: timing {len(wanted)} models, each alone on the device")
+    try:
+        rows = time_models(wanted, folder, device=device, data_dir=data_dir)
+    except (ValueError, OSError) as error:
+        raise Refused(f"{plan.name}: cannot be timed: {error}") from error
+    unreliable = sum(not row["reliable"] for row in rows)
+    if unreliable:
+        console.print(f"[yellow]warning:[/] {unreliable} of them not reliable: the machine's speed drifted meanwhile")
