@@ -14,10 +14,11 @@ from bench.analysis import summaries, verdicts
 from bench.analysis.anova import VarianceAnalysis, analyse_variance
 from bench.analysis.audit import audit_recorded
 from bench.analysis.learning import default_target, learning_table
+from bench.analysis.scope import left_out, with_recorded_seeds
 from bench.analysis.verdicts import p_text
-from bench.grid.load import load_plan
 from bench.grid.plan import Plan
 from bench.record import pool
+from bench.record.asked import last_plan
 from bench.record.records import Records
 from bench.record.staleness import find_stale
 from bench.record.status import Status
@@ -63,17 +64,18 @@ def gather(folder: Path, plan: Plan | None = None, *, others: Sequence[Path] = (
     Raises :class:`bench.record.pool.PoolError` where they are not of one grid.
     """
     folders = [folder, *others]
-    plan = plan or pool.union([load_plan(one / "grid.yaml") for one in folders], folders)
+    plan = plan or pool.union([last_plan(one) for one in folders], folders)
     records = pool.read(folders)
     trials, timings = records.trials, records.timings
+    plan = with_recorded_seeds(plan, trials)
     found = summaries.outcomes(plan, trials)
     comparison = summaries.Comparison(plan, found, records.correct, timings)
     effects = effect_table(comparison)
     winners = winner_table(plan, trials)
     cells = summaries.cell_table(comparison).merge(summaries.layout(plan), on="cell")
-    said = [*summaries.cautions(plan, found, trials, timings), *edge_cautions(winners)]
-    said += audit_recorded(plan, trials[trials["trial_id"].isin(found["trial_id"])])
-    if (stale := find_stale(plan, Records(folder))).changed:
+    said = [*left_out(plan, trials, found), *summaries.cautions(plan, found, trials, timings), *edge_cautions(winners)]
+    said += audit_recorded(plan, found)
+    if (stale := find_stale(plan, *map(Records, folders))).changed:
         said.append(f"{stale}; run again with --stale")
     return Findings(
         folder=folder,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -26,6 +25,7 @@ from bench.cli.options import (
     seconds,
 )
 from bench.grid.load import Plan, load_plan
+from bench.record.asked import check_folders, command
 
 if TYPE_CHECKING:
     pass
@@ -123,6 +123,7 @@ def run(
     if price and not dry_run:
         raise Refused("--price goes with --dry-run, which shows the plan and its price")
     plans = [load_plan(grid, overrides=overrides, only=only, seeds=seeds) for grid in grids]
+    check_folders(plans, results)
     known = {known.trial_id for plan in plans for known in runs.known_trials(plan, options)}
     if trial is not None and trial not in known:
         raise Refused(f"--trial: no trial {trial!r} in {', '.join(str(grid) for grid in grids)}")
@@ -154,11 +155,11 @@ def _run_one(plan: Plan, grid: Path, options: Any, timed: bool, console: Console
         warnings.append("without --storage a trial that is cut off starts anew, and no weights are kept")
     for warning in warnings:
         console.print(Text(f"warning: {warning}", style="yellow"), soft_wrap=True)
-    command = [python(), "-m", "bench", "run", str(grid), *_given_again()]
+    again = [python(), "-m", "bench", "run", str(grid), *_given_again()]
     folder = options.results / plan.name
     torn = _torn(folder)
     try:
-        summary = runs.run(plan, options, Progress(console, command), look.macs)
+        summary = runs.run(plan, options, Progress(console, again), look.macs)
     except ValueError as error:
         raise Refused(str(error)) from error
     except OSError as error:
@@ -192,7 +193,7 @@ def _run_one(plan: Plan, grid: Path, options: Any, timed: bool, console: Console
     if timed and options.trial is None and not summary.left and not summary.interrupted and not summary.exit_code:
         time_plan(plan, folder, options.device, options.data_dir, False, console)
     if not summary.interrupted:
-        console.print(Text(f"The answer: python -m bench report {shlex.quote(str(grid))}"), soft_wrap=True)
+        console.print(Text(f"The answer: {command('report', plan.asked, [options.results])}"), soft_wrap=True)
     return summary.exit_code
 
 

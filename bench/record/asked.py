@@ -36,21 +36,21 @@ def read_asked(folder: Path) -> Asked | None:
 
 
 def last_plan(folder: Path) -> Plan:
-    """The plan of ``grid.yaml``; ``asked`` is the command of the last run, where its grid is still what was run."""
-    plan, asked = load_plan(folder / GRID), read_asked(folder)
+    """The plan of ``grid.yaml``, ``asked`` as :func:`last_asked` says."""
+    return replace(load_plan(folder / GRID), asked=last_asked(folder))
+
+
+def last_asked(folder: Path) -> Asked:
+    """What gives the plan of ``grid.yaml``: the last run's grid and options, or itself where that is no longer so."""
+    asked = read_asked(folder)
+    own = Asked(folder / GRID, seeds=None if asked is None else asked.seeds)
     if asked is None:
-        return plan
-    if not _gives(asked, plan.text):
-        return replace(plan, asked=replace(plan.asked, seeds=asked.seeds))
-    return replace(plan, asked=replace(asked, grid=shown(asked.grid)))
-
-
-def _gives(asked: Asked, text: str) -> bool:
-    """Whether the grid is still there and, with these options, what it was."""
+        return own
     try:
-        return text_of(asked) == text
-    except GridError:
-        return False
+        same = text_of(asked) == (folder / GRID).read_text(encoding="utf-8")
+    except (GridError, OSError):
+        same = False
+    return replace(asked, grid=shown(asked.grid)) if same else own
 
 
 def check_folder(plan: Plan, folder: Path) -> None:
@@ -62,14 +62,15 @@ def check_folder(plan: Plan, folder: Path) -> None:
     raise RecordError(another(folder, asked.grid, plan.asked.grid))
 
 
-def check_apart(plans: Sequence[Plan]) -> None:
-    """Raises :class:`RecordError` where two plans would share a folder and are not one grid."""
+def check_folders(plans: Sequence[Plan], results: Path) -> None:
+    """:func:`check_folder` for each plan, and among them."""
     known: dict[str, Plan] = {}
     for plan in plans:
-        other = known.setdefault(plan.name, plan)
-        paths = [one.asked.grid.resolve() for one in (plan, other)]
-        if paths[0] != paths[1] and not _experiments(plan) & _experiments(other):
-            raise RecordError(another(Path(plan.name), other.asked.grid, plan.asked.grid))
+        folder, other = results / plan.name, known.setdefault(plan.name, plan)
+        check_folder(plan, folder)
+        paths = {one.asked.grid.resolve() for one in (plan, other)}
+        if len(paths) > 1 and not _experiments(plan) & _experiments(other):
+            raise RecordError(another(folder, other.asked.grid, plan.asked.grid))
 
 
 def another(folder: Path, holder: Path, grid: Path) -> str:
@@ -113,15 +114,26 @@ def _json(asked: Asked, folder: Path) -> str:
 
 def _share(plan: Plan, folder: Path) -> bool:
     """Whether the folder records, or was asked for, a trial of the plan, whatever its seed."""
-    rows = Records(folder).trials.rows()
-    recorded = {row["trial_id"] for row in rows}
-    seeds = {int(row["seed"]) for row in rows if row.get("seed", "").isdecimal()}
-    if any(trial.of_seed(seed).trial_id in recorded for trial in plan.experiments for seed in seeds):
+    if records_some(plan, folder):
         return True
     try:
         return bool(_experiments(plan) & _experiments(load_plan(folder / GRID)))
     except GridError:
         return False
+
+
+def records_some(plan: Plan, folder: Path) -> bool:
+    """Whether the folder records a trial of the plan, whatever its seed."""
+    rows = Records(folder).trials.rows()
+    recorded = {row["trial_id"] for row in rows}
+    seeds = {int(row["seed"]) for row in rows if row.get("seed", "").isdecimal()}
+    return any(trial.of_seed(seed).trial_id in recorded for trial in plan.experiments for seed in seeds)
+
+
+def holders(plan: Plan, results: Path) -> list[Path]:
+    """The folders of other names that record trials of the plan, as where its file was renamed."""
+    found = sorted(path.parent for path in results.glob("*/trials.csv") if path.parent.name != plan.name)
+    return [folder for folder in found if records_some(plan, folder)]
 
 
 def _experiments(plan: Plan) -> set[str]:

@@ -112,13 +112,17 @@ class Records:
 
 
 def _last_curves(rows: list[Cells]) -> list[Cells]:
-    """The rows of each trial's last attempt: those from its last step 0 on."""
+    """The rows of each trial's last attempt: those from its last step 0 on, or all where it was tried once."""
     curves: dict[str, list[Cells]] = {}
     for row in rows:
-        if row["step"] == "0":
-            curves[row["trial_id"]] = []
         curves.setdefault(row["trial_id"], []).append(row)
-    return [row for curve in curves.values() for row in curve]
+    return [row for curve in curves.values() for row in curve[_start(curve) :]]
+
+
+def _start(curve: Sequence[Cells]) -> int:
+    """Where the last of several attempts begins; 0 where there is one, in whatever order its rows stand."""
+    starts = [index for index, row in enumerate(curve) if row["step"] == "0"]
+    return starts[-1] if len(starts) > 1 else 0
 
 
 def read_trials(folder: Path) -> pd.DataFrame:
@@ -128,10 +132,24 @@ def read_trials(folder: Path) -> pd.DataFrame:
 
 
 def read_curves(folder: Path) -> pd.DataFrame:
-    """``curves.csv``: each trial's last attempt, in the order of its steps."""
-    frame = _frame(Records(folder).curves, CURVE)
-    attempt = (frame["step"] == 0).groupby(frame["trial_id"]).cumsum()
-    return frame[attempt == attempt.groupby(frame["trial_id"]).transform("max")].reset_index(drop=True)
+    """``curves.csv``: each trial's last attempt, in the order of its steps.
+
+    Raises :class:`RecordError` where rows of a trial that was tried more than once are not in that order.
+    """
+    import pandas as pd
+
+    table = Records(folder).curves
+    frame = _frame(table, CURVE)
+    starts = frame["step"] == 0
+    attempt, attempts = (starts.groupby(frame["trial_id"]).transform(how) for how in ("cumsum", "sum"))
+    backwards = ~starts & (frame.groupby("trial_id")["step"].diff() <= 0)
+    mixed = (attempts > 1) & (backwards | (attempt == 0))
+    kept = frame[(attempts <= 1) | (attempt == attempts)].sort_values("step", kind="stable")
+    doubled = kept.duplicated(["trial_id", "step"])
+    if len(wrong := pd.concat([frame["trial_id"][mixed], kept["trial_id"][doubled]])):
+        rule = "the rows of each attempt at a trial must stand together, in the order of its steps"
+        raise RecordError(f"{table.path}: {rule}; those of {wrong.iloc[0]} do not")
+    return kept.reset_index(drop=True)
 
 
 def read_correct(folder: Path) -> dict[str, np.ndarray]:

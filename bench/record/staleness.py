@@ -33,9 +33,15 @@ def is_stale(trial: Trial, recorded: Recorded | None) -> bool:
     return recorded.source_fingerprint not in ("", source_fingerprint(trial.settings))
 
 
-def find_stale(plan: Plan, records: Records) -> Staleness:
-    """Judges the finished trials of the plan, those that follow from tuning included."""
-    recorded, digests = records.outcomes(), records.digests()
+def find_stale(plan: Plan, *folders: Records) -> Staleness:
+    """Judges the finished trials of the plan, those that follow from tuning included, each as it counts in a report."""
+    recorded: dict[str, Recorded] = {}
+    digests: dict[str, dict[str, str]] = {}
+    for records in folders:
+        digests |= records.digests()
+        for key, outcome in records.outcomes().items():
+            if key not in recorded or outcome.status.rank < recorded[key].status.rank:
+                recorded[key] = outcome
     finished = [
         trial
         for trial in plan.all_trials(ended(recorded))
