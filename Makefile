@@ -1,9 +1,16 @@
-# `make check` is what CI runs.
+# `make check` before every commit (under 10 minutes on two cores); CI also runs `make check-all` with every extra.
 PYTHON := $(if $(wildcard .venv/bin/python),.venv/bin/python,python)
 
-.PHONY: check lint types test speed-tests speed-check speed-baseline speed torture
+.PHONY: check check-all lint types test cluster-tests speed-tests speed-check speed-baseline speed torture
 
 check: lint types test
+
+# What takes longer: a Ray cluster whose nodes come and go, and runs that are killed.
+check-all: check cluster-tests
+	$(PYTHON) tests/torture.py --kills 10
+
+cluster-tests:
+	$(PYTHON) -m pytest tests/test_ray.py -m cluster
 
 lint:
 	$(PYTHON) -m ruff check .

@@ -13,7 +13,7 @@ _HOMES = {
     "Runner": "lab.runner",
     "Settings": "lab.settings",
     "SettingsError": "lab.settings",
-    "build_model": "lab.models",
+    "build_model": "lab.networks",
     "build_optimizer": "lab.optim",
     "load_data": "lab.data",
     "run_trial": "lab.trial",

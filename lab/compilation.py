@@ -9,6 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from lab.device import autocast, transfer
+from lab.hidden_state import hidden_state, load_hidden_state
+from lab.outputs import tensors_of
+from lab.streams import kept_generators
 
 _last: list[Hashable] = []  # what this process compiled last
 
@@ -27,17 +30,16 @@ def compile_network(
         torch.compiler.reset()
         _last[:] = [kind]
     kept = [(tensor, tensor.detach().clone()) for tensor in chain(model.parameters(), model.buffers())]
-    training = model.training
-    cards = [device] if device.type == "cuda" else []
+    training, hidden = model.training, hidden_state(model)
     try:
         model.compile(backend=backend)
-        with torch.random.fork_rng(devices=cards):
+        with kept_generators():
             for passes in (True, False):
                 model.train(passes)
                 with torch.set_grad_enabled(passes), autocast(device, precision):
-                    logits = model(transfer(X, device, precision))
+                    outputs = list(tensors_of(model(transfer(X, device, precision))))
                 if passes:
-                    logits.float().sum().backward()
+                    torch.stack([one.float().sum() for one in outputs if one.requires_grad]).sum().backward()
     except Exception as error:  # noqa: BLE001  # whatever the compiler raises: the network itself may be sound
         model._compiled_call_impl = None
         said = str(error).partition("\n\n")[0]  # what follows is advice on how to debug the compiler
@@ -45,6 +47,7 @@ def compile_network(
     finally:
         model.train(training)
         model.zero_grad(set_to_none=True)
+        load_hidden_state(model, hidden)
         with torch.no_grad():
             for tensor, before in kept:
                 tensor.copy_(before)

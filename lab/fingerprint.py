@@ -14,12 +14,13 @@ from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
 from lab.scores import named
+from lab.sections import part_name
 from lab.settings import Settings
 
 LAB = Path(__file__).parent
 # What these settle stands in a trial's row, or is the name of a column there: they change no number of a trial that has
 # the same id. Every other module that a trial imports counts.
-APART = {"lab.fingerprint", "lab.result", "lab.settings"}
+APART = {"lab.fingerprint", "lab.result", "lab.sections", "lab.settings"}
 
 
 def source_fingerprint(settings: Settings) -> str:
@@ -39,7 +40,8 @@ def sources(settings: Settings) -> dict[str, str]:
     they stand, and so on; of other packages only the modules that the settings name.
     """
     paths = [settings.data.name, settings.model.name, settings.optimizer.name, settings.schedule.name]
-    paths += [settings.train.loss, *named(settings.train.metric).values(), *settings.model.replace.values()]
+    paths += [part_name(part) for part in (settings.train.loss, *named(settings.train.metric).values())]
+    paths += settings.model.replace.values()
     return _digests(tuple(sorted({path.partition(":")[0] for path in paths if ":" in path})), Path.cwd())
 
 

@@ -7,7 +7,7 @@ networks are named as torchvision names its own, so that its weights load.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
 from typing import Literal
@@ -16,9 +16,6 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, linear, pad, relu
 
 from lab.device import lay_out
-from lab.parts import accepts, load
-from lab.settings import ModelSettings
-from lab.surgery import remove_modules, replace_modules
 
 
 class Conv2d(nn.Conv2d):
@@ -108,10 +105,10 @@ class Mlp(nn.Module):
         num_classes: int,
         size: int,
         *,
-        hidden: Sequence[int] = (256, 128),
-        residual: bool = False,
-        batch_norm: bool = False,
-        dropout: float = 0.0,
+        hidden: Sequence[int],
+        residual: bool,
+        batch_norm: bool,
+        dropout: float,
     ) -> None:
         super().__init__()
         widths = [in_channels * size * size, *hidden]
@@ -132,7 +129,7 @@ class Mlp(nn.Module):
 class LeNet(nn.Module):
     """LeNet-5 (LeCun et al. 1998, section II.B) with ReLU, a max and an average pool; ValueError where not 32 x 32."""
 
-    def __init__(self, in_channels: int, num_classes: int, size: int = 32, *, batch_norm: bool = False) -> None:
+    def __init__(self, in_channels: int, num_classes: int, size: int, *, batch_norm: bool) -> None:
         super().__init__()
         if size != 32:
             raise ValueError(f"lenet: its last convolution must see 5 x 5, so data.size must be 32, got {size}")
@@ -186,10 +183,10 @@ class ResNet(nn.Module):
         in_channels: int,
         num_classes: int,
         *,
-        width: int = 64,
-        residual: bool = True,
-        batch_norm: bool = True,
-        stem: Literal["imagenet", "cifar"] = "imagenet",
+        width: int,
+        residual: bool,
+        batch_norm: bool,
+        stem: Literal["imagenet", "cifar"],
     ) -> None:
         super().__init__()
         kernel, stride = {"imagenet": (7, 2), "cifar": (3, 1)}[stem]
@@ -216,30 +213,3 @@ def _stage(
     first = BasicBlock(in_channels, channels, stride, residual=residual, batch_norm=batch_norm)
     rest = (BasicBlock(channels, channels, 1, residual=residual, batch_norm=batch_norm) for _ in range(blocks - 1))
     return nn.Sequential(first, *rest)
-
-
-# --- by name --------------------------------------------------------------------------------------------------------
-
-MODELS: dict[str, Callable[..., nn.Module]] = {
-    "mlp": Mlp,
-    "lenet": LeNet,
-    "resnet10": partial(ResNet, (1, 1, 1, 1)),
-    "resnet18": partial(ResNet, (2, 2, 2, 2)),
-    "resnet34": partial(ResNet, (3, 4, 6, 3)),
-}
-
-
-def build_model(settings: ModelSettings, *, in_channels: int, num_classes: int, size: int) -> nn.Module:
-    """The network of ``settings.name``, a built-in one or an import path, given those of the counts that it asks for.
-
-    Modules are then taken out and replaced as the settings say (:mod:`lab.surgery`). Raises ValueError where the
-    network cannot take images of ``size``, where an import path gives no network, or where there is no such module.
-    """
-    make = MODELS[settings.name] if settings.name in MODELS else load(settings.name)
-    given = accepts(make, {"in_channels": in_channels, "num_classes": num_classes, "size": size})
-    network = make(**given | settings.model_dump(exclude=set(ModelSettings.model_fields)))
-    if not isinstance(network, nn.Module):
-        raise ValueError(f"model.name {settings.name!r}: must return a torch.nn.Module, returned {network!r}")
-    remove_modules(network, settings.remove)
-    replace_modules(network, settings.replace)
-    return network

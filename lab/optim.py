@@ -1,4 +1,4 @@
-"""Optimizers and learning-rate schedules by name.
+"""Optimizers by name: the signature of each says what settings it has. Free of torch until one is made.
 
 A step ``d_t`` is what is added to the weights. The source of these experiments writes momentum as
 ``d_t = rho d_(t-1) - lr g_t``, RMSprop as ``d_t = -lr g_t / sqrt(G_t + eps)`` with
@@ -14,80 +14,113 @@ torch differs in two points:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from torch import nn
-from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
+from pydantic import Field
 
-from lab.parts import accepts, load
-from lab.settings import OptimizerSettings, ScheduleSettings
+from lab.imports import load
+from lab.parts import arguments
+from lab.sections import Fraction, NonNegativeFloat, OptimizerSettings, PositiveFloat
 
-Parameters = Iterable[nn.Parameter]
-Factor = Callable[[int], float]
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.optim import Optimizer
+
+    Parameters = Iterable[nn.Parameter]
+
+L2 = Annotated[NonNegativeFloat, Field(description="L2 penalty added to the gradient")]
+Rho = Annotated[Fraction, Field(description="share of the last step that is kept (rho)")]
+NesterovRho = Annotated[float, Field(gt=0, lt=1, description="share of the last step that is kept (rho)")]
+Betas = Annotated[
+    Sequence[Fraction],
+    Field(min_length=2, max_length=2, description="decay of the running means of gradients and of squared gradients"),
+]
+Eps = Annotated[PositiveFloat, Field(description="added to the denominator")]
 
 # Where torch updates all parameters in one kernel. RMSprop has none: torch groups its operations where that pays.
 FUSED_DEVICES = {"cpu", "cuda", "mps"}
 
 
-def fused(kind: Callable[..., Optimizer], params: Parameters, **settings: Any) -> Optimizer:
-    """The optimizer with its fused kernel where torch has one for these parameters."""
+def fused(kind: str, params: Parameters, **settings: Any) -> Optimizer:
+    """The optimizer of ``torch.optim``, with its fused kernel where torch has one for these parameters."""
+    from torch import optim
+
     params = list(params)
     supported = all(p.is_floating_point() and p.device.type in FUSED_DEVICES for p in params)
-    return kind(params, fused=supported or None, **settings)
+    return getattr(optim, kind)(params, fused=supported or None, **settings)
 
 
-def sgd(params: Parameters, lr: float, *, weight_decay: float = 0.0) -> Optimizer:
-    """``d_t = -lr g_t``."""
-    return fused(SGD, params, lr=lr, weight_decay=weight_decay)
+def _at_rest(optimizer: Optimizer) -> Optimizer:
+    """Starts a parameter's momentum at zero, where torch would copy its first gradient: the same step.
+
+    torch's fused kernel needs the momentum of all parameters or of none, and some may have their first gradient later.
+    """
+    from torch import zeros_like
+
+    late = [parameter for group in optimizer.param_groups for parameter in group["params"] if group["momentum"]]
+
+    def start(optimizer: Optimizer, args: object, kwargs: object) -> None:
+        for parameter in [one for one in late if one.grad is not None]:
+            optimizer.state[parameter].setdefault("momentum_buffer", zeros_like(parameter))
+        late[:] = [one for one in late if one.grad is None]
+
+    optimizer.register_step_pre_hook(start)
+    return optimizer
 
 
-def momentum(params: Parameters, lr: float, *, weight_decay: float = 0.0, momentum: float = 0.9) -> Optimizer:
-    """``d_t = rho d_(t-1) - lr g_t`` (Polyak 1964)."""
-    return fused(SGD, params, lr=lr, weight_decay=weight_decay, momentum=momentum)
+def sgd(params: Parameters, lr: float, *, weight_decay: L2 = 0.0) -> Optimizer:
+    """Gradient descent on mini-batches, without momentum: ``d_t = -lr g_t``."""
+    return fused("SGD", params, lr=lr, weight_decay=weight_decay)
 
 
-def nesterov(params: Parameters, lr: float, *, weight_decay: float = 0.0, momentum: float = 0.9) -> Optimizer:
-    """``d_t = rho d_(t-1) - lr g(w + rho d_(t-1))`` (Sutskever et al. 2013); torch's weights are the ``w + rho d``."""
-    return fused(SGD, params, lr=lr, weight_decay=weight_decay, momentum=momentum, nesterov=True)
+def momentum(params: Parameters, lr: float, *, weight_decay: L2 = 0.0, momentum: Rho = 0.9) -> Optimizer:
+    """SGD with heavy-ball momentum: ``d_t = rho d_(t-1) - lr g_t`` (Polyak 1964)."""
+    return _at_rest(fused("SGD", params, lr=lr, weight_decay=weight_decay, momentum=momentum))
+
+
+def nesterov(params: Parameters, lr: float, *, weight_decay: L2 = 0.0, momentum: NesterovRho = 0.9) -> Optimizer:
+    """SGD with Nesterov's momentum: ``d_t = rho d_(t-1) - lr g(w + rho d_(t-1))`` (Sutskever et al. 2013).
+
+    torch's weights are the ``w + rho d``.
+    """
+    return _at_rest(fused("SGD", params, lr=lr, weight_decay=weight_decay, momentum=momentum, nesterov=True))
 
 
 def rmsprop(
     params: Parameters,
     lr: float,
     *,
-    weight_decay: float = 0.0,
-    alpha: float = 0.99,
-    eps: float = 1e-8,
-    momentum: float = 0.0,
+    weight_decay: L2 = 0.0,
+    alpha: Annotated[Fraction, Field(description="decay of the running mean of squared gradients (beta)")] = 0.99,
+    eps: Eps = 1e-8,
+    momentum: Annotated[Fraction, Field(description="share of the last step that is kept")] = 0.0,
 ) -> Optimizer:
-    """``d_t = rho d_(t-1) - lr g_t / (sqrt(G_t) + eps)``, where ``alpha`` is beta (Tieleman and Hinton 2012)."""
+    """RMSprop: ``d_t = rho d_(t-1) - lr g_t / (sqrt(G_t) + eps)`` with ``alpha`` as beta (Tieleman and Hinton 2012)."""
+    from torch.optim import RMSprop
+
     return RMSprop(params, lr, weight_decay=weight_decay, alpha=alpha, eps=eps, momentum=momentum)
 
 
 def adam(
-    params: Parameters,
-    lr: float,
-    *,
-    weight_decay: float = 0.0,
-    betas: Sequence[float] = (0.9, 0.999),
-    eps: float = 1e-8,
+    params: Parameters, lr: float, *, weight_decay: L2 = 0.0, betas: Betas = (0.9, 0.999), eps: Eps = 1e-8
 ) -> Optimizer:
-    """``d_t = -lr M^_t / (sqrt(G^_t) + eps)``, both means corrected for their start at zero (Kingma and Ba 2015)."""
-    return fused(Adam, params, lr=lr, weight_decay=weight_decay, betas=tuple(betas), eps=eps)
+    """Adam: ``d_t = -lr M^_t / (sqrt(G^_t) + eps)``, means corrected for their start at zero (Kingma and Ba 2015)."""
+    return fused("Adam", params, lr=lr, weight_decay=weight_decay, betas=tuple(betas), eps=eps)
 
 
 def adamw(
     params: Parameters,
     lr: float,
     *,
-    weight_decay: float = 0.01,
-    betas: Sequence[float] = (0.9, 0.999),
-    eps: float = 1e-8,
+    weight_decay: Annotated[
+        NonNegativeFloat, Field(description="decay of the weights, apart from the gradient")
+    ] = 0.01,
+    betas: Betas = (0.9, 0.999),
+    eps: Eps = 1e-8,
 ) -> Optimizer:
-    """Adam on the bare gradient, less ``lr weight_decay w`` (Loshchilov and Hutter 2019)."""
-    return fused(AdamW, params, lr=lr, weight_decay=weight_decay, betas=tuple(betas), eps=eps)
+    """Adam on the bare gradient, with decoupled weight decay ``lr weight_decay w`` (Loshchilov and Hutter 2019)."""
+    return fused("AdamW", params, lr=lr, weight_decay=weight_decay, betas=tuple(betas), eps=eps)
 
 
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
@@ -105,78 +138,11 @@ def build_optimizer(settings: OptimizerSettings, parameters: Parameters) -> Opti
 
     Raises ValueError where an import path gives no optimizer.
     """
+    from torch.optim import Optimizer
+
     make = OPTIMIZERS[settings.name] if settings.name in OPTIMIZERS else load(settings.name)
-    optimizer = make(parameters, **settings.model_dump(exclude={"name"}))
+    optimizer = make(parameters, lr=settings.lr, **arguments(settings))
     if not isinstance(optimizer, Optimizer):
         rule = "must return a torch.optim.Optimizer"
         raise ValueError(f"optimizer.name {settings.name!r}: {rule}, returned {optimizer!r}")
     return optimizer
-
-
-# --- schedules ------------------------------------------------------------------------------------------------------
-# Each gives the pure function from a step t in 0 .. N-1 to the learning rate of that step as a share of its peak.
-
-
-def constant(num_steps: int) -> Factor:
-    """``1``."""
-    return lambda t: 1.0
-
-
-def step(num_steps: int, *, milestones: Sequence[float] = (0.5, 0.75), gamma: float = 0.1) -> Factor:
-    """``gamma ^ k`` where ``k`` counts the milestones ``m <= t / N``: those that the ``t`` steps done have reached."""
-    return lambda t: gamma ** sum(t / num_steps >= milestone for milestone in milestones)
-
-
-def warmup(num_steps: int, *, warmup: float = 0.1) -> Factor:
-    """``min(1, (t+1) / (W+1))`` with ``W = round(warmup N)``: never zero, and at the peak from ``t = W`` on."""
-    rise = _rise(num_steps, warmup)
-    return lambda t: min(1.0, (t + 1) / (rise + 1))
-
-
-def cosine(num_steps: int, *, warmup: float = 0.0, final: float = 0.0) -> Factor:
-    """Rises as ``warmup`` does, then ``final + (1-final) (1 + cos(pi (t-W) / (N-1-W))) / 2``: at last ``final``."""
-    rise = _rise(num_steps, warmup)
-    fall = max(1, num_steps - 1 - rise)
-
-    def factor(t: int) -> float:
-        if t < rise:
-            return (t + 1) / (rise + 1)
-        return final + (1 - final) * (1 + math.cos(math.pi * (t - rise) / fall)) / 2
-
-    return factor
-
-
-def one_cycle(num_steps: int, *, warmup: float = 0.3, initial: float = 0.04, final: float = 0.0) -> Factor:
-    """Straight lines through ``initial`` at ``t = 0``, 1 at ``t = W = round(warmup N)``, ``final`` at ``t = N-1``."""
-    rise = _rise(num_steps, warmup)
-    fall = max(1, num_steps - 1 - rise)
-
-    def factor(t: int) -> float:
-        if t < rise:
-            return initial + (1 - initial) * t / rise
-        return 1 - (1 - final) * (t - rise) / fall
-
-    return factor
-
-
-def _rise(num_steps: int, warmup: float) -> int:
-    """Steps below the peak; at most all but one, so that every training reaches it."""
-    return min(round(warmup * num_steps), num_steps - 1)
-
-
-SCHEDULES: dict[str, Callable[..., Factor]] = {
-    "constant": constant,
-    "step": step,
-    "cosine": cosine,
-    "one_cycle": one_cycle,
-    "warmup": warmup,
-}
-
-
-def schedule_factor(settings: ScheduleSettings, num_steps: int) -> Factor:
-    """The pure function from a step to the share of the peak learning rate, for a training of ``num_steps``.
-
-    ``settings.name`` is a built-in schedule, or ``callable(num_steps, **settings)`` at an import path.
-    """
-    make = SCHEDULES[settings.name] if settings.name in SCHEDULES else load(settings.name)
-    return make(**accepts(make, {"num_steps": num_steps}), **settings.model_dump(exclude={"name"}))

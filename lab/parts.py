@@ -1,81 +1,34 @@
-"""A user's own parts: an import path, ``package.module:attribute``, is as good as a built-in name.
-
-Importing a part runs the code of its module. The working folder is importable.
-"""
+"""Parts by import path, ``package.module:attribute``: as good as built-in ones, their settings read off signatures."""
 
 from __future__ import annotations
 
 import functools
-import importlib
 import inspect
 import json
-import sys
 import types
 import typing
+import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import Any
+from contextlib import suppress
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, create_model
+from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema, create_model, model_serializer
+from pydantic_core import PydanticCustomError
 
-from lab.settings import NOUNS, SECTIONS, Problem, Section, SettingsError, Value, did_you_mean
+from lab.annotations import Kind, Unfit, alike, like
+from lab.imports import PartError, load, told
+from lab.sections import BASES, NOUNS, QUIET, Part, Problem, Section, SettingsError, part_name
 
 # What the harness passes where a signature asks for it: no setting.
 GIVEN = {
     "data": {"root"},
     "model": {"in_channels", "num_classes", "size"},
     "optimizer": {"params"},
-    "schedule": {"num_steps"},
+    "schedule": {"num_steps", "optimizer"},
+    "loss": {"num_classes"},
+    "metric": {"num_classes"},
 }
-PLAIN = (bool, int, float, str, type(None), list, tuple, dict)
-
-
-class PartError(ValueError):
-    """An import path leads nowhere, or to something that cannot be called."""
-
-
-def load(path: str) -> Callable[..., Any]:
-    """The callable at ``package.module:attribute``; raises :class:`PartError` with the step that failed."""
-    module_name, _, attribute = path.partition(":")
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    with _step(f"{path!r}: cannot import {module_name}"):
-        if module_name.split(".")[0] == "torchvision":
-            from lab.vision import import_torchvision
-
-            import_torchvision()
-        found: Any = importlib.import_module(module_name)
-    for name in attribute.split("."):
-        with _step(f"{path!r}: cannot read {name!r}"):
-            if not hasattr(found, name):
-                public = [known for known in dir(found) if not known.startswith("_")]
-                raise PartError(f"{path!r}: {module_name} has no {name!r}{did_you_mean(name, public)}")
-            found = getattr(found, name)
-    if not callable(found):
-        raise PartError(f"{path!r}: must be callable, is {type(found).__name__}")
-    return found
-
-
-@contextmanager
-def _step(what: str) -> Iterator[None]:
-    """Whatever a user's code raises meanwhile becomes a :class:`PartError` that says ``what`` failed."""
-    try:
-        yield
-    except PartError:
-        raise
-    except (Exception, SystemExit) as error:  # a user's code may raise anything, and it is the user's to mend
-        kind = "" if isinstance(error, ImportError) else f"{type(error).__name__}: "
-        raise PartError(f"{what}: {kind}{' '.join(str(error).split())}") from error
-
-
-def accepts(part: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of ``given`` that the signature of ``part`` names; ``num_classes`` also where it takes any keyword."""
-    parameters = inspect.signature(part).parameters.values()
-    named = {parameter.name for parameter in parameters}
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        named.add("num_classes")
-    return {name: value for name, value in given.items() if name in named}
+STEPPED = {"CyclicLR", "OneCycleLR"}  # torch's schedulers that count steps, not epochs
 
 
 def section_of(path: str) -> str:
@@ -84,62 +37,189 @@ def section_of(path: str) -> str:
     Raises :class:`PartError`.
     """
     part = load(path)
-    with _step(f"{path!r}: cannot read its signature"):
-        parameters = inspect.signature(part).parameters.values()
-    for section in ("optimizer", "schedule", "model"):
+    with told(f"{path!r}: cannot read its signature"):
+        parameters = _parameters(part).values()
+    for section in ("optimizer", "schedule"):
         if GIVEN[section] & {parameter.name for parameter in parameters}:
             return section
-    is_open = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
-    return "model" if is_open or hasattr(part, "forward") else "data"
+    if hasattr(part, "update") and (hasattr(part, "compute") or hasattr(part, "accumulate")):
+        return "metric"
+    if hasattr(part, "forward") and _num_required(part.forward) == 3:  # itself, logits, labels
+        return "loss"
+    if GIVEN["model"] & {parameter.name for parameter in parameters} or hasattr(part, "forward"):
+        return "model"
+    return "model" if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters) else "data"
+
+
+def _num_required(function: Callable[..., Any]) -> int:
+    return sum(one.default is one.empty for one in inspect.signature(function).parameters.values())
+
+
+# --- settings from a signature --------------------------------------------------------------------------------------
+
+
+class _Left:
+    """Stands for a default that YAML cannot write: it is left to the part."""
+
+    def __repr__(self) -> str:
+        return "its own"
+
+
+LEFT = _Left()
+
+
+class SignedSettings(Section):
+    """Settings read off a signature: plain values, each in the one form of its kind."""
+
+    kinds: ClassVar[dict[str, Kind]] = {}
+
+    def __iter__(self) -> Iterator[tuple[str, Any]]:  # type: ignore[override]  # pydantic's own is of tuples, too
+        return ((name, value) for name, value in super().__iter__() if value is not LEFT)
+
+    @model_serializer
+    def _without_left(self) -> dict[str, Any]:
+        return dict(self)
+
+    def arguments(self) -> dict[str, Any]:
+        """What the part is given, as its signature has it; what is at its default is left to the part."""
+        given = dict(self.model_extra or {})
+        for name, kind in self.kinds.items():
+            value, field = getattr(self, name), type(self).model_fields[name]
+            if value is not LEFT and (field.is_required() or not alike(value, field.default)):
+                given[name] = kind.read(value)
+        return given
+
+
+def arguments(settings: Section) -> dict[str, Any]:
+    """What a part's own settings give it; nothing where they were not read off its signature."""
+    return settings.arguments() if isinstance(settings, SignedSettings) else {}
+
+
+def accepts(part: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of ``given`` that the signature of ``part`` names."""
+    return {name: given[name] for name in _parameters(part) if name in given}
+
+
+def is_open(part: Callable[..., Any]) -> bool:
+    """Whether the part takes any keyword."""
+    return any(one.kind is one.VAR_KEYWORD for one in _parameters(part).values())
+
+
+def _parameters(part: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """Of its signature; none of a function in C that has no signature, which takes no keywords either."""
+    try:
+        return inspect.signature(part).parameters
+    except ValueError:
+        if inspect.isbuiltin(part):
+            return {}
+        raise
 
 
 @functools.cache
-def settings_type(section: str, path: str) -> type[Section]:
+def settings_type(section: str, path: str) -> type[SignedSettings]:
     """Settings read off the signature of the part at ``path``; raises :class:`SettingsError` at ``section.name``."""
     try:
         part = load(path)
-        with _step(f"{path!r}: cannot read its signature"):
-            return _settings_of(section, path, part)
+        with told(f"{path!r}: cannot read its signature"):
+            return signed(section, path, part)
     except PartError as error:
-        raise SettingsError([Problem(f"{section}.name", f"no such {NOUNS[section]}: {error}")]) from error
+        at = {"loss": "train.loss", "metric": "train.metric"}.get(section, f"{section}.name")
+        raise SettingsError([Problem(at, f"no such {NOUNS[section]}: {error}")]) from error
 
 
-def _settings_of(section: str, path: str, part: Callable[..., Any]) -> type[Section]:
-    signature = inspect.signature(part)
-    base = SECTIONS[section]
-    hints = _hints(part)
+def signed(section: str, name: str, part: Callable[..., Any]) -> type[SignedSettings]:
+    """The settings of a part of a section, from its signature: all but what the harness gives it."""
+    base = BASES[section]
+    kinds: dict[str, Kind] = {}
     fields: dict[str, Any] = {}
-    open_ended = False
-    for name, parameter in signature.parameters.items():
-        open_ended |= parameter.kind is parameter.VAR_KEYWORD
-        variadic = parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
-        if variadic or name in GIVEN[section] or name in base.model_fields or name == "self":
+    for parameter in _own_parameters(section, part):
+        if parameter.name in base.model_fields:
             continue
-        required = parameter.default is parameter.empty
-        if required or (_is_plain(parameter.default) and not name.startswith("_")):
-            annotation = _plain_annotation(hints.get(name, Any))
-            if parameter.default is None:
-                annotation = typing.Optional[annotation]  # noqa: UP045  # computed, not written
-            fields[name] = (annotation, Field(... if required else _default(annotation, parameter.default)))
-    made = create_model(path, __base__=base, __doc__=inspect.getdoc(part), **fields)
-    if open_ended:
+        if (field := _field(parameter)) is not None:
+            kinds[parameter.name], fields[parameter.name] = field
+    if section == "schedule" and (per := _per(part)):
+        fields["per"] = (Literal["epoch", "step"], Field(per, description="what the scheduler counts"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a setting may be called as a method of pydantic's is
+        made: Any = create_model(name, __base__=(SignedSettings, base), __doc__=_doc(part), **fields)
+    made.kinds = kinds
+    if is_open(part) and _is_made(section, part):
         made.model_config = ConfigDict(**{**base.model_config, "extra": "allow"})
         made.model_rebuild(force=True)
     return made
 
 
-def _hints(part: Callable[..., Any]) -> dict[str, Any]:
-    """The annotations of a signature that can be resolved; one that only a type checker can is left out."""
-    target = inspect.unwrap(part.__init__ if inspect.isclass(part) else part)
-    hints: dict[str, Any] = {}
-    for name, annotation in getattr(target, "__annotations__", {}).items():
-        alone = types.SimpleNamespace(__annotations__={name: annotation})
-        with suppress(NameError, TypeError):
-            hints |= typing.get_type_hints(alone, getattr(target, "__globals__", {}), include_extras=True)
-    return hints
+def _is_made(section: str, part: Callable[..., Any]) -> bool:
+    """Whether the part is called with its settings; a loss that is no class is the loss itself."""
+    return section != "loss" or inspect.isclass(part)
 
 
-def _is_plain(value: object) -> bool:
+def _own_parameters(section: str, part: Callable[..., Any]) -> Iterator[inspect.Parameter]:
+    """The parameters that are settings, their annotations resolved; a loss's own come after logits and labels."""
+    skipped = 0 if _is_made(section, part) else 2
+    function = _function(part)
+    for parameter in [*_parameters(part).values()][skipped:]:
+        variadic = parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
+        if not variadic and parameter.name not in GIVEN[section] and parameter.name != "self":
+            yield parameter.replace(annotation=_resolved(parameter, getattr(function, "__globals__", {})))
+
+
+def _function(part: Callable[..., Any]) -> Callable[..., Any]:
+    """The function whose signature the part has: of a class, its constructor."""
+    while isinstance(part, functools.partial):
+        part = part.func
+    if inspect.isclass(part):
+        made = [getattr(part, name) for name in ("__new__", "__init__")]
+        part = made[0] if made[0] is not object.__new__ else made[1]
+    return inspect.unwrap(part)
+
+
+def _resolved(parameter: inspect.Parameter, names: dict[str, Any]) -> Any:
+    """The annotation; empty where there is none, or only a type checker can read it."""
+    alone = types.SimpleNamespace(__annotations__={"it": parameter.annotation})
+    with suppress(NameError, TypeError, AttributeError):
+        return typing.get_type_hints(alone, names, include_extras=True)["it"]
+    return parameter.empty
+
+
+def _field(parameter: inspect.Parameter) -> tuple[Kind, Any] | None:
+    """The kind of a parameter's values, and its field; None where YAML cannot write what it takes."""
+    required = parameter.default is parameter.empty
+    annotation = parameter.annotation
+    if annotation is parameter.empty:
+        annotation = Any if required else like(parameter.default)
+    if parameter.default is None:
+        annotation = typing.Optional[annotation]  # noqa: UP045  # computed, not written
+    kind = Kind(annotation)
+    default = ... if required else _said(kind, parameter.default)
+    if default is LEFT and (not kind.is_plain or kind.is_any):
+        return None
+    if not required and parameter.name.startswith("_"):
+        return None
+    quiet = [] if required or default is LEFT or _is_json(parameter.default) else [QUIET]
+    plain = Annotated[Any, AfterValidator(functools.partial(_settle, kind)), WithJsonSchema(kind.schema), *quiet]
+    return kind, (plain, Field(default, description=kind.schema.get("description")))
+
+
+def _said(kind: Kind, default: Any) -> Any:
+    """The default as a grid would say it, so that to leave it out is to spell it out; LEFT where it cannot."""
+    try:
+        written = kind.write(default)
+    except Unfit:
+        return LEFT
+    with suppress(Unfit):  # a default need not be what the annotation says
+        return kind.settle(written)
+    return written
+
+
+def _settle(kind: Kind, value: Any) -> Any:
+    try:
+        return kind.settle(value)
+    except Unfit as error:
+        raise PydanticCustomError("unfit", "{rule}", {"rule": error.rule, "path": error.path}) from None
+
+
+def _is_json(value: object) -> bool:
     try:
         json.dumps(value)
     except (TypeError, ValueError):
@@ -147,23 +227,50 @@ def _is_plain(value: object) -> bool:
     return True
 
 
-def _default(annotation: Any, value: Any) -> Value:
-    """The default as it would be read if it were given, so that leaving it out and spelling it out are one trial."""
-    value = list(value) if isinstance(value, tuple) else value
-    try:
-        return TypeAdapter(annotation, config=ConfigDict(strict=True)).validate_python(value)
-    except ValidationError:  # a default need not be what the annotation says
-        return value
+def _doc(part: Callable[..., Any]) -> str | None:
+    while isinstance(part, functools.partial):
+        part = part.func
+    return inspect.getdoc(part)
 
 
-def _plain_annotation(annotation: Any) -> Any:
-    """The annotation where YAML can hold such a value (a tuple as a list), else ``Any``."""
-    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin is tuple:
-        kinds = [a for a in arguments if a is not ...]
-        return list[_plain_annotation(kinds[0])] if len(set(kinds)) == 1 else list[Any]  # type: ignore[misc]  # computed
-    if origin in (typing.Union, types.UnionType):
-        return typing.Union[tuple(_plain_annotation(a) for a in arguments)]  # noqa: UP007  # computed, not written
-    if origin in (typing.Literal, typing.Annotated, list, dict):
-        return annotation
-    return annotation if annotation in PLAIN else Any
+def _per(part: Callable[..., Any]) -> str | None:
+    """What a scheduler of torch's counts unless the grid says; None of other schedules, and of one that watches dev."""
+    if "optimizer" not in _parameters(part) or watches_dev(part):
+        return None
+    return "step" if STEPPED & {kind.__name__ for kind in getattr(part, "__mro__", ())} else "epoch"
+
+
+def watches_dev(scheduler: Any) -> bool:
+    """Whether a scheduler, or a class of schedulers, steps by what an evaluation gave."""
+    step = getattr(scheduler, "step", None)
+    return step is not None and "metrics" in inspect.signature(step).parameters
+
+
+# --- losses and metrics ---------------------------------------------------------------------------------------------
+
+
+def parse_part(what: str, raw: Part) -> SignedSettings:
+    """The settings of a loss or metric: an import path, or a mapping of its ``name`` and what else it takes."""
+    given = {"name": raw} if isinstance(raw, str) else dict(raw)
+    return settings_type(what, part_name(raw)).model_validate(given)
+
+
+def shortest(settings: SignedSettings) -> Part:
+    """The import path, or a mapping of it and of what is not at its default."""
+    fields = type(settings).model_fields
+    own = {
+        name: value
+        for name, value in settings
+        if name not in fields or fields[name].is_required() or not alike(value, fields[name].default)
+    }
+    return own if own.keys() - {"name"} else own["name"]
+
+
+def make_part(what: str, raw: Part, given: Mapping[str, Any]) -> Any:
+    """The loss or metric; a class or factory is called, a loss that is a function keeps its settings."""
+    settings = parse_part(what, raw)
+    part = load(settings.name)  # type: ignore[attr-defined]  # of its base
+    keywords = accepts(part, given) | settings.arguments()
+    if _is_made(what, part):
+        return part(**keywords)
+    return functools.partial(part, **keywords) if keywords else part

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from lab.streams import derive
+from lab.streams import derive, kept_generators
 
 _entered = False  # a trial is under way: what its modules set on import holds until it ends
 
@@ -125,19 +125,11 @@ def starting_state(seed: int) -> Iterator[None]:
 
 def seed_generators(seed: int) -> None:
     """Seeds the generators of torch, Python and numpy, each from its own stream."""
-    torch.manual_seed(derive(seed, "dropout"))
+    in_use = torch.cuda.is_initialized() or torch.backends.mps.is_available()
+    # before a card is in use, torch would note each seed for it, with the stack it came from
+    (torch.manual_seed if in_use else torch.default_generator.manual_seed)(derive(seed, "dropout"))
     random.seed(derive(seed, "python"))
     np.random.seed(derive(seed, "numpy") % 2**32)
-
-
-@contextmanager
-def kept_generators() -> Iterator[None]:
-    """Puts the generators of Python, numpy and torch (on the CPU) back as they were."""
-    state = generators()
-    try:
-        yield
-    finally:
-        restore_generators(state)
 
 
 @contextmanager
@@ -152,22 +144,3 @@ def unseeded() -> Iterator[None]:
         np.random.seed()
         torch.default_generator.seed()
         yield
-
-
-def generators() -> dict[str, Any]:
-    """The state of the generators of torch (on the CPU), Python and numpy: tensors and plain numbers."""
-    name, keys, *rest = np.random.get_state(legacy=True)
-    return {
-        "torch": torch.get_rng_state(),
-        "python": random.getstate(),
-        "numpy": (name, torch.from_numpy(np.asarray(keys, np.int64)), *rest),
-    }
-
-
-def restore_generators(state: Mapping[str, Any]) -> None:
-    """Puts the generators into a state that :func:`generators` returned."""
-    torch.set_rng_state(state["torch"].cpu())
-    version, internal, gauss = state["python"]
-    random.setstate((version, tuple(internal), gauss))
-    name, keys, *rest = state["numpy"]
-    np.random.set_state((name, keys.cpu().numpy().astype(np.uint32), *rest))

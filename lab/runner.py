@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import io
 import itertools
 import math
@@ -16,9 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from lab.device import Clock, autocast, network_format, resolve, transfer
+from lab.hidden_state import hidden_state, load_hidden_state
 from lab.metrics import Metric
-from lab.process import generators, restore_generators
+from lab.outputs import Loss, logits_of
 from lab.result import Evaluation
+from lab.schedules import Scheduler
+from lab.streams import generators, restore_generators
 
 Loader = Iterable[tuple[Tensor, Tensor]]
 
@@ -60,31 +64,40 @@ def _always_go_on() -> bool:
 class Runner:
     """Trains and evaluates one network on one device.
 
-    ``loss_fn(logits, y)`` returns the mean loss of a batch; ``metric`` has reset, update and accumulate.
-    ``factor(step)`` is the schedule: what the optimizer's learning rates are multiplied by. The loop never waits for
-    the device: losses are summed there and read at each evaluation, where one that is not finite is found, too.
+    ``loss_fn(output, y)`` returns the mean loss of a batch from all that the network returns; ``metric`` has reset,
+    update and accumulate, and gets the logits (:func:`lab.outputs.logits_of`, of ``num_classes`` where that is given).
+    An optimizer whose ``step`` needs a closure gets one, and asks for the loss as often as it likes.
+    ``schedule(step)`` is what the optimizer's learning rates are multiplied by; a :class:`lab.schedules.Scheduler` sets
+    them itself. The loop never waits for the device: losses are summed there and read at each evaluation, where one
+    that is not finite is found, too.
     """
 
     def __init__(
         self,
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
-        loss_fn: Callable[[Tensor, Tensor], Tensor],
+        loss_fn: Loss,
         metric: Metric,
         device: str | torch.device = "auto",
         *,
         precision: str = "float32",
         clip_norm: float | None = None,
-        factor: Callable[[int], float] | None = None,
+        schedule: Callable[[int], float] | Scheduler | None = None,
+        num_classes: int | None = None,
     ) -> None:
         self.device = resolve(device)
         self.model = model.to(self.device, memory_format=network_format(self.device))  # type: ignore[call-overload]  # torch's types lack it
         self.optimizer, self.loss_fn, self.metric = optimizer, loss_fn, metric
-        self.precision, self.clip_norm, self.factor = precision, clip_norm, factor
+        self.precision, self.clip_norm = precision, clip_norm
+        self.scheduler = schedule if isinstance(schedule, Scheduler) else None
+        self.factor = None if isinstance(schedule, Scheduler) else schedule
+        self.num_classes = num_classes
         self.progress = Progress()
         self.best_weights: dict[str, Tensor] = {}
+        self.forward_macs: int | None = None  # of an image, where whoever made the network counted them
         self.compile_error: str | None = None  # why a network that was to be compiled runs as it is
-        self._rates = [group["lr"] for group in optimizer.param_groups]
+        self._rates = [] if self.factor is None else _learning_rates(optimizer)
+        self._takes_closure = needs_closure(optimizer)
         self._clock = Clock(self.device)
         self._loss_sum = torch.zeros((), device=self.device)
         self._loss_steps = 0
@@ -141,6 +154,8 @@ class Runner:
         if not at.batch:
             raise ValueError(f"the train loader gave no batches in epoch {at.epoch + 1}: it must be iterable anew")
         at.epoch, at.batch = at.epoch + 1, 0
+        if self.scheduler is not None:
+            self.scheduler.epoch_done()
 
     def _train_until_due(
         self,
@@ -169,17 +184,43 @@ class Runner:
         X, y = transfer(X, self.device, self.precision), transfer(y, self.device)
         if self.factor is not None:
             factor = self.factor(self.progress.step)
-            for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
+            for group, rate in zip(self.optimizer.param_groups, self._rates, strict=False):
                 group["lr"] = rate * factor
+        if self._takes_closure:
+            loss = self._step_with_closure(X, y)
+        else:
+            loss = self.gradients(X, y)
+            self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.scheduler is not None:
+            self.scheduler.step_done()
+        self._loss_sum += loss
+        self._loss_steps += 1
+
+    def gradients(self, X: Tensor, y: Tensor) -> Tensor:
+        """Adds the gradients of a batch's loss to the parameters, clipped together; returns the loss."""
         with autocast(self.device, self.precision):
             loss = self.loss_fn(self.model(X), y)
         loss.backward()
         if self.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        self._loss_sum += loss.detach()
-        self._loss_steps += 1
+            groups = self.optimizer.param_groups
+            nn.utils.clip_grad_norm_([one for group in groups for one in group["params"]], self.clip_norm)
+        return loss.detach()
+
+    def _step_with_closure(self, X: Tensor, y: Tensor) -> Tensor:
+        """Returns the first of the losses that the optimizer asks for: that before the step."""
+        losses: list[Tensor] = []
+
+        @torch.enable_grad()
+        def closure() -> Any:  # torch asks for a float, and takes a tensor as its own examples do
+            self.optimizer.zero_grad(set_to_none=True)
+            losses.append(self.gradients(X, y))
+            return losses[-1]
+
+        self.optimizer.step(closure)
+        if not losses:
+            raise ValueError(f"{type(self.optimizer).__name__}.step must call the closure that it asks for")
+        return losses[0]
 
     def _position(self, loader: Loader) -> float:
         """Epochs done, in fractions where the loader knows its length."""
@@ -193,9 +234,11 @@ class Runner:
         score, dev_loss = self._score(loader)
         at.curve.append(Evaluation(at.step, epoch, score, dev_loss, train_loss, at.train_seconds))
         if at.best is at.curve[-1]:
-            self.best_weights = {name: value.clone() for name, value in self.model.state_dict().items()}
+            self.best_weights = copied_weights(self.model)
         self._loss_sum.zero_()
         self._loss_steps = 0
+        if self.scheduler is not None and at.step:
+            self.scheduler.evaluated(dev_loss, score)
         on_evaluation(at.curve[-1])
         self._raise_if_diverged()
 
@@ -220,9 +263,9 @@ class Runner:
         for X, y in loader:
             X, y = transfer(X, self.device, self.precision), transfer(y, self.device)
             with autocast(self.device, self.precision):
-                logits = self.model(X)
-                total += self.loss_fn(logits, y) * len(y)
-            self.metric.update(logits, y)
+                output = self.model(X)
+                total += self.loss_fn(output, y) * len(y)
+            self.metric.update(logits_of(output, len(y), self.num_classes), y)
             num_images += len(y)
         if not num_images:
             raise ValueError("the loader gave no batches: it must be iterable anew in each evaluation")
@@ -233,7 +276,7 @@ class Runner:
         """Logits ``(N, num_classes)`` of a batch, in evaluation mode."""
         self.model.eval()
         with autocast(self.device, self.precision):
-            return self.model(transfer(X, self.device, self.precision))
+            return logits_of(self.model(transfer(X, self.device, self.precision)), len(X), self.num_classes)
 
     # --- files ------------------------------------------------------------------------------------------------------
 
@@ -256,7 +299,9 @@ class Runner:
         cuda = [torch.cuda.get_rng_state(self.device)] if self.device.type == "cuda" else []
         state = {
             "model": self.model.state_dict(),
+            "hidden": hidden_state(self.model),
             "optimizer": self.optimizer.state_dict(),
+            "schedule": self.scheduler.state_dict() if self.scheduler else None,
             "best_weights": self.best_weights,
             "progress": asdict(at),
             "loss_sum": self._loss_sum,
@@ -270,7 +315,10 @@ class Runner:
         """Takes up what ``state`` returned, in a Runner made as that one was."""
         state = copy.deepcopy(state)  # the optimizer would go on to change the tensors it is given
         self.model.load_state_dict(state["model"])
+        load_hidden_state(self.model, state["hidden"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.scheduler is not None:
+            self.scheduler.load_state_dict(state["schedule"])
         self.best_weights = state["best_weights"]
         curve = [Evaluation(**point) for point in state["progress"]["curve"]]
         self.progress = Progress(**{**state["progress"], "curve": curve})
@@ -280,6 +328,26 @@ class Runner:
         restore_generators(state["random"])
         for random in state["random_cuda"]:
             torch.cuda.set_rng_state(random.cpu(), self.device)
+
+
+def needs_closure(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether its ``step`` cannot be called without one, as that of L-BFGS."""
+    closure = inspect.signature(optimizer.step).parameters.get("closure")
+    return closure is not None and closure.default is closure.empty
+
+
+def copied_weights(network: nn.Module) -> dict[str, Any]:
+    """A copy of the ``state_dict``: tensors, and whatever else modules keep there."""
+    state = network.state_dict()
+    return {name: value.clone() if isinstance(value, Tensor) else copy.deepcopy(value) for name, value in state.items()}
+
+
+def _learning_rates(optimizer: torch.optim.Optimizer) -> list[Any]:
+    if any("lr" not in group for group in optimizer.param_groups):
+        raise ValueError(
+            f"{type(optimizer).__name__} has parameters without a learning rate: no schedule can change it"
+        )
+    return [group["lr"] for group in optimizer.param_groups]
 
 
 def save_weights(weights: dict[str, Any], path: Path) -> None:

@@ -13,12 +13,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from lab.sections import Part, is_part, part_name
+
 Better = Literal["higher", "lower", "neither"]
 Scale = Literal["linear", "log"]
 Range = tuple[float | None, float | None]
 
-# What ``train.metric`` may hold: one import path, a list of them, or names of their own for them.
-Named = str | list[str] | dict[str, str]
+# What ``train.metric`` may hold: one metric, a list of them, or names of their own for them.
+Named = Part | list[Part] | dict[str, Part]
 
 
 @dataclass(frozen=True)
@@ -66,12 +68,12 @@ MEASURES = {
 }
 
 
-def named(metric: Named) -> dict[str, str]:
-    """The metrics of ``train.metric`` by name: import paths, or ``accuracy``; the first one selects by default."""
-    if isinstance(metric, Mapping):
+def named(metric: Named) -> dict[str, Part]:
+    """The metrics of ``train.metric`` by name, ``accuracy`` among them; the first one selects by default."""
+    if isinstance(metric, Mapping) and not is_part(metric):
         return dict(metric)
-    paths = [metric] if isinstance(metric, str) else list(metric)
-    return {snake_case(path.rpartition(":")[2].rpartition(".")[2]): path for path in paths}
+    parts: list[Part] = metric if isinstance(metric, list) else [metric]
+    return {snake_case(part_name(part).rpartition(":")[2].rpartition(".")[2]): part for part in parts}
 
 
 def default_selection(metric: Named) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass, replace
 
-from lab.parts import load
+from lab.imports import load
 from lab.scores import BUILT_IN, Better, Score, ScoreError, declared, default_selection, named
-from lab.settings import Problem, SettingsError, TrainSettings
+from lab.sections import Problem, SettingsError, TrainSettings, part_name
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Selection:
 
 def own_scores(train: TrainSettings) -> dict[str, Score]:
     """What the user's metrics declare of themselves, by name; raises :class:`SettingsError`."""
-    found = {name: _declared(path) for name, path in named(train.metric).items() if path != "accuracy"}
+    found = {name: _declared(part_name(part)) for name, part in named(train.metric).items() if part != "accuracy"}
     selected = selected_score(train)
     if train.better is not None:
         said = found.get(selected, BUILT_IN.get(selected, Score(None))).better
@@ -46,7 +46,7 @@ def selection(train: TrainSettings) -> Selection:
     name = selected_score(train)
     score = own_scores(train).get(name) or BUILT_IN[name]
     if score.better is None:
-        path = named(train.metric)[name]
+        path = part_name(named(train.metric)[name])
         rule = f'{path} does not say which direction is better; add `better = "lower"` or `better = "higher"` to it'
         raise SettingsError([Problem("train.metric", rule)])
     if score.better == "neither":

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import random
 import sys
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,32 +34,44 @@ def generator(seed: int, *names: object) -> torch.Generator:
     return torch.Generator().manual_seed(derive(seed, *names))
 
 
-def seed_generators(seed: int, *names: object) -> None:
-    """Seeds the generators of the process, torch's, numpy's and Python's, each from a stream of its own."""
-    _seed_torch(derive(seed, *names))
-    np.random.seed(derive(seed, *names, "numpy") % 2**32)  # the generator that networks draw from
-    random.seed(derive(seed, *names, "python"))
+def generators() -> dict[str, Any]:
+    """The state of the generators of torch (on the CPU), Python and numpy: tensors and plain numbers."""
+    name, keys, *rest = np.random.get_state(legacy=True)
+    return {
+        "torch": torch.get_rng_state(),
+        "python": random.getstate(),
+        "numpy": (name, torch.from_numpy(np.asarray(keys, np.int64)), *rest),
+    }
+
+
+def restore_generators(state: Mapping[str, Any]) -> None:
+    """Puts the generators into a state that :func:`generators` returned."""
+    torch.set_rng_state(state["torch"].cpu())
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+    name, keys, *rest = state["numpy"]
+    np.random.set_state((name, keys.cpu().numpy().astype(np.uint32), *rest))
+
+
+@contextmanager
+def kept_generators() -> Iterator[None]:
+    """Puts the generators of Python, numpy and torch, on cards that are in use too, back as they were."""
+    state = generators()
+    cards = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    try:
+        yield
+    finally:
+        restore_generators(state)
+        if cards:
+            torch.cuda.set_rng_state_all(cards)
 
 
 def _seed_torch(seed: int) -> None:
     """Does what ``torch.manual_seed`` does; where no card is in use, without the milliseconds that it takes."""
-    if torch.cuda.is_available() or torch.backends.mps.is_available():
+    if torch.cuda.is_initialized():
         torch.manual_seed(seed)
     else:
         torch.default_generator.manual_seed(seed)
-
-
-@contextlib.contextmanager
-def kept_generators() -> Iterator[None]:
-    """Leaves torch's, numpy's and Python's generators as they were before."""
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_available() and torch.cuda.is_initialized() else []
-    numpy, python = np.random.get_state(), random.getstate()
-    try:
-        with torch.random.fork_rng(devices=devices):
-            yield
-    finally:
-        np.random.set_state(numpy)
-        random.setstate(python)
 
 
 # --- initial values -------------------------------------------------------------------------------------------------
@@ -145,7 +157,9 @@ def _construct(
     forward: Callable[[nn.Module], object] | None = None,
 ) -> _Constructed:
     with kept_generators():
-        seed_generators(seed, "init")
+        _seed_torch(derive(seed, "init"))
+        np.random.seed(derive(seed, "init", "numpy") % 2**32)
+        random.seed(derive(seed, "init", "python"))
         with _Draws(seed, plan) as draws:
             network = make()
             made, num_draws = _parameter_names(network), len(draws.used)
@@ -256,7 +270,7 @@ class _Draws(TorchDispatchMode):
         self._next = found + 1
         return plan[found].owner
 
-    @contextlib.contextmanager
+    @contextmanager
     def _stream(self, owner: Owner, device: torch.device) -> Iterator[None]:
         """The device's generator stands where the owner's stream does, and then again where it stood."""
         ours = _default_generator(device)

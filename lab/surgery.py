@@ -11,8 +11,8 @@ from typing import Any
 
 from torch import nn
 
-from lab.parts import load
-from lab.settings import did_you_mean
+from lab.imports import load
+from lab.sections import did_you_mean
 
 NUM_GROUPS = 32  # Wu and He 2018, section 4.1
 PLAIN = (bool, int, float, str, tuple, list)

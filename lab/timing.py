@@ -22,7 +22,9 @@ import torch
 
 from lab import device as devices
 from lab.data import load_data
-from lab.measure import count_parameters, forward_macs
+from lab.imports import told
+from lab.measure import count_parameters
+from lab.process import starting_state
 from lab.result import Timing
 from lab.runner import Runner
 from lab.settings import Settings, timing_id
@@ -161,12 +163,14 @@ def _drift(beats: Sequence[_Beat]) -> float:
 
 def _subject(settings: Settings, device: torch.device, data_dir: Path | None) -> _Subject:
     splits = load_data(settings.data, device, data_dir)
-    runner = make_runner(settings, splits, device)
-    macs = forward_macs(runner.model, splits.in_channels, settings.data.size or splits.train.images.shape[-1])
-    subject = _Subject(settings, runner, next(iter(batches(settings, splits, "train"))), macs)
-    for _ in range(3):  # autotuning, compilation, optimizer state
-        runner.step(*subject.batch)
-        runner.predict(subject.batch[0])
+    with starting_state(settings.seed), told(f"model {settings.model.name}: one step of it raised"):
+        devices.configure(device)
+        runner = make_runner(settings, splits, device)
+        macs = runner.forward_macs or 0
+        subject = _Subject(settings, runner, next(iter(batches(settings, splits, "train"))), macs)
+        for _ in range(3):  # autotuning, compilation, optimizer state
+            runner.step(*subject.batch)
+            runner.predict(subject.batch[0])
     return subject
 
 

@@ -19,16 +19,17 @@ from lab import parts
 from lab.compilation import compile_network
 from lab.data import Batches, Splits, load_data
 from lab.fingerprint import source_fingerprint, sources
-from lab.measure import count_parameters, forward_macs
+from lab.measure import count_parameters
 from lab.metrics import Accuracy, Metric
-from lab.models import build_model
-from lab.optim import build_optimizer, schedule_factor
+from lab.optim import build_optimizer
+from lab.outputs import Loss, on_logits
 from lab.process import seed_generators, starting_state
+from lab.rehearsal import make_network
 from lab.result import Evaluation, Result
 from lab.runner import Diverged, Interrupted, Runner, save_weights
+from lab.schedules import build_schedule
 from lab.scores import named
 from lab.settings import DataSettings, Settings, TrainSettings, parse_section
-from lab.streams import build
 
 CHECKPOINT_SECONDS = 10.0  # at most so often is the state of a trial written; a shorter one is run again instead
 # What torch.load and Runner.load_state raise for a file that is torn, not ours, or of another network.
@@ -73,7 +74,7 @@ def run_trial(
         splits = load_data(settings.data, where, data_dir)
         devices.reset_peak_memory(where)  # only the first trial of a process reads the data set
         runner = make_runner(settings, splits, where)
-        counts = count_parameters(runner.model), forward_macs(runner.model, splits.in_channels, _size(settings, splits))
+        counts = count_parameters(runner.model), runner.forward_macs or 0
         seed_generators(settings.seed)  # whatever was drawn to build the network
         checkpoint = Checkpoint(checkpoint_dir, checkpoint_seconds, keep, runner, source_fingerprint(settings))
         checkpoint.load()
@@ -187,7 +188,7 @@ class Checkpoint:
             return
         try:
             act(self._folder / name)
-        except OSError as error:
+        except (OSError, pickle.PicklingError, TypeError, AttributeError) as error:  # of state that is no tensor
             print(f"{self._folder / name}: not {what}: {error}")
 
 
@@ -205,23 +206,35 @@ def prepare(device: str, data: Sequence[Mapping[str, Any]], data_dir: Path | Non
 
 
 def make_runner(settings: Settings, splits: Splits, device: torch.device) -> Runner:
-    """The network, optimizer, schedule, loss and metric of a trial, ready to train."""
+    """The network, optimizer, schedule, loss and metric of a trial, ready to train.
+
+    Raises ValueError where the network cannot be trained, and whatever it raises itself.
+    """
     size = _size(settings, splits)
-    make = functools.partial(
-        build_model, settings.model, in_channels=splits.in_channels, num_classes=splits.num_classes, size=size
+    model, macs = make_network(
+        settings.model,
+        settings.seed,
+        in_channels=splits.in_channels,
+        num_classes=splits.num_classes,
+        size=size,
+        batch=lambda: next(iter(batches(settings, splits, "train")))[0],
+        device=device,
+        precision=settings.train.precision,
     )
-    model = build(make, settings.seed).to(device)
     num_steps = settings.train.epochs * len(batches(settings, splits, "train"))
+    optimizer = build_optimizer(settings.optimizer, model.parameters())
     runner = Runner(
         model,
-        build_optimizer(settings.optimizer, model.parameters()),
-        make_loss(settings.train),
-        make_metric(settings.train),
+        optimizer,
+        make_loss(settings.train, splits.num_classes, device),
+        make_metric(settings.train, splits.num_classes, device),
         device,
         precision=settings.train.precision,
         clip_norm=settings.train.clip_norm,
-        factor=None if settings.schedule.name == "constant" else schedule_factor(settings.schedule, num_steps),
+        schedule=build_schedule(settings.schedule, optimizer, num_steps=num_steps, num_epochs=settings.train.epochs),
+        num_classes=splits.num_classes,
     )
+    runner.forward_macs = macs
     if settings.train.compile:
         X, _ = next(iter(batches(settings, splits, "train")))
         kind = (json.dumps(settings.model.model_dump(), default=str), X.shape[1:], settings.train.precision)
@@ -243,16 +256,27 @@ def batches(settings: Settings, splits: Splits, part: str) -> Batches:
     return Batches(images, splits, batch_size=batch_size, size=size)
 
 
-def make_loss(train: TrainSettings) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+def make_loss(train: TrainSettings, num_classes: int, device: torch.device) -> Loss:
+    """The loss on the device; raises ValueError for one with parameters of its own, which nothing would train."""
     if train.loss == "cross_entropy":
-        return functools.partial(F.cross_entropy, label_smoothing=train.label_smoothing)
-    loss: Any = parts.load(train.loss)
-    return loss() if isinstance(loss, type) else loss
+        return on_logits(functools.partial(F.cross_entropy, label_smoothing=train.label_smoothing), num_classes)
+    loss = parts.make_part("loss", train.loss, {"num_classes": num_classes})
+    if isinstance(loss, torch.nn.Module):
+        loss.to(device)
+        if learned := [name for name, parameter in loss.named_parameters() if parameter.requires_grad]:
+            raise ValueError(f"train.loss: has parameters of its own, which no optimizer trains: {', '.join(learned)}")
+    return loss
 
 
-def make_metric(train: TrainSettings) -> Metric:
-    path = next(iter(named(train.metric).values()))
-    return Accuracy() if path == "accuracy" else parts.load(path)()
+def make_metric(train: TrainSettings, num_classes: int, device: torch.device) -> Metric:
+    """The first metric; where it is a module, as torchmetrics' are, on the device."""
+    part = next(iter(named(train.metric).values()))
+    if part == "accuracy":
+        return Accuracy()
+    metric: Any = parts.make_part("metric", part, {"num_classes": num_classes})
+    if isinstance(metric, torch.nn.Module):
+        metric.to(device)
+    return metric
 
 
 def _size(settings: Settings, splits: Splits) -> int:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lab import trial
 from lab.compilation import compile_network
-from lab.models import MODELS
+from lab.networks import MODELS
 from lab.settings import Settings
 from lab.trial import run_trial
 

@@ -33,7 +33,7 @@ from lab.device import (
     slots,
     transfer,
 )
-from lab.models import build_model
+from lab.networks import build_model
 from lab.optim import build_optimizer
 from lab.settings import ModelSettings, OptimizerSettings, Settings, parse_section
 

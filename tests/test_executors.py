@@ -14,20 +14,16 @@ from typing import Any
 
 import pytest
 
-from bench.execute.executors import (
-    Ended,
-    Evaluated,
-    Event,
-    Executor,
-    InlineExecutor,
-    LocalExecutor,
-    Started,
-    call_in_child,
-)
-from bench.execute.ray.cluster import connect
+from bench.execute.events import Ended, Evaluated, Event, Started
+from bench.execute.executor import Executor
+from bench.execute.inline import InlineExecutor
+from bench.execute.job import Job
+from bench.execute.local import LocalExecutor
+from bench.execute.processes import call_in_child
+from bench.execute.ray.cluster import connect, inspect_driver
 from bench.execute.ray.executor import RayExecutor
 from bench.execute.ray.slot import Needs
-from bench.execute.worker import Job
+from bench.execute.trainables.lab import LAB
 from bench.record.outcome import Outcome
 from lab.settings import Settings
 
@@ -162,7 +158,7 @@ class RayExecutors:
         if self._last is None or self._last[0] != asked or self._last[1]._stopping:
             if self._last is not None:
                 self._last[1].close()
-            version = call_in_child("bench.execute.ray.cluster", "inspect_driver", None)[0]
+            version = call_in_child(inspect_driver, None)[0]
             needs = Needs("cpu", threads=1, timeout=timeout, torch_version=version)
             self._last = asked, RayExecutor(needs, {"CPU": 1.0, "GPU": 0.0}, num_slots=num_workers)
             self._last[1].start(num_workers)
@@ -302,23 +298,23 @@ def test_no_worker_outlives_the_run(job: Callable[..., Job]) -> None:
 
 
 def test_what_a_check_in_a_child_process_refuses_is_raised_here() -> None:
-    assert call_in_child("lab.trial", "prepare", "cpu", [{"name": "digits"}], None) == ["cpu"]
+    assert call_in_child(LAB.prepare, "cpu", [{"name": "digits"}], None) == ["cpu"]
     with pytest.raises(ValueError, match="device must be auto, cpu"):
-        call_in_child("lab.trial", "prepare", "tpu", [], None)
+        call_in_child(LAB.prepare, "tpu", [], None)
 
 
 def test_a_check_that_kills_its_process_is_an_error() -> None:
     with pytest.raises(OSError, match="exit code 7"):
-        call_in_child("os", "_exit", 7)
+        call_in_child(os._exit, 7)
 
 
 def test_a_check_that_hangs_is_an_error() -> None:
     with pytest.raises(OSError, match=r"ran longer than 0\.5 seconds"):
-        call_in_child("time", "sleep", 600, timeout=0.5)
+        call_in_child(time.sleep, 600, timeout=0.5)
 
 
 def test_this_process_is_not_a_worker() -> None:
-    assert os.getpid() != call_in_child("os", "getpid")
+    assert os.getpid() != call_in_child(os.getpid)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs the device that is always full")
@@ -346,10 +342,10 @@ def test_workers_find_published_data_read_and_what_is_missing_is_theirs_to_repor
         "    return load_data(parse_section('data', {'name': name}), torch.device('cpu')).num_classes\n"
     )
     script = (
-        "from pathlib import Path\nfrom bench.execute.executors import call_in_child, warm_up\n"
+        "import look\nfrom pathlib import Path\nfrom bench.execute.processes import call_in_child, warm_up\n"
         "warm_up([{'name': 'digits'}, {'name': 'svhn'}, {'name': 'look:none'}], Path('nowhere'))\n"
-        "print([call_in_child('look', 'held') for _ in range(2)])\n"
-        "try:\n    call_in_child('look', 'load', 'svhn')\nexcept ValueError as error:\n    print(error)\n"
+        "print([call_in_child(look.held) for _ in range(2)])\n"
+        "try:\n    call_in_child(look.load, 'svhn')\nexcept ValueError as error:\n    print(error)\n"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
     held, error = done.stdout.splitlines()

@@ -84,9 +84,33 @@ def test_an_effect_has_the_difference_and_the_corrected_p_of_its_family(found: F
     assert "would show" in norm["sentence"]
 
 
-def test_the_answer_is_the_strongest_effect_that_is_decided(found: Findings) -> None:
-    assert found.answer.startswith("model.residual=false is worse than true by 28.5 points of test accuracy (95 %")
-    assert "p < 0.001" in found.answer
+def test_the_answer_is_each_hypothesis_with_its_ruling(found: Findings) -> None:
+    first, second, *_ = found.answer.split("). ")
+    assert first.startswith("Supported: model.residual=true > model.residual=false on test_accuracy (difference +28.5")
+    assert second.startswith("Refuted: model.residual=false > model.residual=true")
+
+
+def test_without_hypotheses_the_answer_is_what_is_decided_with_the_interval_of_one_that_was_picked(
+    tmp_path: Path,
+) -> None:
+    made = findings(tmp_path, GRID, accuracy)
+    said = "model.residual=false is worse than true by 28.5 points of test accuracy (97.5 % interval "
+    assert made.answer.startswith(said)  # one of two: 1 - 0.05 / 2
+    assert made.answer.endswith(", p < 0.001 after correction). Of 2 effects, 1 decided.")
+    row = made.effects.iloc[0]
+    assert row["picked_low"] < row["difference_low"] < row["difference_high"] < row["picked_high"]
+
+
+def test_a_difference_is_never_said_without_how_often_both_train(tmp_path: Path) -> None:
+    def gains_and_fails(trial: Trial) -> float | None:
+        if trial.cell.levels["model.residual"] == "false" and trial.seed < 6:
+            return None
+        return 0.8 + NOISE[trial.seed % 4] + 0.05 * (trial.cell.levels["model.residual"] == "false")
+
+    made = findings(tmp_path, GRID.replace("seeds: 4", "seeds: 10"), gains_and_fails)
+    row = made.effects.iloc[0]
+    assert (row["trained_verdict"], row["trains"]) == ("worse", "trains in 8 of 20 against 20 of 20, p = 0.022")
+    assert "is better" not in made.answer
 
 
 def test_without_a_decided_effect_the_answer_says_what_is_missing(tmp_path: Path) -> None:

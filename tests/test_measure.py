@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from lab.measure import count_parameters, forward_macs
-from lab.models import build_model
+from lab.networks import build_model
 from lab.settings import ModelSettings, parse_section
 
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from lab import settings
 from lab.measure import count_parameters
-from lab.models import MODELS, BasicBlock, Conv2d, build_model
-from lab.parts import GIVEN
+from lab.models import BasicBlock, Conv2d, LeNet, Mlp, ResNet
+from lab.networks import MODELS, build_model
 from lab.streams import build
 from lab.vision import import_torchvision
 
@@ -48,17 +48,17 @@ def kinds(network: nn.Module) -> set[type[nn.Module]]:
 # --- settings -------------------------------------------------------------------------------------------------------
 
 
-def test_every_model_that_settings_know_is_there() -> None:
-    assert list(MODELS) == list(settings.MODELS)
+@pytest.mark.parametrize("network", [Mlp, LeNet, ResNet])
+def test_a_default_stands_once_in_the_signature_that_the_settings_are_read_off(network: type[nn.Module]) -> None:
+    assert all(p.default is p.empty for p in inspect.signature(network).parameters.values())
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_constructor_takes_its_settings_by_the_same_names_and_defaults(name: str) -> None:
-    parameters = [p for p in inspect.signature(MODELS[name]).parameters.values() if p.name not in GIVEN["model"]]
-    takes = {p.name: list(p.default) if isinstance(p.default, tuple) else p.default for p in parameters}
-    fields = settings.MODELS[name].model_fields
-    assert takes == {field: info.default for field, info in fields.items() if field not in HARNESS}
-    assert all(p.kind is p.KEYWORD_ONLY for p in parameters)
+def test_a_networks_settings_are_its_keywords_each_with_a_description(name: str) -> None:
+    keywords = [p.name for p in inspect.signature(MODELS[name]).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    fields = settings.PARTS["model"][name].model_fields
+    assert [field for field in fields if field not in HARNESS] == keywords
+    assert all(field.description for field in fields.values())
 
 
 # --- parameters, counted by hand ------------------------------------------------------------------------------------

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from lab import settings
-from lab.optim import OPTIMIZERS, SCHEDULES, build_optimizer, schedule_factor
-from lab.parts import GIVEN
+from lab.optim import OPTIMIZERS, build_optimizer
+from lab.schedules import SCHEDULES, build_schedule
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -63,22 +63,15 @@ def same(one: list[Array], other: list[Array]) -> None:
 # --- settings -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("section", "makers", "known"),
-    [("optimizer", OPTIMIZERS, settings.OPTIMIZERS), ("schedule", SCHEDULES, settings.SCHEDULES)],
-)
-def test_constructors_take_their_settings_by_the_same_names_and_defaults(
-    section: str, makers: dict[str, Callable[..., Any]], known: dict[str, type[settings.Section]]
+@pytest.mark.parametrize(("section", "makers"), [("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)])
+def test_the_settings_of_a_part_are_its_keywords_each_with_a_description(
+    section: str, makers: dict[str, Callable[..., Any]]
 ) -> None:
-    assert set(makers) == set(known)
     for name, maker in makers.items():
-        parameters = inspect.signature(maker).parameters.values()
-        takes = {p.name: list(p.default) if isinstance(p.default, tuple) else p.default for p in parameters}
-        fields = known[name].model_fields
-        wanted = {key: inspect.Parameter.empty if f.is_required() else f.default for key, f in fields.items()}
-        assert {key: takes[key] for key in takes if key not in GIVEN[section]} == {
-            key: wanted[key] for key in wanted if key != "name"
-        }
+        keywords = [p.name for p in inspect.signature(maker).parameters.values() if p.kind is p.KEYWORD_ONLY]
+        fields = settings.PARTS[section][name].model_fields
+        assert [field for field in fields if field not in ("name", "lr")] == keywords
+        assert all(field.description for field in fields.values())
 
 
 # --- optimizers against their formulas ------------------------------------------------------------------------------
@@ -215,12 +208,15 @@ def test_an_import_path_must_give_an_optimizer() -> None:
 def factors(num_steps: int, **raw: Any) -> list[float]:
     checked = settings.parse_section("schedule", raw)
     assert isinstance(checked, settings.ScheduleSettings)
-    factor = schedule_factor(checked, num_steps)
+    factor = build_schedule(
+        checked, torch.optim.SGD([nn.Parameter(torch.zeros(1))], 1.0), num_steps=num_steps, num_epochs=1
+    )
+    assert callable(factor)
     return [factor(t) for t in range(num_steps)]
 
 
 def test_constant() -> None:
-    assert factors(3, name="constant") == [1, 1, 1]
+    assert [SCHEDULES["constant"](3)(t) for t in range(3)] == [1, 1, 1]
 
 
 def test_step_falls_once_the_share_of_a_milestone_is_trained() -> None:

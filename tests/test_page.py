@@ -14,8 +14,8 @@ import pytest
 from markupsafe import escape
 from test_findings import GRID, accuracy, findings
 
+from bench.analysis.comparison import pareto
 from bench.analysis.findings import Findings
-from bench.analysis.summaries import pareto
 from bench.grid.load import Trial
 from bench.report import charts
 from bench.report.overview import overview, overview_page
@@ -61,7 +61,7 @@ def test_text_of_the_grid_and_of_logs_is_escaped(found: Findings) -> None:
 
 def test_every_chart_says_in_words_what_it_shows(found: Findings) -> None:
     drawn = figures(found)
-    said = "Hollow: undecided. model.residual=false: worse by 28.8 points; model.batch_norm=false: undec"
+    said = "Hollow: undecided. model.residual=false: worse by 28.8 points where both trained; trains in 7 of 8"
     assert drawn[0].alternative.startswith(said)
     assert page(found).count('role="group"') == page(found).count("<figcaption") == len(drawn)
 

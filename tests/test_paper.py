@@ -43,10 +43,11 @@ def test_the_table_has_check_marks_and_counts_what_failed(found: Findings) -> No
     assert table["difference"][2].startswith("−28.5")  # 0.5 and the mean of 0, 0.01, 0.02, 0.03, less 0.8
 
 
-def test_the_best_and_what_does_not_differ_from_it_are_bold(found: Findings) -> None:
+def test_the_best_is_bold_and_what_is_not_told_apart_has_another_mark(found: Findings) -> None:
     lines = paper_markdown(found).splitlines()[2:6]
-    assert ["**" in line for line in lines] == [True, True, False, False]
-    assert latex(found).count(r"\textbf{") == 2
+    assert ["**" in line for line in lines] == [False, True, False, False]
+    assert ["°" in line for line in lines] == [True, False, False, False]
+    assert latex(found).count(r"\textbf{") == latex(found).count(r"$^\circ$ ") == 1
 
 
 def test_the_caption_says_what_the_numbers_rest_on(found: Findings) -> None:
@@ -62,7 +63,14 @@ def test_text_of_the_grid_is_no_markup_in_latex_and_markdown(found: Findings) ->
     assert tex("å") == "?"
 
 
-@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+def latex_finds(*files: str) -> bool:
+    """Whether pdflatex is installed, with these files of its packages."""
+    if shutil.which("pdflatex") is None or shutil.which("kpsewhich") is None:
+        return False
+    return subprocess.run(["kpsewhich", *files], capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.skipif(not latex_finds("booktabs.sty", "amssymb.sty"), reason="needs pdflatex with booktabs and amssymb")
 def test_the_table_compiles(found: Findings, tmp_path: Path) -> None:
     (tmp_path / "table.tex").write_text(latex(found))
     document = r"\documentclass{article}\usepackage{booktabs,amssymb}\begin{document}\input{table}\end{document}"

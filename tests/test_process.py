@@ -142,7 +142,7 @@ def coin(kind: str, **train: Any) -> Settings:
     return Settings.parse(
         {
             "data": {"name": "digits", "limit": 200},
-            "model": {"name": "nets:Coin", "coin": kind},
+            "model": {"name": "coins:Coin", "coin": kind},
             "optimizer": {"name": "sgd", "lr": 0.1},
             "train": {"epochs": 2, **train},
         }
@@ -157,7 +157,7 @@ def losses(result: Result) -> list[Any]:
 def test_an_unseeded_generator_of_a_network_gives_the_same_numbers_each_time(
     workshop: Callable[[str, str], None], tmp_path: Path, kind: str
 ) -> None:
-    workshop("nets", NETS)
+    workshop("coins", NETS)
     whole = run_trial(coin(kind), device="cpu")
     np.random.seed(99)
     random.seed(99)

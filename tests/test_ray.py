@@ -22,12 +22,13 @@ from conftest import RayCluster
 from test_faults import wait_for
 from torture import recorded
 
-from bench.execute.executors import Ended, Lost, Started, call_in_child
-from bench.execute.ray.cluster import connect, pack
+from bench.execute.events import Ended, Lost, Started
+from bench.execute.job import Job
+from bench.execute.processes import call_in_child
+from bench.execute.ray.cluster import connect, inspect_driver, pack
 from bench.execute.ray.executor import MOST_LOSSES, RayExecutor
 from bench.execute.ray.slot import Needs, unpack
 from bench.execute.ray.storage import Storage
-from bench.execute.worker import Job
 
 ROOT = Path(__file__).parents[1]
 LOCAL = "undisturbed"
@@ -198,7 +199,7 @@ def make_job(folder: Path, seed: int = 0, epochs: int = 1, data: str = "digits")
 
 
 def make_needs(**more: object) -> Needs:
-    version = call_in_child("bench.execute.ray.cluster", "inspect_driver", None)[0]
+    version = call_in_child(inspect_driver, None)[0]
     return Needs(**{"device": "cpu", "threads": 1, "timeout": None, "torch_version": version, **more})  # type: ignore[arg-type]
 
 

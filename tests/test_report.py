@@ -154,7 +154,7 @@ def test_the_terminal_shows_the_question_and_what_is_covered(rates_report: tuple
     joined = " ".join(text.split())
     assert joined.startswith("batch_norm Does BatchNorm allow larger learning rates and converge sooner?")
     assert "53 of 60 trials; 7 diverged: batch_norm=false lr=1.0 (seeds 3, 4); batch_norm=false lr=10.0" in joined
-    assert "Accuracies are those of the trials that converged" in joined
+    assert "Accuracies are of those that trained" in joined
 
 
 def test_a_table_a_factor_and_one_of_all_cells_fit_80_columns(rates_report: tuple[Path, str]) -> None:
@@ -179,34 +179,34 @@ def test_no_mean_stands_without_its_interval(rates_report: tuple[Path, str]) -> 
             assert all("±" in number for number in numbers)
 
 
-def test_convergence_and_learning_stand_beside_accuracy(rates_report: tuple[Path, str]) -> None:
+def test_how_often_trials_train_and_learning_stand_beside_accuracy(rates_report: tuple[Path, str]) -> None:
     folder, text = rates_report
-    rows = {tuple(row[:2]): row[2:] for row in section(text, "convergence")}
-    assert rows["false", "1.0"][:2] == ["3/5", "60 (23 to 88)"]
-    assert rows["false", "10.0"] == ["0/5", "0 (0 to 43)", "–", "10.0 alike"]
-    assert rows["true", "0.1"][2] == rows["true", "0.1"][3]  # where all converged there is one accuracy
+    rows = {tuple(row[:2]): row[2:] for row in section(text, "training")}
+    assert rows["false", "1.0"][:2] == ["3/5", "60 (15 to 95)"]
+    assert rows["false", "10.0"] == ["0/5", "0 (0 to 52)", "–", "10.0 (10 to 57)"]
     assert "count at chance, 1 / number of classes" in " ".join(text.split())
+    assert [row[:3] for row in section(text, "model.batch_norm")] == [
+        ["true", "30/30", "100 (88 to 100)"],
+        ["false", "23/30", "77 (58 to 90)"],
+    ]
     learning = pd.read_csv(folder / "report" / "learning.csv").set_index("cell")
     baseline = learning.loc["batch_norm=true lr=0.1"]
-    assert baseline[["converged", "reached", "steps_to_target"]].tolist() == [
-        5,
-        5,
-        80,
-    ]  # 0.975 (1 - exp(-0.9 t)) > 92 %
+    assert baseline[["trained", "reached", "steps_to_target"]].tolist() == [5, 5, 80]  # 0.975 (1 - exp(-0.9 t)) > 92 %
     assert section(text, "learning")[3][:2] == ["true", "0.1"]
 
 
-def test_where_all_converged_nothing_is_said_of_failures(tmp_path: Path) -> None:
+def test_where_all_trained_nothing_is_said_of_failures(tmp_path: Path) -> None:
     record(tmp_path / "optimizers", OPTIMIZERS, optimizer)
     text = text_of(tmp_path / "optimizers")
-    assert "convergence" not in text
+    assert "\ntraining\n" not in text
+    assert "trained: ended above chance" not in text
     assert "count at chance" not in text
     assert len(section(text, "learning")) == 4
 
 
 def test_the_baseline_is_marked_and_an_incomplete_difference_is_starred(rates_report: tuple[Path, str]) -> None:
     _, text = rates_report
-    by_rate = {row[0]: row[3] for row in section(text, "optimizer.lr")}
+    by_rate = {row[0]: row[4] for row in section(text, "optimizer.lr")}
     assert by_rate["0.1"] == "baseline"
     assert by_rate["1.0"].endswith("*")
     assert by_rate["0.001"].startswith("-")
@@ -217,7 +217,7 @@ def test_the_numbers_are_in_csv_and_agree_with_the_terminal(rates_report: tuple[
     folder, text = rates_report
     levels = pd.read_csv(folder / "report" / "levels.csv")
     assert levels["level"].astype(str).tolist()[:2] == ["true", "false"]
-    shown = section(text, "model.batch_norm")[0][2]
+    shown = section(text, "model.batch_norm")[0][3]
     half = (levels["test_accuracy_high"] - levels["test_accuracy_low"])[0] / 2
     assert shown == f"{100 * levels['test_accuracy'][0]:.1f} ± {100 * half:.1f}"
     cells = pd.read_csv(folder / "report" / "cells.csv")
@@ -235,7 +235,7 @@ def test_the_page_of_markdown_holds_the_tables_and_the_figures(rates_report: tup
         assert f"({name}.png)" in page
         assert (folder / "report" / f"{name}.png").stat().st_size > 10_000
         assert (folder / "report" / f"{name}.svg").read_text().lstrip().startswith("<?xml")
-    cells = page.split("## cells")[1].split("## convergence")[0].strip().splitlines()
+    cells = page.split("## cells")[1].split("## training")[0].strip().splitlines()
     rows = [line for line in cells if line.startswith("| false | 1.0 |")]
     assert len(rows) == 1
     assert rows[0].count("|") == cells[0].count("|")
@@ -253,7 +253,10 @@ def test_a_grid_in_which_all_diverged_says_so_and_has_no_figures(tmp_path: Path)
     record(tmp_path / "residual_vs_plain", RESIDUAL, lambda trial: ("diverged", 0.0, 1.0))
     text = text_of(tmp_path / "residual_vs_plain")
     assert "0 of 40 trials; 40 diverged: in 8 cells" in text
-    assert section(text, "model.residual") == [["true", "0/20", "–", "baseline", "–"], ["false", "0/20", *"–––"]]
+    assert section(text, "model.residual") == [
+        ["true", "0/20", "0 (0 to 17)", "–", "baseline", "–"],
+        ["false", "0/20", "0 (0 to 17)", *"–––"],
+    ]
     assert not list((tmp_path / "residual_vs_plain" / "report").glob("*.png"))
 
 

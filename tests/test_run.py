@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from bench.execute.agenda import read_agenda
+from bench.execute.options import Options
 from bench.execute.progress import Progress
-from bench.execute.run import Options, Summary, longest_first, missing, run
+from bench.execute.run import Summary, longest_first, run
 from bench.grid.load import load_plan
-from bench.grid.plan import Plan
+from bench.grid.plan import Plan, Trial
 from bench.record.records import Records
 from lab.fingerprint import source_fingerprint
 
@@ -58,6 +60,10 @@ def again(plan: Plan, **changes: Any) -> Summary:
     return run(plan, options(**changes), Progress(Console(file=io.StringIO()), ["bench"]))
 
 
+def left(plan: Plan, **changes: Any) -> list[Trial]:
+    return read_agenda(plan, Records(Path("results") / plan.name), options(**changes)).trials
+
+
 def attempts() -> list[tuple[str, int]]:
     return [(last.status, last.attempts) for last in Records(Path("results/grid")).outcomes().values()]
 
@@ -67,10 +73,10 @@ def test_what_failed_is_tried_so_often_as_it_may_and_then_left(plan: Plan, tmp_p
     for count in (1, 2, 3):
         assert again(plan).statuses == {"error": 1}
         assert attempts() == [("error", count)]
-    left = again(plan)
-    assert left.statuses == {}
-    assert left.given_up == [3]
-    assert left.exit_code == 1
+    given_up = again(plan)
+    assert given_up.statuses == {}
+    assert given_up.given_up == [3]
+    assert given_up.exit_code == 1
     assert again(plan, retry=False).exit_code == 0, "asked to leave failures alone"
     assert again(plan, attempts=4).statuses == {"error": 1}
     (tmp_path / "broken").unlink()
@@ -93,7 +99,7 @@ def test_an_interruption_is_no_attempt(plan: Plan) -> None:
     row["source_fingerprint"] = source_fingerprint(trial.settings)
     Path("results/grid").mkdir(parents=True)
     Records(Path("results/grid")).append(row, [])
-    assert missing(plan, options(attempts=2)) == [trial]
+    assert left(plan, attempts=2) == [trial]
     Path("broken").touch()
     assert again(plan).statuses == {"error": 1}
     assert attempts() == [("error", 3)]
@@ -107,7 +113,7 @@ def test_failures_of_other_source_code_do_not_count(plan: Plan, made_by: str, tr
     row["source_fingerprint"] = here if made_by == "the code here now" else made_by
     Path("results/grid").mkdir(parents=True)
     Records(Path("results/grid")).append(row, [])
-    assert (missing(plan, options()) == [trial]) == tried
+    assert (left(plan) == [trial]) == tried
 
 
 def test_a_tuned_value_is_not_chosen_while_a_candidate_is_interrupted_or_stale(plan: Plan, tmp_path: Path) -> None:
@@ -126,10 +132,10 @@ def test_a_tuned_value_is_not_chosen_while_a_candidate_is_interrupted_or_stale(p
     here = source_fingerprint(one.settings)
     record(one.trial_id, "ok", here)
     record(two.trial_id, "interrupted", here)
-    assert missing(plan, options()) == [two]
+    assert left(plan) == [two]
     record(two.trial_id, "ok", "other")
-    assert [trial.seed for trial in missing(plan, options())] == [1], "the winner's other seed"
-    assert missing(plan, options(stale=True)) == [two]
+    assert [trial.seed for trial in left(plan)] == [1], "the winner's other seed"
+    assert left(plan, stale=True) == [two]
 
 
 def test_the_cells_that_take_longest_start_first_and_the_trials_of_a_cell_stay_together(tmp_path: Path) -> None:

@@ -289,7 +289,7 @@ def test_divergence_is_raised_at_the_end_of_its_epoch_with_curve_and_best_weight
 
 
 def test_weights_that_break_in_the_last_step_of_an_epoch_are_not_the_best() -> None:
-    runner = slope(Scripted(0.1, 0.5, 0.9), factor=lambda step: math.inf if step == 3 else 1.0)
+    runner = slope(Scripted(0.1, 0.5, 0.9), schedule=lambda step: math.inf if step == 3 else 1.0)
     with pytest.raises(Diverged, match=r"the mean training loss is 0.02\d+, the dev loss inf"):  # (0.2^2 + 0.1^2) / 2
         runner.train([(torch.ones(1, 1), torch.full((1, 1), 0.8))] * 2, ONE, 2)
     assert math.isfinite(runner.progress.curve[-1].train_loss)
@@ -312,7 +312,7 @@ def test_best_of_a_curve_leaves_out_what_is_not_finite() -> None:
 def training(eval_steps: int | None, stop_after: int | None = None, state: bytes | None = None) -> tuple[Runner, bytes]:
     """BatchNorm, dropout, Adam, a schedule and augmented batches; from a state, or until a number of steps."""
     torch.manual_seed(7 if state is None else 99)
-    runner = classifier(factor=lambda step: 1 / (1 + step), clip_norm=0.5)
+    runner = classifier(schedule=lambda step: 1 / (1 + step), clip_norm=0.5)
     X, y = images(26)
     pixels = Images((X * 10 + 100).to(torch.uint8), y)
     splits = Splits(pixels, pixels, pixels, 4, torch.full((1, 1, 1), 100.0), torch.full((1, 1, 1), 30.0))
@@ -424,7 +424,7 @@ def test_only_evaluations_wait_for_the_device(kind: str) -> None:
         own = {"fused": True} if kind != "RMSprop" else {}
         optimizer = getattr(torch.optim, kind)(model.parameters(), lr=0.01, **own)
         loss = nn.CrossEntropyLoss(label_smoothing=0.1)
-        runner = Runner(model, optimizer, loss, Accuracy(), "cpu", clip_norm=1.0, factor=lambda step: 0.5)
+        runner = Runner(model, optimizer, loss, Accuracy(), "cpu", clip_norm=1.0, schedule=lambda step: 0.5)
         train = Batches(pixels, splits, batch_size=batch_size, size=8, order=0, augment="flip_shift")
         with Waits() as counter:
             runner.train(train, Batches(pixels, splits, batch_size=8, size=8), epochs)
@@ -440,7 +440,7 @@ def test_only_evaluations_wait_for_the_device(kind: str) -> None:
 
 
 def test_the_schedule_multiplies_the_learning_rate_of_each_step() -> None:
-    runner = slope(lr=0.5, factor=lambda step: [1.0, 0.5, 0.25, 0.0][step])
+    runner = slope(lr=0.5, schedule=lambda step: [1.0, 0.5, 0.25, 0.0][step])
     runner.train(ONE * 2, ONE, 2)
     assert runner.optimizer.rates == [0.5, 0.25, 0.125, 0.0]
 
@@ -448,7 +448,7 @@ def test_the_schedule_multiplies_the_learning_rate_of_each_step() -> None:
 def test_each_group_of_parameters_keeps_its_own_rate() -> None:
     model = nn.Linear(1, 1)
     groups = [{"params": [model.weight], "lr": 0.5}, {"params": [model.bias], "lr": 0.1}]
-    runner = Runner(model, torch.optim.SGD(groups), F.mse_loss, Nearness(), "cpu", factor=lambda step: 0.5)
+    runner = Runner(model, torch.optim.SGD(groups), F.mse_loss, Nearness(), "cpu", schedule=lambda step: 0.5)
     runner.train(ONE, ONE, 1)
     assert [group["lr"] for group in runner.optimizer.param_groups] == [0.25, 0.05]
 

@@ -9,7 +9,7 @@ import pytest
 from bench.grid.load import load_plan
 from bench.grid.schema import grid_schema, starter_grid
 from bench.grid.strict_yaml import plain, read
-from lab.settings import MODELS, SECTIONS, Adam
+from lab.settings import PARTS, SECTIONS
 
 GRIDS = sorted((Path(__file__).parents[1] / "grids").rglob("*.yaml"))
 
@@ -27,13 +27,13 @@ def test_every_key_section_and_setting_has_a_description() -> None:
 def test_a_section_takes_what_its_name_takes() -> None:
     cases = grid_schema()["$defs"]["optimizer"]["allOf"]
     adam = next(case["then"] for case in cases if case["if"].get("properties", {}).get("name") == {"enum": ["adam"]})
-    assert adam["propertyNames"] == {"enum": list(Adam.model_fields)}
+    assert adam["propertyNames"] == {"enum": list(PARTS["optimizer"]["adam"].model_fields)}
     assert adam["properties"]["betas"]["maxItems"] == 2
 
 
 def test_names_are_completed() -> None:
     name = grid_schema()["$defs"]["model"]["properties"]["name"]
-    assert name["anyOf"][0]["enum"] == list(MODELS)
+    assert name["anyOf"][0]["enum"] == list(PARTS["model"])
 
 
 def test_it_is_json_without_references_that_lead_nowhere() -> None:

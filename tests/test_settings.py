@@ -12,8 +12,6 @@ import pytest
 
 from lab.settings import (
     DATASETS,
-    MODELS,
-    OPTIMIZERS,
     PARTS,
     SECTIONS,
     Settings,
@@ -294,11 +292,13 @@ def test_what_a_setting_allows_is_said_in_words(section: str, name: str, setting
 
 
 def test_did_you_mean_is_silent_where_nothing_is_near() -> None:
-    assert did_you_mean("resnet81", MODELS) == "; did you mean resnet18?"
-    assert did_you_mean("zzz", MODELS) == ""
+    assert did_you_mean("resnet81", PARTS["model"]) == "; did you mean resnet18?"
+    assert did_you_mean("zzz", PARTS["model"]) == ""
 
 
-@pytest.mark.parametrize(("section", "known"), [("data", DATASETS), ("model", MODELS), ("optimizer", OPTIMIZERS)])
+@pytest.mark.parametrize(
+    ("section", "known"), [("data", DATASETS), ("model", PARTS["model"]), ("optimizer", PARTS["optimizer"])]
+)
 def test_every_built_in_name_can_be_parsed(section: str, known: dict[str, Any]) -> None:
     needs = {"lr": 0.1, "path": "somewhere"}
     for name, kind in known.items():

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lab.models import build_model
+from lab.networks import build_model
 from lab.settings import ModelSettings, parse_section
 from lab.streams import build, derive, generator
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from lab import settings
-from lab.models import build_model
+from lab.networks import build_model
 from lab.surgery import remove_modules, replace_modules
 
 

@@ -10,18 +10,14 @@ import pandas as pd
 import pytest
 from scipy.stats import ttest_1samp, ttest_rel
 
+from bench.analysis.comparison import Comparison, cell_table, comparable_cells, level_table, sampled
 from bench.analysis.summaries import (
-    Comparison,
     cautions,
-    cell_table,
-    comparable_cells,
     coverage,
     coverage_line,
     curve_table,
     layout,
-    level_table,
     outcomes,
-    sampled,
     seed_table,
     timed,
     words,

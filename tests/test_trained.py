@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.analysis.trained import number_of_examples, trained
+from bench.analysis.trained import above_chance, number_of_examples
 
 
 def rows(*trials: tuple[str, float | None]) -> pd.DataFrame:
@@ -14,28 +14,31 @@ def rows(*trials: tuple[str, float | None]) -> pd.DataFrame:
     return found.assign(trial_id=[f"t{i}" for i in range(len(found))], cell="a", dev_accuracy=found["dev_accuracy"])
 
 
-FLOORS = {"a": 0.1}
+def curves(**evaluations: int) -> pd.DataFrame:
+    """A curve's steps; the first is of the network as it was made."""
+    points = [(key, step, 1 / 144) for key, count in evaluations.items() for step in range(count + 1)]
+    return pd.DataFrame(points, columns=["trial_id", "step", "dev_accuracy"])
 
 
 def test_a_trial_trained_where_it_ended_above_chance_on_dev() -> None:
     found = rows(("ok", 137 / 144), ("ok", 17 / 144), ("diverged", 100 / 144), ("error", None), ("missing", None))
-    assert trained(found, FLOORS, {}).tolist() == pytest.approx([1, 0, 0, math.nan, math.nan], nan_ok=True)
+    assert above_chance(found, 0.1).tolist() == pytest.approx([1, 0, 0, math.nan, math.nan], nan_ok=True)
 
 
 def test_the_best_of_many_evaluations_needs_more() -> None:
     found = rows(("ok", 24 / 144), ("ok", 143 / 144))  # binomial: 0.009 at one in ten
-    assert trained(found, FLOORS, {"t0": 1}).tolist() == [1, 1]
-    assert trained(found, FLOORS, {"t0": 20}).tolist() == [0, 1]
+    assert above_chance(found, 0.1, curves(t0=1)).tolist() == [1, 1]
+    assert above_chance(found, 0.1, curves(t0=20)).tolist() == [0, 1]
 
 
 def test_without_a_floor_every_trial_that_ended_well_trained() -> None:
     found = rows(("ok", 1 / 144), ("diverged", 0.5))
-    assert trained(found, {}, {}).tolist() == [1, 0]
+    assert above_chance(found).tolist() == [1, 0]
 
 
 def test_what_the_row_says_of_dev_goes_before() -> None:
     found = rows(("ok", 0.75), ("ok", 0.75)).assign(num_dev_images=[400, 400], dev_majority=[0.74, 0.5])
-    assert trained(found, FLOORS, {}).tolist() == [0, 1]
+    assert above_chance(found, 0.1).tolist() == [0, 1]
 
 
 def test_the_number_of_dev_images_is_the_common_denominator_of_their_accuracies() -> None:
@@ -47,4 +50,4 @@ def test_the_number_of_dev_images_is_the_common_denominator_of_their_accuracies(
 
 
 def test_nothing_found_is_nothing() -> None:
-    assert trained(rows(), FLOORS, {}).tolist() == []
+    assert above_chance(rows(), 0.1).tolist() == []

@@ -7,12 +7,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from bench.analysis import summaries, verdicts
 from bench.analysis.anova import VarianceAnalysis, analyse_variance
+from bench.analysis.answer import answer
 from bench.analysis.audit import audit_recorded
+from bench.analysis.comparison import (
+    SPEEDS,
+    Comparison,
+    cell_standings,
+    cell_table,
+    comparable_cells,
+    level_table,
+)
 from bench.analysis.learning import default_target, learning_table
 from bench.analysis.scope import left_out, with_recorded_seeds
 from bench.analysis.verdicts import p_text
@@ -21,7 +29,7 @@ from bench.record import pool
 from bench.record.asked import last_plan
 from bench.record.records import Records
 from bench.record.staleness import find_stale
-from bench.record.status import Status
+from bench.stats.families import selected_level
 
 
 @dataclass(frozen=True)
@@ -68,11 +76,12 @@ def gather(folder: Path, plan: Plan | None = None, *, others: Sequence[Path] = (
     records = pool.read(folders)
     trials, timings = records.trials, records.timings
     plan = with_recorded_seeds(plan, trials)
-    found = summaries.outcomes(plan, trials)
-    comparison = summaries.Comparison(plan, found, records.correct, timings)
-    effects = effect_table(comparison)
+    found = summaries.outcomes(plan, trials, records.curves)
+    comparison = Comparison(plan, found, records.correct, timings)
+    effects, hypotheses = effect_table(comparison), hypothesis_table(comparison)
     winners = winner_table(plan, trials)
-    cells = summaries.cell_table(comparison).merge(summaries.layout(plan), on="cell")
+    cells = cell_table(comparison).merge(summaries.layout(plan), on="cell")
+    standing = cell_standings(comparison, cells)
     said = [*left_out(plan, trials, found), *summaries.cautions(plan, found, trials, timings), *edge_cautions(winners)]
     said += audit_recorded(plan, found)
     if (stale := find_stale(plan, *map(Records, folders))).changed:
@@ -81,14 +90,14 @@ def gather(folder: Path, plan: Plan | None = None, *, others: Sequence[Path] = (
         folder=folder,
         others=tuple(others),
         plan=plan,
-        answer=answer(effects),
+        answer=answer(hypotheses, effects),
         coverage=summaries.coverage_line(found),
         cautions=tuple(said),
         effects=effects,
-        hypotheses=hypothesis_table(comparison),
+        hypotheses=hypotheses,
         winners=winners,
-        levels=tuple(summaries.level_table(comparison, factor) for factor in plan.factors),
-        cells=cells.assign(is_best=summaries.best_cells(comparison, cells)),
+        levels=tuple(level_table(comparison, factor) for factor in plan.factors),
+        cells=cells.assign(standing=standing),
         learning=learning_table(plan, found, records.curves, cells, default_target(plan, found)),
         speeds=summaries.speed_table(plan, timings),
         timed_on=summaries.machine_names(timings).mode()[0] if len(timings) else "",
@@ -105,7 +114,7 @@ def variance(plan: Plan, found: pd.DataFrame) -> VarianceAnalysis | None:
     """The analysis of variance of test accuracy over a full plan; None for other plans and where nothing differs."""
     levels = {cell.label: cell.levels for cell in plan.cells if len(cell.levels) == len(plan.factors)}
     table = found[found["compared"] & found["cell"].isin(list(levels))].copy()
-    table["test_accuracy"] = table["test_accuracy"].where(table["status"] == Status.OK)
+    table["test_accuracy"] = table["test_accuracy"].where(table["trained"] == 1)
     names = [factor.name for factor in plan.factors]
     for name in names:
         table[name] = [levels[cell][name] for cell in table["cell"]]
@@ -119,23 +128,26 @@ def variance(plan: Plan, found: pd.DataFrame) -> VarianceAnalysis | None:
 # --- effects --------------------------------------------------------------------------------------------------------
 
 
-def effect_table(comparison: summaries.Comparison) -> pd.DataFrame:
+def effect_table(comparison: Comparison) -> pd.DataFrame:
     """A row for each level that is compared: its difference to the baseline's level, and the verdict of the family.
 
     ``detectable`` is the difference that would show with 80 % power; ``seeds_for_margin`` is NaN where
     decided or endless.
     """
     plan = comparison.plan
-    names, effects = [], []
+    names, effects, trains = [], [], []
     for factor in plan.factors:
         baseline = plan.baseline.get(factor.name, factor.levels[0])
-        for level, cells in summaries.comparable_cells(plan, factor).items():
+        for level, cells in comparable_cells(plan, factor).items():
             effect = comparison.effect(cells, {factor.name: baseline}) if level != baseline else None
             if effect is not None:
                 names.append({"factor": factor.name, "level": level, "against": baseline})
                 effects.append(effect)
-    judged = verdicts.compare(effects, margin=plan.margin)
-    rows = [name | _effect_row(item) for name, item in zip(names, judged, strict=True)]
+                trains.append(comparison.trains(cells, {factor.name: baseline}))
+    judged = verdicts.compare(effects, trained=trains, margin=plan.margin)
+    num_decided = sum(item.overall in ("better", "worse") for item in judged)
+    picked = selected_level(max(1, num_decided), len(judged))
+    rows = [name | _effect_row(item, picked) for name, item in zip(names, judged, strict=True)]
     return pd.DataFrame(rows, columns=[*EFFECT_NAMES, *EFFECT_NUMBERS])
 
 
@@ -143,11 +155,14 @@ EFFECT_NAMES = ["factor", "level", "against"]
 EFFECT_NUMBERS = [
     *("difference", "difference_low", "difference_high", "p", "p_holm", "verdict", "sentence", "detectable"),
     *("seeds_for_margin", "effect_size", "probability_wins", "seeds", "pairs", "pairs_planned", "basis"),
+    *("trained_difference", "trained_p_holm", "trained_verdict", "trains", "overall"),
+    *("picked_level", "picked_low", "picked_high"),
 ]
 
 
-def _effect_row(item: verdicts.Comparison) -> dict[str, object]:
+def _effect_row(item: verdicts.Comparison, level: float) -> dict[str, object]:
     effect, estimate = item.effect, item.effect.estimate
+    picked = estimate.interval(level)
     return {
         "difference": estimate.value,
         "difference_low": estimate.low,
@@ -164,50 +179,21 @@ def _effect_row(item: verdicts.Comparison) -> dict[str, object]:
         "pairs": effect.pairs,
         "pairs_planned": effect.pairs_planned,
         "basis": estimate.basis,
+        "trained_difference": item.trained.value if item.trained else math.nan,
+        "trained_p_holm": item.p_trained_holm,
+        "trained_verdict": item.trained_verdict,
+        "trains": verdicts.explain_training(item),
+        "overall": item.overall,
+        "picked_level": 100 * level,
+        "picked_low": picked[0],
+        "picked_high": picked[1],
     }
-
-
-def answer(effects: pd.DataFrame) -> str:
-    """One sentence from the strongest effect that is decided, or what is missing to decide one."""
-    decided = effects[effects["verdict"].isin(["better", "worse"])]
-    if len(decided):
-        row = _largest(decided)
-        others = f"; {len(decided) - 1} more of {len(effects)} effects decided" if len(decided) > 1 else ""
-        return (
-            f"{_what(row)} is {row['verdict']} than {row['against']} by {100 * abs(row['difference']):.1f} points of "
-            f"test accuracy (95 % interval {_interval(row)}, p {p_text(row['p_holm'])} after correction{others})."
-        )
-    if not len(effects):
-        return "Nothing is compared: no level has a partner at the baseline."
-    if (effects["verdict"] == "equivalent").all():
-        return f"No level matters: all {len(effects)} are equivalent to the baseline within the grid's margin."
-    if effects["difference"].isna().all():
-        return "Undecided: no seed has a result on both sides of any comparison yet."
-    row = _largest(effects)
-    return f"Undecided: the largest difference is {_what(row)}, {100 * row['difference']:+.1f} points; {_rest(row)}."
-
-
-def _largest(effects: pd.DataFrame) -> pd.Series:
-    return effects.iloc[int(np.nanargmax(effects["difference"].abs().to_numpy(float)))]
-
-
-def _rest(row: pd.Series) -> str:
-    return str(row["sentence"]).removeprefix("undecided: ")
-
-
-def _what(row: pd.Series) -> str:
-    return f"{row['factor']}={row['level']}"
-
-
-def _interval(row: pd.Series) -> str:
-    low, high = sorted(abs(100 * row[f"difference_{end}"]) for end in ("low", "high"))
-    return f"{low:.1f} to {high:.1f}"
 
 
 # --- hypotheses -----------------------------------------------------------------------------------------------------
 
 
-def hypothesis_table(comparison: summaries.Comparison) -> pd.DataFrame:
+def hypothesis_table(comparison: Comparison) -> pd.DataFrame:
     """A row a hypothesis: ``ruling`` (supported, refuted, undecided), the estimate it rests on, and that in words."""
     plan = comparison.plan
     claims = []
@@ -240,7 +226,7 @@ def evidence(metric: str, item: verdicts.Judgement, *, is_difference: bool) -> s
     """``difference +12.3 points (95 %: 8.1 to 16.5), p < 0.001, 5 seeds``."""
     estimate = item.claim.estimate
     if estimate.num_seeds == 0:
-        reason = "timed alone" if metric in summaries.SPEEDS else "with a result on every side"
+        reason = "timed alone" if metric in SPEEDS else "with a result on every side"
         return f"no trials {reason}"
     accuracy = metric.endswith("accuracy")
     scale, unit = (100, " points" if is_difference else " %") if accuracy else (1, "")

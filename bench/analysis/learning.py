@@ -11,27 +11,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.integrate import trapezoid
-from scipy.stats import binomtest
 
-from bench.analysis import summaries
+from bench.analysis.comparison import columns
 from bench.grid.plan import Cell, Plan
 from bench.record.status import NOT_ENDED, Status
-from bench.stats.estimates import ALPHA, Estimate, mean
-from lab.settings import num_classes
+from bench.stats.estimates import ALPHA, mean
 
 TARGET_SHARE = 0.95
-ACCURACY = [f"test_accuracy{end}" for end in ("", "_low", "_high", "_basis", "_seeds")]
-
-
-@dataclass(frozen=True)
-class Rate:
-    """``count`` of ``total``, with Wilson's 95 % interval (Wilson 1927; Newcombe 1998, method 3)."""
-
-    count: int
-    total: int
-    rate: float
-    low: float
-    high: float
+FEWEST_TRIALS = 6  # the interval from the least to the greatest of five holds the median with 93.75 % only
 
 
 @dataclass(frozen=True)
@@ -39,6 +26,7 @@ class TimeToTarget:
     """Kaplan-Meier median of the steps, epochs or seconds to a target accuracy, with its 95 % interval.
 
     Infinite where under half of the trials reach it; a bound that the data do not give is NaN (low) or infinite (high).
+    Under six trials there is no finite 95 % interval of a median: both are NaN.
     """
 
     median: float
@@ -46,18 +34,6 @@ class TimeToTarget:
     high: float
     reached: int
     total: int
-
-
-def rate(count: int, total: int) -> Rate:
-    """Share with Wilson's interval, as for trials that converged; ``total`` must be positive."""
-    interval = binomtest(count, total).proportion_ci(1 - ALPHA, method="wilson")
-    return Rate(count, total, count / total, float(interval.low), float(interval.high))
-
-
-def mean_with_failures(values: ArrayLike, chance: float) -> Estimate:
-    """Mean accuracy (S,) or (C, S) with failed trials (NaN) at ``chance``: what one gets who must take what comes."""
-    accuracies = np.asarray(values, float)
-    return mean(np.where(np.isnan(accuracies), chance, accuracies))
 
 
 def first_reach(positions: ArrayLike, accuracies: ArrayLike, target: float) -> float:
@@ -82,6 +58,9 @@ def time_to_target(first: Sequence[float], last: Sequence[float]) -> TimeToTarge
         return TimeToTarget(math.inf, math.nan, math.inf, 0, len(times))
     curve = SurvfuncRight(times, reached.astype(int))
     median = float(curve.quantile(0.5))
+    if len(times) < FEWEST_TRIALS:
+        low = high = math.nan
+        return TimeToTarget(math.inf if math.isnan(median) else median, low, high, int(reached.sum()), len(times))
     with np.errstate(divide="ignore", invalid="ignore"):  # log(-log(0)) where all have reached it
         low, high = map(float, curve.quantile_ci(0.5, ALPHA))
     return TimeToTarget(math.inf if math.isnan(median) else median, low, high, int(reached.sum()), len(times))
@@ -108,11 +87,10 @@ def default_target(plan: Plan, found: pd.DataFrame) -> float:
 def learning_table(
     plan: Plan, found: pd.DataFrame, curves: pd.DataFrame, cells: pd.DataFrame, target: float
 ) -> pd.DataFrame:
-    """A row for each of ``cells`` (``summaries.cell_table``): its trials that ended, how many converged, and how fast.
+    """A row for each of ``cells`` (``comparison.cell_table``): its trials that ended, how many trained, and how fast.
 
-    Trials that are not run yet count nowhere. ``with_failures`` puts those that diverged or failed at chance, 1 over
-    the number of classes; NaN where that is unknown. Seconds are those of the timing protocol, NaN where it did not
-    run. Areas are over the epochs of each trial, of those that converged.
+    Trials that are not run yet count nowhere. Seconds are those of the timing protocol, NaN where it did not run. Areas
+    are over the epochs of each trial, of those that trained.
     """
     ended = found[found["compared"] & ~found["status"].isin(NOT_ENDED)]
     points = {str(key): own for key, own in curves.groupby("trial_id", sort=False)}
@@ -129,10 +107,9 @@ def _learning(
     target: float,
 ) -> dict[str, Any]:
     own = ended[ended["cell"] == cell.label]
-    converged = own["status"] == Status.OK
+    trained = own["trained"] == 1
     settings = next(trial.settings for trial in plan.trials if trial.cell.label == cell.label)
-    share = rate(int(converged.sum()), len(own)) if len(own) else Rate(0, 0, math.nan, math.nan, math.nan)
-    curves = [points.get(key) for key in own["trial_id"][converged]]
+    curves = [points.get(key) for key in own["trial_id"][trained]]
     areas = [area_under_curve(one["epoch"], one["dev_accuracy"]) for one in curves if one is not None and len(one) > 1]
     steps = _to_target(own, points, target)
     timed = summary["train_images_per_second_basis"] == "rounds"
@@ -140,27 +117,14 @@ def _learning(
     return {
         "cell": cell.label,
         "ended": len(own),
-        "converged": share.count,
-        "converged_share": share.rate,
-        "converged_share_low": share.low,
-        "converged_share_high": share.high,
-        **_with_failures(own, summary, num_classes(settings.data)),
-        **summaries.columns("first_epoch_dev_accuracy", mean(own["first_epoch_dev_accuracy"].where(converged))),
+        "trained": int(trained.sum()),
+        **columns("first_epoch_dev_accuracy", mean(own["first_epoch_dev_accuracy"].where(trained))),
         "target": target,
         "reached": steps.reached,
         **{f"steps_to_target{end}": value for end, value in _ends(steps)},
         **{f"seconds_to_target{end}": value * seconds for end, value in _ends(steps)},
-        **summaries.columns("area_under_curve", mean(areas)),
+        **columns("area_under_curve", mean(areas)),
     }
-
-
-def _with_failures(own: pd.DataFrame, summary: Mapping[Any, Any], classes: int | None) -> dict[str, Any]:
-    """The accuracy that a cell shows anyway where all of its trials converged."""
-    converged = own["status"] == Status.OK
-    if converged.all():
-        return {name.replace("test_accuracy", "with_failures"): summary[name] for name in ACCURACY}
-    accuracies = own["test_accuracy"].where(converged)
-    return summaries.columns("with_failures", mean_with_failures(accuracies, 1 / classes) if classes else mean([]))
 
 
 def _ends(time: TimeToTarget) -> list[tuple[str, float]]:

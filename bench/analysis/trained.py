@@ -7,39 +7,50 @@ chance, did not. One without a result (an error, out of time or memory, not run)
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from fractions import Fraction
 
 import numpy as np
 import pandas as pd
 
+from bench.grid.plan import Plan
 from bench.record.status import Status
 from bench.stats.proportions import is_above_floor
+from lab.settings import num_classes
 
 MOST_EXAMPLES = 1_000_000
 SAMPLE = 500  # accuracies that tell how many examples they are shares of
 
 
-def trained(found: pd.DataFrame, floors: Mapping[str, float], evaluations: Mapping[str, int]) -> pd.Series:
+def trained(plan: Plan, found: pd.DataFrame, curves: pd.DataFrame | None = None) -> pd.Series:
     """For each row of ``found`` 1.0, 0.0, or NaN where there is no result.
 
-    ``floors`` has the share of the most frequent class on dev by cell; a cell without one has no floor, and every
-    ``ok`` trial of it trained. ``evaluations`` are how often dev was read, by trial. Rows that say how many dev images
-    there were and how frequent the most frequent class was (``num_dev_images``, ``dev_majority``) go before.
+    The floor is the share of the most frequent class on dev, and the level 5 % over the number of evaluations: the row
+    says both (``dev_majority``, ``num_dev_images``) or, where it was recorded before, 1 over the number of classes and
+    the common denominator of the accuracies. Data of the user's own have no floor then, and every ``ok`` trial trained.
     """
-    if not len(found):
-        return pd.Series(dtype=float)
-    columns = found.reindex(columns=["trial_id", "cell", "status", "dev_accuracy", "num_dev_images", "dev_majority"])
-    numbers = columns[["dev_accuracy", "num_dev_images", "dev_majority"]].astype(float)
-    accuracies, sizes, shares = numbers.to_numpy().T
-    sizes = np.where(np.isnan(sizes), number_of_examples(accuracies[np.isfinite(accuracies)]) or math.nan, sizes)
-    shares = np.where(np.isnan(shares), [floors.get(cell, math.nan) for cell in columns["cell"]], shares)
-    counts = [evaluations.get(key, 1) for key in columns["trial_id"]]
-    tested = zip(accuracies, sizes, shares, counts, strict=True)
-    above = [_is_above(accuracy, size, share, count) for accuracy, size, share, count in tested]
+    data = {trial.cell.label: trial.settings.data for trial in plan.trials}
     result = pd.Series(np.nan, found.index, dtype=float)
-    result[columns["status"] == Status.DIVERGED] = 0.0
-    return result.mask(columns["status"] == Status.OK, pd.Series(above, found.index, dtype=float))
+    for _, rows in found.groupby(found["cell"].map({cell: repr(own) for cell, own in data.items()}), sort=False):
+        classes = num_classes(data[rows["cell"].iloc[0]])
+        own = curves[curves["trial_id"].isin(rows["trial_id"])] if curves is not None else None
+        result[rows.index] = above_chance(rows, 1 / classes if classes else math.nan, own)
+    return result
+
+
+def above_chance(found: pd.DataFrame, floor: float = math.nan, curves: pd.DataFrame | None = None) -> pd.Series:
+    """The same for rows of one data set, whose rows know of no floor but this one; NaN: none."""
+    columns = found.reindex(columns=["trial_id", "status", "dev_accuracy", "num_dev_images", "dev_majority"])
+    accuracies, sizes, shares = columns[["dev_accuracy", "num_dev_images", "dev_majority"]].astype(float).to_numpy().T
+    seen = accuracies if curves is None else np.append(accuracies, curves["dev_accuracy"].to_numpy(float))
+    counts = {} if curves is None else (curves["step"] > 0).groupby(curves["trial_id"]).sum().to_dict()
+    sizes = np.where(np.isnan(sizes), number_of_examples(seen[np.isfinite(seen)]) or math.nan, sizes)
+    shares = np.where(np.isnan(shares), floor, shares)
+    evaluations = [int(counts.get(key, 1)) for key in columns["trial_id"]]
+    tested = zip(accuracies, sizes, shares, evaluations, strict=True)
+    above = pd.Series([_is_above(*numbers) for numbers in tested], found.index, dtype=float)
+    result = pd.Series(np.nan, found.index, dtype=float)
+    return result.mask(columns["status"] == Status.DIVERGED, 0.0).mask(columns["status"] == Status.OK, above)
 
 
 def _is_above(accuracy: float, size: float, floor: float, evaluations: int) -> bool:

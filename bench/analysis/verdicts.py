@@ -179,15 +179,20 @@ def explain(comparison: Comparison, *, scale: float = 100.0, unit: str = "points
 
     Where some trials did not train it says both: the difference among those that did, and how often each side trains.
     """
-    sentence = _explain_difference(comparison, scale, unit)
-    if not comparison.some_untrained:
+    sentence, trains = _explain_difference(comparison, scale, unit), explain_training(comparison)
+    if not trains:
         return sentence
-    assert comparison.trained is not None
-    counts = " against ".join(f"{part.share.count} of {part.share.total}" for part in comparison.trained.parts)
     verdict, colon, rest = sentence.partition(":")
     both = "" if comparison.effect.pairs == 0 else " where both trained"
-    p = p_text(comparison.p_trained_holm)
-    return f"{verdict}{both}{colon}{rest}; trains in {counts}, p {p}"
+    return f"{verdict}{both}{colon}{rest}; {trains}"
+
+
+def explain_training(comparison: Comparison) -> str:
+    """``trains in 18 of 30 against 30 of 30, p < 0.001``; empty where all trained or nothing is known of it."""
+    if comparison.trained is None or not comparison.some_untrained:
+        return ""
+    counts = " against ".join(f"{part.share.count} of {part.share.total}" for part in comparison.trained.parts)
+    return f"trains in {counts}, p {p_text(comparison.p_trained_holm)}"
 
 
 def _explain_difference(comparison: Comparison, scale: float, unit: str) -> str:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+import inspect
 import re
 import shutil
 import sys
+from collections.abc import Callable, Iterator
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
 
@@ -43,3 +47,42 @@ def seconds(option: str, text: str) -> float:
 def python() -> str:
     """What to type for the Python that runs this."""
     return "python" if shutil.which("python") == sys.executable else sys.executable
+
+
+def grouped(**more: type[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Lets a command take dataclasses: each of their fields becomes an option, in a panel named by the dataclass.
+
+    ``more`` are dataclasses that are made at run time, by the name of the parameter that takes them.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        hints = get_type_hints(command, include_extras=True) | more
+        groups = {name: kind for name, kind in hints.items() if isinstance(kind, type) and is_dataclass(kind)}
+
+        def call(**given: Any) -> None:
+            for name, kind in groups.items():
+                given[name] = kind(**{one.name: given.pop(one.name) for one in fields(kind)})
+            command(**given)
+
+        parameters = inspect.signature(command).parameters.items()
+        plain = [one.replace(annotation=hints[name]) for name, one in parameters if name not in groups]
+        options = [option for name, _ in parameters if name in groups for option in _options(groups[name])]
+        signature = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in (*plain, *options)]
+        call.__signature__ = inspect.Signature(signature)  # type: ignore[attr-defined]  # typer reads it
+        call.__annotations__ = {one.name: one.annotation for one in signature}
+        call.__name__, call.__doc__ = command.__name__, command.__doc__
+        return call
+
+    return decorate
+
+
+def _options(kind: type[Any]) -> Iterator[inspect.Parameter]:
+    """The fields of a dataclass as parameters, in the panel that its docstring names."""
+    hints = get_type_hints(kind, include_extras=True)
+    for one in fields(kind):
+        default = one.default_factory() if one.default_factory is not MISSING else one.default
+        hint, option = get_args(hints[one.name])
+        option = copy.copy(option)
+        option.rich_help_panel = inspect.getdoc(kind)
+        annotation = Annotated[hint, option]  # type: ignore[valid-type]  # made at run time
+        yield inspect.Parameter(one.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, make_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 import typer
 from rich.console import Console
@@ -21,180 +23,222 @@ from bench.cli.options import (
     Results,
     Seeds,
     Unrecorded,
+    grouped,
     python,
     seconds,
 )
+from bench.execute.agenda import Agenda, read_agenda
+from bench.execute.executors import EXECUTORS
+from bench.execute.options import Options
+from bench.execute.progress import duration
+from bench.execute.run import Summary
 from bench.grid.load import Plan, load_plan
 from bench.record.asked import check_folders, command
+from bench.record.records import Records
 
-if TYPE_CHECKING:
-    pass
+ABOUT_EXECUTORS = "; ".join(f"{name}: {kind.about}" for name, kind in EXECUTORS.items())
+KEPT = ("best", "all", "none")
 
 
-def run(
-    grids: Grids,
-    overrides: Overrides = [],  # noqa: B006  # typer copies it
-    only: Only = [],  # noqa: B006
-    seeds: Seeds = None,
-    jobs: Annotated[
-        int | None,
-        typer.Option("-j", "--jobs", metavar="N", min=1, help="Trials at once; default: one a GPU, or one a CPU core."),
-    ] = None,
-    device: Device = "auto",
-    executor: Annotated[str, typer.Option(metavar="NAME", help="local (worker processes), inline or ray.")] = "local",
-    results: Results = Path("results"),
-    data_dir: DataDir = None,
-    timeout: Annotated[str | None, typer.Option(metavar="TIME", help="Longest time of a trial: 90s, 10m, 2h.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Run recorded trials anew.")] = False,
-    retry: Annotated[bool, typer.Option(help="Run again what is recorded as failed.")] = True,
+@dataclass(frozen=True)
+class Chosen:
+    """Which trials"""
+
+    overrides: Overrides = field(default_factory=list)
+    only: Only = field(default_factory=list)
+    seeds: Seeds = None
+    trial: Annotated[str | None, typer.Option(metavar="ID", help="Run this trial only.")] = None
+    force: Annotated[bool, typer.Option("--force", help="Rerun recorded trials.")] = False
+    retry: Annotated[bool, typer.Option(help="Rerun what is recorded as failed.")] = True
     attempts: Annotated[
         int, typer.Option("--attempts", metavar="N", min=1, help="Leave alone what has failed so often.")
-    ] = 3,
-    stale: Annotated[bool, typer.Option("--stale", help="Run anew what other source code finished.")] = False,
-    checkpoint: Annotated[str, typer.Option(metavar="TIME", help="Time between two checkpoints of a trial.")] = "10s",
-    keep: Annotated[str, typer.Option(metavar="WHAT", help="Checkpoints of ended trials: best, all or none.")] = "best",
-    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first trial that fails.")] = False,
-    trial: Annotated[str | None, typer.Option(metavar="ID", help="Run this trial only.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and train nothing.")] = False,
-    price: Annotated[
-        bool, typer.Option("--price", help="With --dry-run: one real step of each cell, for time, memory and errors.")
-    ] = False,
+    ] = 3
+    stale: Annotated[bool, typer.Option("--stale", help="Rerun what other source code finished.")] = False
+
+
+@dataclass(frozen=True)
+class How:
+    """How they run"""
+
+    jobs: Annotated[
+        int | None,
+        typer.Option("-j", "--jobs", metavar="N", min=1, help="Trials at once; default: one per card, or per core."),
+    ] = None
+    device: Device = "auto"
+    executor: Annotated[str, typer.Option(metavar="NAME", help=ABOUT_EXECUTORS)] = "local"
+    timeout: Annotated[str | None, typer.Option(metavar="TIME", help="Longest time of a trial: 90s, 10m, 2h.")] = None
     budget: Annotated[
         str | None, typer.Option(metavar="TIME", help="Start no trial that is not expected to end in it: 30m, 2h.")
-    ] = None,
-    no_time: Annotated[bool, typer.Option("--no-time", help="Skip the timing of each model afterwards.")] = False,
-    address: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="Ray cluster: auto on one of its nodes, or HOST:PORT.")
-    ] = None,
-    storage: Annotated[
-        str | None, typer.Option(metavar="PLACE", help="With ray: checkpoints, in a shared folder or s3://, gs://, ...")
-    ] = None,
-    cpus_per_trial: Annotated[
-        float | None, typer.Option(metavar="N", min=0.01, help="With ray: cores a trial, and its threads; default: 1.")
-    ] = None,
-    gpus_per_trial: Annotated[
-        float | None, typer.Option(metavar="N", min=0, help="With ray: 0.25 puts four trials on a GPU; default: 1.")
-    ] = None,
-) -> None:
-    """Train every trial of the grids that is not recorded yet."""
-    from bench.execute import run as runs
+    ] = None
+    checkpoint: Annotated[str, typer.Option(metavar="TIME", help="Time between two checkpoints of a trial.")] = "10s"
+    keep: Annotated[str, typer.Option(metavar="WHAT", help="Checkpoints of ended trials: best, all or none.")] = "best"
+    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first trial that fails.")] = False
+    no_time: Annotated[bool, typer.Option("--no-time", help="Skip the timing of each model afterwards.")] = False
+    results: Results = Path("results")
+    data_dir: DataDir = None
 
-    if executor not in runs.EXECUTORS:
-        raise Refused(f"--executor must be one of {', '.join(runs.EXECUTORS)}, got {executor!r}")
-    cluster = {
-        "--address": address,
-        "--storage": storage,
-        "--cpus-per-trial": cpus_per_trial,
-        "--gpus-per-trial": gpus_per_trial,
-    }
-    if executor != "ray" and (given := [name for name, value in cluster.items() if value is not None]):
-        raise Refused(f"{given[0]} goes with --executor ray, got --executor {executor}")
-    if executor == "ray" and address is None:
-        raise Refused(
-            "--executor ray needs --address: auto on a node of a cluster, or HOST:PORT; `ray start --head` starts one"
-        )
-    if storage is not None and "://" not in storage:
-        storage = str(Path(storage).resolve())
-    if keep not in ("best", "all", "none"):
-        raise Refused(f"--keep must be best, all or none, got {keep!r}")
-    limit = None if timeout is None else seconds("--timeout", timeout)
-    every = seconds("--checkpoint", checkpoint)
-    options = runs.Options(
-        results,
-        data_dir,
-        device,
-        jobs,
-        executor,
-        limit,
-        force,
-        retry,
-        every,
-        keep,
-        fail_fast,
-        trial,
-        budget=None if budget is None else seconds("--budget", budget),
-        stale=stale,
-        attempts=attempts,
-        address=address,
-        storage=storage,
-        cpus_per_trial=cpus_per_trial,
-        gpus_per_trial=gpus_per_trial,
-    )
-    if price and not dry_run:
-        raise Refused("--price goes with --dry-run, which shows the plan and its price")
-    plans = [load_plan(grid, overrides=overrides, only=only, seeds=seeds) for grid in grids]
-    check_folders(plans, results)
-    known = {known.trial_id for plan in plans for known in runs.known_trials(plan, options)}
-    if trial is not None and trial not in known:
-        raise Refused(f"--trial: no trial {trial!r} in {', '.join(str(grid) for grid in grids)}")
-    if not dry_run and (to_run := [trial for plan in plans for trial in runs.missing(plan, options)]):
-        runs.warm_up(to_run, options)
-    console = Console(highlight=False)
-    codes = [
-        _show_plan(plan, options, price, console) if dry_run else _run_one(plan, grid, options, not no_time, console)
-        for plan, grid in zip(plans, grids, strict=True)
+
+@dataclass(frozen=True)
+class Before:
+    """Before anything is trained"""
+
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and train nothing.")] = False
+    price: Annotated[
+        bool, typer.Option("--price", help="With --dry-run: one real step of each cell, for time, memory and errors.")
+    ] = False
+
+
+def _of_executors() -> type[Any]:
+    """The options of the executors themselves, as each kind describes them."""
+    kinds = [kind.options for kind in EXECUTORS.values() if kind.options is not None]
+    made = [
+        (one.name, Annotated[get_type_hints(kind)[one.name], typer.Option(**one.metadata)], field(default=one.default))
+        for kind in kinds
+        for one in fields(kind)
     ]
+    return make_dataclass("OfExecutors", made, namespace={"__doc__": "Of one executor"})
+
+
+@grouped(own=_of_executors())
+def run(grids: Grids, chosen: Chosen, how: How, before: Before, own: Any) -> None:
+    """Train every trial of the grids that is not recorded yet."""
+    options = _as_options(chosen, how, own)
+    if before.price and not before.dry_run:
+        raise Refused("--price goes with --dry-run, which shows the plan and its price")
+    plans = [load_plan(grid, overrides=chosen.overrides, only=chosen.only, seeds=chosen.seeds) for grid in grids]
+    check_folders(plans, options.results)
+    _check_trial(plans, grids, options)
+    console = Console(highlight=False)
+    if before.dry_run:
+        codes = [_show_plan(plan, options, before.price, console) for plan in plans]
+    else:
+        _warm_up(plans, options)
+        each = zip(plans, grids, strict=True)
+        codes = [_run_one(plan, grid, options, not how.no_time, console) for plan, grid in each]
     raise typer.Exit(130 if 130 in codes else max(codes))
 
 
-def _run_one(plan: Plan, grid: Path, options: Any, timed: bool, console: Console) -> int:
-    from bench.execute import run as runs
-    from bench.execute.price import Look, look_at_models
-    from bench.execute.progress import Progress, duration
-    from bench.record.records import Records
-    from bench.record.staleness import find_stale
+def _as_options(chosen: Chosen, how: How, own: Any) -> Options:
+    if how.executor not in EXECUTORS:
+        raise Refused(f"--executor must be one of {', '.join(EXECUTORS)}, got {how.executor!r}")
+    if how.keep not in KEPT:
+        raise Refused(f"--keep must be best, all or none, got {how.keep!r}")
+    return Options(
+        results=how.results,
+        data_dir=how.data_dir,
+        device=how.device,
+        jobs=how.jobs,
+        executor=how.executor,
+        executor_options=_executor_options(how.executor, own),
+        timeout=None if how.timeout is None else seconds("--timeout", how.timeout),
+        budget=None if how.budget is None else seconds("--budget", how.budget),
+        checkpoint=seconds("--checkpoint", how.checkpoint),
+        keep=how.keep,
+        fail_fast=how.fail_fast,
+        trial=chosen.trial,
+        force=chosen.force,
+        retry=chosen.retry,
+        attempts=chosen.attempts,
+        stale=chosen.stale,
+    )
 
-    look = Look([])
-    if runs.missing(plan, options):
-        try:
-            look = look_at_models(plan, options.driver_device, options.data_dir, options.timeout)
-        except ValueError as error:
-            raise Refused(str(error)) from error
-    warnings = [*plan.warnings, *look.warnings]
-    if options.executor == "ray" and options.storage is None:
-        warnings.append("without --storage a trial that is cut off starts anew, and no weights are kept")
-    for warning in warnings:
-        console.print(Text(f"warning: {warning}", style="yellow"), soft_wrap=True)
-    again = [python(), "-m", "bench", "run", str(grid), *_given_again()]
+
+def _executor_options(executor: str, own: Any) -> Any:
+    """What was given for the executor; an option of another is refused."""
+    for name, kind in EXECUTORS.items():
+        given = [one.name for one in fields(kind.options) if getattr(own, one.name) is not None] if kind.options else []
+        if given and name != executor:
+            option = f"--{given[0].replace('_', '-')}"
+            raise Refused(f"{option} goes with --executor {name}, got --executor {executor}")
+    options = EXECUTORS[executor].options
+    try:
+        return options and options(**{one.name: getattr(own, one.name) for one in fields(options)})
+    except ValueError as error:
+        raise Refused(str(error)) from error
+
+
+def _check_trial(plans: list[Plan], grids: list[Path], options: Options) -> None:
+    if options.trial is None:
+        return
+    known = {trial.trial_id for plan in plans for trial in _agenda(plan, options).known}
+    if options.trial not in known:
+        raise Refused(f"--trial: no trial {options.trial!r} in {', '.join(map(str, grids))}")
+
+
+def _warm_up(plans: list[Plan], options: Options) -> None:
+    from bench.execute.run import warm_up
+
+    if to_run := [trial for plan in plans for trial in _agenda(plan, options).trials]:
+        warm_up(to_run, options)
+
+
+def _agenda(plan: Plan, options: Options) -> Agenda:
+    return read_agenda(plan, Records(options.results / plan.name), options)
+
+
+def _run_one(plan: Plan, grid: Path, options: Options, timed: bool, console: Console) -> int:
+    from bench.execute.progress import Progress
+    from bench.execute.run import run as train
+
     folder = options.results / plan.name
+    macs = _look(plan, options, console)
+    again = [python(), "-m", "bench", "run", str(grid), *_given_again()]
     torn = _torn(folder)
     try:
-        summary = runs.run(plan, options, Progress(console, again), look.macs)
+        summary = train(plan, options, Progress(console, again), macs)
     except ValueError as error:
         raise Refused(str(error)) from error
     except OSError as error:
-        raise Unrecorded(f"{options.results / plan.name}: cannot be written: {error}") from error
+        raise Unrecorded(f"{folder}: cannot be written: {error}") from error
     for name, _ in sorted(_torn(folder).items() - torn.items()):
         console.print(f"{folder}: a line that was half written is set aside in {name}", soft_wrap=True)
     if summary.unwritten is not None:
         raise Unrecorded(f"{folder}: some results could not be written: {summary.unwritten}; run it again to get them")
-    if summary.elsewhere:
-        console.print(f"{plan.name}: {summary.elsewhere} trials are left to another process, which is running them")
-    if summary.left:
-        console.print(f"{plan.name}: {summary.left} trials not started: they would not have ended in the budget")
-    if not (summary.elsewhere or summary.left or summary.statuses or summary.interrupted):
-        console.print(
-            f"{plan.name}: nothing to train, all {len(plan.trials)} trials are recorded in {folder}", soft_wrap=True
-        )
-    if summary.statuses:
-        counts = ", ".join(f"{count} {status}" for status, count in sorted(summary.statuses.items()))
-        where = folder / "trials.csv"
-        console.print(f"{plan.name}: {counts} in {duration(summary.seconds)}; recorded in {where}", soft_wrap=True)
-    if summary.given_up:
-        times, left = max(summary.given_up), len(summary.given_up)
-        console.print(
-            f"{plan.name}: {left} trial{'s' * (left > 1)} failed {times} times and {'are' if left > 1 else 'is'} left; "
-            f"--attempts {times + 1} or --force tries again",
-            soft_wrap=True,
-        )
-    if not (options.stale or options.force) and (stale := find_stale(plan, Records(folder))).changed:
-        console.print(Text(f"{plan.name}: {stale}; run again with --stale"), soft_wrap=True)
-    timed = timed and options.executor != "ray"  # the driver's machine is not what the trials ran on
-    if timed and options.trial is None and not summary.left and not summary.interrupted and not summary.exit_code:
+    for sentence in _told(summary, plan, folder):
+        console.print(f"{plan.name}: {sentence}", soft_wrap=True, markup=False)
+    if not (options.stale or options.force) and (staleness := _agenda(plan, options).staleness).changed:
+        console.print(Text(f"{plan.name}: {staleness}; run again with --stale"), soft_wrap=True)
+    whole = not (summary.left or summary.interrupted or summary.exit_code)
+    if timed and whole and options.trial is None and EXECUTORS[options.executor].is_here:
         time_plan(plan, folder, options.device, options.data_dir, False, console)
     if not summary.interrupted:
         console.print(Text(f"The answer: {command('report', plan.asked, [options.results])}"), soft_wrap=True)
     return summary.exit_code
+
+
+def _look(plan: Plan, options: Options, console: Console) -> dict[str, int]:
+    """Warns of what a look at the models finds before they are trained; returns their cost by cell."""
+    from bench.execute.price import Look, look_at_models
+    from bench.execute.run import look_device
+
+    look = Look([])
+    if _agenda(plan, options).trials:
+        try:
+            look = look_at_models(plan, look_device(options), options.data_dir, options.timeout)
+        except ValueError as error:
+            raise Refused(str(error)) from error
+    for warning in (*plan.warnings, *look.warnings, *EXECUTORS[options.executor].cautions(options)):
+        console.print(Text(f"warning: {warning}", style="yellow"), soft_wrap=True)
+    return look.macs
+
+
+def _told(summary: Summary, plan: Plan, folder: Path) -> Iterator[str]:
+    """How the run ended, in sentences."""
+    if summary.elsewhere:
+        yield f"{summary.elsewhere} trials are left to another process, which is running them"
+    if summary.left:
+        yield f"{summary.left} trials not started: they would not have ended in the budget"
+    if not (summary.elsewhere or summary.left or summary.statuses or summary.interrupted):
+        yield f"nothing to train, all {len(plan.trials)} trials are recorded in {folder}"
+    if summary.statuses:
+        counts = ", ".join(f"{count} {status}" for status, count in sorted(summary.statuses.items()))
+        yield f"{counts} in {duration(summary.seconds)}; recorded in {folder / 'trials.csv'}"
+    if summary.given_up:
+        times, left = max(summary.given_up), len(summary.given_up)
+        yield (
+            f"{left} trial{'s' * (left > 1)} failed {times} times and {'are' if left > 1 else 'is'} left; "
+            f"--attempts {times + 1} or --force tries again"
+        )
 
 
 def _torn(folder: Path) -> dict[str, int]:
@@ -212,16 +256,13 @@ def _given_again() -> list[str]:
     return kept
 
 
-def _show_plan(plan: Plan, options: Any, price: bool, console: Console) -> int:
+def _show_plan(plan: Plan, options: Options, price: bool, console: Console) -> int:
     from bench.cli.planning import show_plan
-    from bench.execute import run as runs
     from bench.execute.price import price_plan
-    from bench.record.records import Records
-    from bench.record.staleness import find_stale
 
     try:
         prices = price_plan(plan, options.device, options.jobs, options.data_dir) if price else None
     except (ValueError, OSError) as error:
         raise Refused(f"{plan.name}: cannot be priced: {error}") from error
-    stale = find_stale(plan, Records(options.results / plan.name))
-    return show_plan(plan, runs.missing(plan, options), console, prices, stale)
+    agenda = _agenda(plan, options)
+    return show_plan(plan, agenda.trials, console, prices, agenda.staleness)

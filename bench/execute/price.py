@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.execute.executors import call_in_child, cores
+from bench.execute.processes import call_in_child, cores
+from bench.execute.trainables.lab import LAB
 from bench.grid.plan import Plan, Trial, neighbours
+from lab.imports import import_paths
 from lab.result import Inspection
 from lab.settings import ModelSettings, Settings, spelled
 
+MOST_NAMED = 3  # cells that a warning names
 MOST_MODELS = 64  # that a run looks at before it trains; each takes about as long as a few steps
 
 
@@ -38,7 +41,7 @@ def price_key(settings: Settings) -> str:
 
 def price_plan(plan: Plan, device: str, jobs: int | None, data_dir: Path | None) -> Prices:
     """One real step of each distinct cell and candidate; raises ValueError where the device is not there."""
-    slots: list[str] = call_in_child("lab.device", "slots", device)
+    slots = call_in_child(LAB.devices, device)
     num_workers = jobs or (cores() if slots == ["cpu"] else len(slots))
     distinct = {price_key(trial.settings): trial.settings for trial in plan.trials}
     found = _inspect(distinct, slots[0], data_dir, max(1, cores() // num_workers), price=True)
@@ -54,12 +57,13 @@ def _inspect(
     price: bool,
     timeout: float | None = None,
 ) -> dict[str, Inspection]:
+    """By key; what names user code is looked at in a process of its own, the rest in one."""
     raw = {key: settings.model_dump() for key, settings in distinct.items()}
-    folder = data_dir and data_dir.resolve()
-    found: list[Inspection] = call_in_child(
-        "lab.inspection", "inspect_all", raw, device, folder, threads, price, timeout=timeout
-    )
-    return {inspection.key: inspection for inspection in found}
+    built_in = {key: one for key, one in raw.items() if not any(import_paths(one))}
+    looks = [*([built_in] if built_in else []), *({key: one} for key, one in raw.items() if key not in built_in)]
+    given = (device, data_dir and data_dir.resolve(), threads, price)
+    found = [call_in_child(LAB.inspect, look, *given, timeout=timeout) for look in looks]
+    return {inspection.key: inspection for inspections in found for inspection in inspections}
 
 
 # --- does the toggle do anything ------------------------------------------------------------------------------------
@@ -85,7 +89,7 @@ def look_at_models(plan: Plan, device: str, data_dir: Path | None, timeout: floa
     """
     if not any(path.partition(".")[0] == "model" for factor in plan.factors for path in factor.paths):
         return Look([])
-    distinct = {model_key(trial.settings): trial.settings for trial in plan.trials}
+    distinct = {model_key(one): one for one in sorted((trial.settings for trial in plan.trials), key=_training)}
     if len(distinct) > MOST_MODELS:
         many = f"{len(distinct)} distinct models, more than {MOST_MODELS}"
         return Look([f"{many}: not checked whether each toggle does anything; --dry-run --price does"])
@@ -94,21 +98,46 @@ def look_at_models(plan: Plan, device: str, data_dir: Path | None, timeout: floa
     except OSError as error:
         return Look([f"not checked whether each toggle does anything: {error}"])
     by_cell = {trial.cell.label: found[model_key(trial.settings)] for trial in plan.trials}
-    failing = dict.fromkeys(f"a model would fail: {one.error}" for one in found.values() if one.error)
+    failing = _failing({label: inspection.error for label, inspection in by_cell.items() if inspection.error})
     macs = {label: inspection.forward_macs for label, inspection in by_cell.items()}
     return Look([*failing, *without_effect(plan, by_cell)], macs)
 
 
+def _training(settings: Settings) -> str:
+    """Orders trials of one model by how it is trained, so that models that differ in a level are asked alike."""
+    return json.dumps(settings.model_dump(mode="json", exclude={"data", "model"}), sort_keys=True)
+
+
+def _failing(errors: Mapping[str, str]) -> list[str]:
+    """A sentence per error, with the cells that it is of."""
+    return [
+        f"a model would fail: {error}{_where([label for label, found in errors.items() if found == error])}"
+        for error in dict.fromkeys(errors.values())
+    ]
+
+
 def without_effect(plan: Plan, inspections: Mapping[str, Inspection]) -> list[str]:
-    """A sentence a factor and model where cells (by label) that differ in it alone have networks that do the same."""
+    """A sentence per factor, two levels and model where cells that differ in them alone train the same network.
+
+    ``inspections`` are by the cells' labels. The same: the same outputs, and the same gradients of a training step.
+    """
     first = {trial.cell.label: trial.settings for trial in reversed(plan.trials)}
-    warnings = []
+    alike: dict[tuple[str, str], list[str]] = {}
     for name, one, other in neighbours(plan.cells):
         a, b = first[one.label], first[other.label]
         same = inspections[one.label].signature == inspections[other.label].signature != ""
         if same and a.data == b.data and a.model != b.model:
-            warnings.append(f"{name} has no effect on {_described(a.model, b.model)}")
-    return list(dict.fromkeys(warnings))
+            levels = f"{one.levels[name]} and {other.levels[name]} give the same outputs and gradients"
+            rest = " ".join(f"{factor}={level}" for factor, level in one.levels.items() if factor != name)
+            alike.setdefault((f"{name} has no effect on {_described(a.model, b.model)}", levels), []).append(rest)
+    return [f"{what}: {levels}{_where(cells)}" for (what, levels), cells in alike.items()]
+
+
+def _where(cells: Sequence[str]) -> str:
+    """`` with batch_norm=false; and 2 more`` of the cells' other levels."""
+    named = [cell for cell in cells if cell][:MOST_NAMED]
+    more = len(cells) - len(named)
+    return f", with {'; '.join(named)}" + (f"; and {more} more" if more else "") if named else ""
 
 
 def _described(one: ModelSettings, other: ModelSettings) -> str:

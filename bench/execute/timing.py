@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench.execute.executors import call_in_child, cores
+from bench.execute.processes import call_in_child, cores
+from bench.execute.trainables.lab import LAB
 from bench.grid.plan import Plan
 from bench.record.table import Table, encoded, last_of
 from lab.result import Environment, Timing
@@ -35,7 +36,7 @@ def time_models(
     A row replaces the one of the same model on the same device. Raises OSError or ValueError where timing fails.
     """
     raw = [settings.model_dump() for settings in wanted.values()]
-    timings: list[Timing] = call_in_child("lab.timing", "time_settings", raw, device, cores(), data_dir)
+    timings: list[Timing] = call_in_child(LAB.time, raw, device, cores(), data_dir)
     rows = [_row(timing, wanted[timing.timing_id]) for timing in timings]
     folder.mkdir(parents=True, exist_ok=True)
     added = [encoded(row) for row in rows]

@@ -8,8 +8,11 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.execute.executors import Ended, LocalExecutor, call_in_child, cores
-from bench.execute.worker import Job
+from bench.execute.events import Ended
+from bench.execute.job import Job
+from bench.execute.local import LocalExecutor
+from bench.execute.processes import call_in_child, cores
+from bench.execute.trainables.lab import LAB
 from bench.grid.plan import Plan, Trial
 from bench.record.records import Records
 from bench.record.status import Status
@@ -38,7 +41,7 @@ def verify(plan: Plan, folder: Path, *, sample: int, seed: int, device: str, dat
         raise ValueError(f"{folder}: no trial of the grid is recorded as ok")
     chosen = random.Random(seed).sample(recorded, min(sample, len(recorded)))
     threads = {trial.trial_id: int(rows[trial.trial_id]["threads"]) for trial in chosen}
-    slots: list[str] = call_in_child("lab.device", "slots", device)
+    slots = call_in_child(LAB.devices, device)
     results: dict[str, Result | None] = {}
     with tempfile.TemporaryDirectory() as scratch:
         for count in sorted(set(threads.values())):

@@ -12,7 +12,7 @@ import os
 import signal
 from pathlib import Path
 
-from bench.execute.executors import DATA_VARIABLE
+from bench.execute.processes import DATA_VARIABLE
 
 
 def read_ahead(data_dir: str | None, sections: list[dict[str, object]]) -> None:

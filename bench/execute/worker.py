@@ -6,28 +6,17 @@ import contextlib
 import gc
 import io
 import os
+import shutil
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from bench.execute.job import Job
+from bench.execute.trainables import TRAINABLES
 from bench.record.outcome import Outcome
 from bench.record.status import Status
 from lab.result import Evaluation
-
-
-@dataclass(frozen=True)
-class Job:
-    """One trial to run, as plain data, and what cannot change its result."""
-
-    trial_id: str
-    settings: dict[str, Any]
-    folder: Path  # the results folder of the grid
-    data_dir: Path | None = None
-    checkpoint_seconds: float = 10.0
-    keep: str = "best"  # checkpoints once it has ended: best, all or none
-    working_dir: Path = Path()  # where relative paths start and import paths are looked for
 
 
 def attempt(
@@ -45,7 +34,9 @@ def attempt(
 
     with open_log(job.folder / "logs" / f"{job.trial_id}.log") as file, output_to(file):
         try:
-            return _run(job, device, evaluated, should_stop)
+            if job.is_fresh:
+                shutil.rmtree(job.folder / "checkpoints" / job.trial_id, ignore_errors=True)
+            return TRAINABLES[job.trainable].run(job, device, evaluated, should_stop)
         except (Exception, SystemExit) as error:  # noqa: BLE001  # the one place where any failure of a trial becomes its record
             traceback.print_exc()
             status = Status.OUT_OF_MEMORY if is_out_of_memory(error) else Status.ERROR
@@ -59,25 +50,6 @@ def _end_if_forked(own: int) -> None:
     """A process that a network forked and did not end must not go on as the worker beside it."""
     if os.getpid() != own:
         os._exit(1)
-
-
-def _run(
-    job: Job, device: str, on_evaluation: Callable[[Evaluation], None], should_stop: Callable[[], bool]
-) -> Outcome:
-    from lab.settings import Settings
-    from lab.trial import run_trial
-
-    result = run_trial(
-        Settings.parse(job.settings),
-        device=device,
-        data_dir=job.data_dir,
-        checkpoint_dir=job.folder / "checkpoints" / job.trial_id,
-        checkpoint_seconds=job.checkpoint_seconds,
-        keep=job.keep,
-        on_evaluation=on_evaluation,
-        should_stop=should_stop,
-    )
-    return Outcome(job.trial_id, Status(result.status), result.error, result)
 
 
 class Log(io.FileIO):

@@ -22,6 +22,7 @@ from bench.grid.factors import Errors
 from bench.grid.metrics import Metric, Split, lab_metrics
 from bench.grid.strict_yaml import Node, Position, plain, spell
 from lab.scores import Better, Scale, Score, default_selection, named, range_problem
+from lab.sections import part_name
 from lab.selection import own_scores, selected_score, selection
 from lab.settings import SECTIONS, Problem, Settings, SettingsError, TrainSettings, did_you_mean, spelled
 
@@ -183,7 +184,9 @@ def with_direction(settings: Settings, asked: Sequence[Asked]) -> Settings:
     for name, score in own.items():
         said = _said(name, asked) if score.better is None else {score.better}
         if len(said) != 1:
-            raise SettingsError([Problem("train.metric", _direction_missing(name, named(train.metric)[name], said))])
+            raise SettingsError(
+                [Problem("train.metric", _direction_missing(name, part_name(named(train.metric)[name]), said))]
+            )
         if name == selected and score.better is None and (better := said.pop()) != "neither":
             train = train.model_copy(update={"better": better})
     selection(train)

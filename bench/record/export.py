@@ -169,7 +169,8 @@ def _log(client: Any, run: Run, artifacts: Path) -> None:
         time, step = _milliseconds(run.started + point["train_seconds"]), int(point["step"])
         values = _finite({name: point[name] for name in POINT})
         metrics += [Metric(f"curve/{name}", value, time, step) for name, value in values.items()]
-    everything = {"metrics": metrics, "params": [Param(name, value) for name, value in run.settings.items()]}
+    params = [Param(name, value) for name, value in run.settings.items()]
+    everything: dict[str, list[Any]] = {"metrics": metrics, "params": params}
     run_id = client.create_run(number, _milliseconds(run.started), tags, run.name).info.run_id
     for what, limit in MLFLOW_LIMITS.items():
         for start in range(0, len(everything[what]), limit):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.analysis import summaries
+from bench.analysis.comparison import pareto
 
 # Okabe and Ito (2008), without black: the page may be dark.
 COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
@@ -68,7 +68,7 @@ def trade_offs(cells: pd.DataFrame) -> list[Chart]:
 
 def _trade_off(cells: pd.DataFrame, cost: str) -> Chart:
     title, low_is_good = COSTS[cost]
-    front = summaries.pareto(cells, cost, low_is_good=low_is_good)
+    front = pareto(cells, cost, low_is_good=low_is_good)
     shown = cells.dropna(subset=cost)
     y = shown["test_accuracy"]
     low, high = shown["test_accuracy_low"].clip(lower=0), shown["test_accuracy_high"].clip(upper=1)

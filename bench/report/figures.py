@@ -1,6 +1,6 @@
 """Figures of a report: each takes tables of numbers from :mod:`bench.analysis.summaries` and draws them.
 
-Every figure takes ``cells``: ``summaries.cell_table`` joined with ``summaries.layout``. Colours are Okabe and Ito's
+Every figure takes ``cells``: ``comparison.cell_table`` joined with ``summaries.layout``. Colours are Okabe and Ito's
 (2008), which colour-blind readers tell apart, or one scale from dark to light where arms are numbers; marker shapes,
 dashes and direct labels say the same again, so that a print in grey loses nothing.
 
@@ -27,7 +27,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, Locator, LogLocator, MaxNLocator, NullFormatter
 from scipy.optimize import isotonic_regression
 
-from bench.analysis import summaries
+from bench.analysis.comparison import sampled
 
 OKABE_ITO = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
@@ -127,7 +127,7 @@ def curves(points: pd.DataFrame, cells: pd.DataFrame, columns: int = 0) -> Figur
 
 def seeds(dots: pd.DataFrame, cells: pd.DataFrame, columns: int = 0) -> Figure:
     """Test accuracy of each cell: every seed (``dots``: ``seed_table``), mean and interval, and what failed."""
-    about = f"Coloured: one seed each. Black: mean and 95 % interval over {summaries.sampled(cells)}."
+    about = f"Coloured: one seed each. Black: mean and 95 % interval over {sampled(cells)}."
     looks = _looks(cells)
     with style(columns):
         groups = list(cells.groupby(["row", "column"], sort=False))

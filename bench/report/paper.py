@@ -7,14 +7,16 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from bench.analysis import summaries
+from bench.analysis.comparison import sampled
 from bench.analysis.findings import Findings
 from bench.record.status import Status
-from bench.report.wording import cell_names, first_number, percent, span
+from bench.report.wording import cell_names, first_number, percent, some_untrained, span, trained_text
 
 ON, OFF = "✓", "✗"
+UNDECIDED = "°"  # beside a cell that is not told apart from the best
 Escape = Callable[[str], str]
 
 
@@ -29,10 +31,14 @@ def ablation(findings: Findings) -> pd.DataFrame:
         if set(text[column]) <= {"true", "false"}:
             text[column] = text[column].map({"true": ON, "false": OFF})
     text["n"] = [
-        f"{n}/{planned}" if n < planned else str(n) for n, planned in zip(cells["n"], cells["planned"], strict=True)
+        f"{n}/{planned}" if n < planned else str(n)
+        for n, planned in zip(cells["trained"], cells["planned"], strict=True)
     ]
+    if some_untrained(cells):
+        text["trained, %"] = trained_text(cells)
     text["test accuracy, %"] = percent(cells, "test_accuracy")
     difference = percent(cells, "difference", sign="+").str.replace("-", "−")
+    text["test accuracy, %"] += np.where(cells["standing"] == "not told apart", UNDECIDED, "")
     text["difference"] = difference.mask(cells["is_baseline"], "baseline")
     text["parameters"] = [span(low, high) for low, high in cells[["parameters_low", "parameters_high"]].to_numpy()]
     return text
@@ -44,8 +50,9 @@ def caption(findings: Findings) -> str:
     seeds = len(plan.seeds) + len(plan.further_seeds)
     parts = [
         f"{plan.question} Test accuracy in percent: mean ± half of the 95 % interval over "
-        f"{summaries.sampled(findings.cells)}, {seeds} seed{'s' * (seeds != 1)} a cell. Bold: the best cell, and those "
-        "that do not differ from it at 5 % after Holm's correction. Differences are to the baseline, paired by seed.",
+        f"{sampled(findings.cells)}, {seeds} seed{'s' * (seeds != 1)} a cell. Bold: the best cell, and those "
+        f"equivalent to it within {findings.plan.primary.factor * findings.plan.margin:.3g} points; {UNDECIDED}: not "
+        "told apart from it at 5 % over all pairs of cells. Differences are to the baseline, paired by seed.",
         f"{findings.coverage}.",
     ]
     for what, column in (("Hardware", "device_name"), ("Commit", "git_commit")):
@@ -86,14 +93,14 @@ def latex(findings: Findings) -> str:
 
 
 def _bold(findings: Findings, text: pd.DataFrame, escape: Escape, form: str) -> list[list[str]]:
-    """The escaped cells, those of the best in bold."""
-    best = findings.cells["is_best"]
+    """The escaped cells, accuracies of the best and of what is equivalent to it in bold."""
+    bold = findings.cells["standing"].isin(["best", "equivalent"])
     return [
         [
             form.format(escape(cell)) if mark and name == "test accuracy, %" else escape(cell)
             for name, cell in row.items()
         ]
-        for mark, row in zip(best, text.to_dict("records"), strict=True)
+        for mark, row in zip(bold, text.to_dict("records"), strict=True)
     ]
 
 
@@ -122,7 +129,7 @@ TEX = {
     **{letter: f"\\{letter}" for letter in "&%$#_{}"},
     **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
     **{"<": "$<$", ">": "$>$", "|": "$|$", '"': "''", "\n": " "},
-    **{"±": r"$\pm$", "×": r"$\times$", "−": "$-$", "–": "--", ON: r"$\checkmark$", OFF: r"$\times$"},
+    **{"±": r"$\pm$", "°": r"$^\circ$", "×": r"$\times$", "−": "$-$", "–": "--", ON: r"$\checkmark$", OFF: r"$\times$"},
 }
 
 

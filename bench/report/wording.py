@@ -8,22 +8,22 @@ import numpy as np
 import pandas as pd
 
 from bench.analysis import summaries
+from bench.analysis.comparison import sampled
 from bench.analysis.findings import Findings
 from bench.analysis.learning import TARGET_SHARE
 from bench.analysis.summaries import RATES
 from bench.analysis.verdicts import p_text
 from bench.grid.factors import short_names
 from bench.grid.plan import Plan
-from bench.record.status import Status
 
 Shown = list[tuple[str, pd.DataFrame]]  # headings and tables of text
 
 
 def method(findings: Findings) -> list[str]:
     """How to read the tables: what is averaged, what the intervals count, where the speeds come from."""
-    found, shown = findings.found, [*findings.levels, findings.cells]
+    shown = [*findings.levels, findings.cells]
     notes = [
-        f"±: half of the 95 % interval over {summaries.sampled(*shown)}; of first epoch and area, over seeds.",
+        f"±: half of the 95 % interval over {sampled(*shown)}; of first epoch and area, over seeds.",
         "difference: in percentage points, paired by seed and by the levels of the other factors.",
     ]
     if len(findings.effects):
@@ -34,8 +34,6 @@ def method(findings: Findings) -> list[str]:
         )
     if any((table["pairs"] < table["pairs_planned"]).any() for table in shown):
         notes.append("*: only some pairs have both results, so that it need not be the difference of two means here.")
-    if (found["status"] == Status.DIVERGED).any():
-        notes.append("Accuracies are those of the trials that converged; n counts them.")
     notes += _learning_notes(findings)
     text = [cell for _, table in show(findings) for cell in table.to_numpy().ravel()]
     if any(str(cell).endswith("± ?") for cell in text):
@@ -52,15 +50,13 @@ def method(findings: Findings) -> list[str]:
 
 def _learning_notes(findings: Findings) -> list[str]:
     learning, notes = findings.learning, []
-    if some_failed(learning):
-        known = learning["with_failures"].notna().any()
-        chance = "with failures: those that did not converge count at chance, 1 / number of classes; over seeds."
-        unknown = (
-            "Failures can't be counted at chance: the number of classes of a data set of one's own is not recorded."
-        )
+    if some_untrained(findings.cells):
         notes.append(
-            f"converged: of the trials that ended, with Wilson's 95 % interval. {chance if known else unknown}"
+            "trained: ended above chance on dev (exact binomial test, 5 % over the evaluations), of the trials that "
+            "had a result; with the exact interval of Clopper and Pearson. Accuracies are of those that trained."
         )
+        if findings.cells["with_untrained"].notna().any():
+            notes.append("with untrained: those that did not train count at chance, 1 / number of classes.")
     if learning["target"].notna().any():
         notes.append(
             f"learning: {_target(learning)} of dev accuracy is {100 * TARGET_SHARE:.0f} % of what the baseline ends "
@@ -69,12 +65,8 @@ def _learning_notes(findings: Findings) -> list[str]:
         )
         if learning["seconds_to_target"].notna().any():
             notes.append(f"seconds: those steps at the speed of training timed alone on {findings.timed_on}.")
-        notes.append("area: dev accuracy averaged over the epochs, of the trials that converged.")
+        notes.append("area: dev accuracy averaged over the epochs, of the trials that trained.")
     return notes
-
-
-def some_failed(learning: pd.DataFrame) -> bool:
-    return bool((learning["converged"] < learning["ended"]).any())
 
 
 def _target(learning: pd.DataFrame) -> str:
@@ -108,7 +100,8 @@ def effects_text(effects: pd.DataFrame) -> pd.DataFrame:
     text["difference"] = percent(numbers, "difference", sign="+") if len(effects) else ""
     text["p"] = [p_text(p).removeprefix("= ") for p in effects["p_holm"]]
     decided = effects["verdict"].isin(["better", "worse"])
-    text["verdict"] = effects["sentence"].where(~decided, effects["verdict"])
+    said = decided & (effects["trains"] == "")
+    text["verdict"] = effects["sentence"].where(~said, effects["verdict"])
     return text
 
 
@@ -118,7 +111,7 @@ def effects_text(effects: pd.DataFrame) -> pd.DataFrame:
 def show(findings: Findings, *, width: int | None = None) -> Shown:
     """A table a factor, one of all cells where that says more, and how they learn, in ``width`` characters if given."""
     plan, levels, cells, narrow = findings.plan, findings.levels, findings.cells, width is not None
-    shown = [(table["factor"].iloc[0], _text(table, table[["level"]], narrow=narrow)) for table in levels]
+    shown = [(table["factor"].iloc[0], _level_text(table, width)) for table in levels]
     names, words = cell_names(plan), _cell_words(cells)
     if len(plan.factors) != 1 or len(cells) != len(levels[0]):
         wide = _text(cells, names, narrow=narrow)
@@ -126,8 +119,8 @@ def show(findings: Findings, *, width: int | None = None) -> Shown:
         choices = [wide, *(wide.drop(columns=drop, errors="ignore") for drop in (costs, costs + first))]
         choices.append(_text(cells, words, narrow=narrow).drop(columns=costs, errors="ignore"))
         shown.append(("cells", _fitting(choices, width)))
-    if some_failed(findings.learning):
-        shown.append(("convergence", _fitting([_convergence(findings, text) for text in (names, words)], width)))
+    if some_untrained(cells):
+        shown.append(("training", _fitting([_training(findings, text) for text in (names, words)], width)))
     if findings.learning["area_under_curve"].notna().any():
         wide, other = (_learning(findings.learning, text) for text in (names, words))
         drops = [["seconds"], ["seconds", "first\nepoch, %"]]
@@ -140,26 +133,32 @@ def show(findings: Findings, *, width: int | None = None) -> Shown:
     return shown
 
 
+def _level_text(table: pd.DataFrame, width: int | None) -> pd.DataFrame:
+    wide = _text(table, table[["level"]], narrow=width is not None)
+    columns = [["first\nepoch, %"], ["first\nepoch, %", "parameters"]]
+    return _fitting([wide, *(wide.drop(columns=drop, errors="ignore") for drop in columns)], width)
+
+
 def _fitting(choices: Sequence[pd.DataFrame], width: int | None) -> pd.DataFrame:
     return next((text for text in choices if width is None or width_of(text) <= width), choices[-1])
 
 
-def _convergence(findings: Findings, names: pd.DataFrame) -> pd.DataFrame:
-    """Trials that converged of those that ended, and accuracy of the former beside that of all."""
-    learning, text = findings.learning, names.copy()
-    text["n"] = [f"{n}/{ended}" for n, ended in learning[["converged", "ended"]].to_numpy()]
-    ends = learning[["converged_share", "converged_share_low", "converged_share_high"]] * 100
-    text["converged, %"] = [
-        "–" if np.isnan(share) else f"{share:.0f} ({low:.0f} to {high:.0f})" for share, low, high in ends.to_numpy()
-    ]
+def _training(findings: Findings, names: pd.DataFrame) -> pd.DataFrame:
+    """Trials that trained of those that had a result, and accuracy of the former beside that of all."""
+    text = names.copy()
+    text["n"] = [f"{n}/{judged}" for n, judged in findings.cells[["trained", "judged"]].to_numpy()]
+    text["trained, %"] = trained_text(findings.cells)
     text["test\naccuracy, %"] = percent(findings.cells, "test_accuracy")
-    text["with\nfailures, %"] = percent(learning, "with_failures")
+    ends = 100 * findings.cells[["with_untrained", "with_untrained_low", "with_untrained_high"]]
+    text["with\nuntrained, %"] = [
+        "–" if np.isnan(low) else f"{mean:.1f} ({low:.0f} to {high:.0f})" for mean, low, high in ends.to_numpy()
+    ]
     return text
 
 
 def _learning(learning: pd.DataFrame, names: pd.DataFrame) -> pd.DataFrame:
     text = names.copy()
-    text["n"] = learning["converged"].astype(str)
+    text["n"] = learning["trained"].astype(str)
     text["first\nepoch, %"] = percent(learning, "first_epoch_dev_accuracy")
     if learning["target"].notna().any():
         reached = learning[["reached", "ended"]].to_numpy()
@@ -236,9 +235,11 @@ def width_of(text: pd.DataFrame) -> int:
 def _text(table: pd.DataFrame, names: pd.DataFrame, *, narrow: bool) -> pd.DataFrame:
     """What a reader compares, as text. Parameters stand there where they differ, pairs where some are incomplete."""
     text = names.copy()
-    whole = (table["n"] == table["planned"]).all()
-    counts = zip(table["n"], table["planned"], strict=True)
+    whole = (table["trained"] == table["planned"]).all()
+    counts = zip(table["trained"], table["planned"], strict=True)
     text["n"] = [str(n) if whole else f"{n}/{planned}" for n, planned in counts]
+    if some_untrained(table):
+        text["trained, %"] = trained_text(table)
     text["test\naccuracy, %"] = percent(table, "test_accuracy")
     partial = (table["pairs"] < table["pairs_planned"]) & table["difference"].notna()
     difference = percent(table, "difference", sign="+")
@@ -255,6 +256,19 @@ def _text(table: pd.DataFrame, names: pd.DataFrame, *, narrow: bool) -> pd.DataF
     if len(bounds.dropna().drop_duplicates()) > 1:
         text["parameters"] = [span(low, high) for low, high in bounds.itertuples(index=False)]
     return text
+
+
+def some_untrained(table: pd.DataFrame) -> bool:
+    """Whether a trial of the table's rows had a result and did not train."""
+    return bool((table["trained"] < table["judged"]).any())
+
+
+def trained_text(table: pd.DataFrame) -> list[str]:
+    """``60 (15 to 95)``: how often trials trained, in per cent, with the exact interval."""
+    shares = 100 * table[["trained_share", "trained_share_low", "trained_share_high"]]
+    return [
+        "–" if np.isnan(share) else f"{share:.0f} ({low:.0f} to {high:.0f})" for share, low, high in shares.to_numpy()
+    ]
 
 
 def percent(table: pd.DataFrame, name: str, sign: str = "") -> pd.Series:

@@ -33,6 +33,8 @@ Standing = Literal["best", "equivalent", "not told apart", "worse", "unknown"]
 class Compared(Protocol):
     """A cell minus another, as the set of the best asks it."""
 
+    @property
+    def value(self) -> float: ...
     def p_value(self, null: float = 0.0) -> float: ...
     def p_equivalence(self, margin: float) -> float: ...
 
@@ -62,6 +64,6 @@ def standings(
     num_pairs = max(1, known.size * (known.size - 1) // 2)
     result[best] = "best"
     for index, one, p_near in zip(others, differences, near, strict=True):
-        told_apart = one.p_value() * num_pairs < alpha
+        told_apart = one.value < 0 and one.p_value() * num_pairs < alpha
         result[index] = "equivalent" if p_near < alpha else "worse" if told_apart else "not told apart"
     return result

@@ -54,7 +54,7 @@ class Joined:
 
     @property
     def value(self) -> float:
-        return self.constant + sum(part.value for part in self.parts)
+        return self.constant + sum(part.value for part in self.parts) if self.parts else math.nan
 
     @property
     def centre(self) -> float:

@@ -22,13 +22,15 @@ from queue import Queue
 
 from rich.console import Console
 
-from bench.execute.executors import Ended, Evaluated, Event, Executor, Started
+from bench.execute.events import Ended, Evaluated, Event, Started
+from bench.execute.executor import Executor
+from bench.execute.job import Job
+from bench.execute.options import Options
 from bench.execute.progress import Progress
 from bench.execute.ray.cluster import connect
 from bench.execute.ray.executor import RayExecutor
 from bench.execute.ray.slot import Needs, Slot
-from bench.execute.run import Options, run
-from bench.execute.worker import Job
+from bench.execute.run import run
 from bench.grid.load import load_plan
 from bench.record.outcome import Outcome
 from bench.record.status import Status
@@ -182,7 +184,7 @@ def main() -> None:
         planned = time.monotonic()
         before, cpu = memory(), time.process_time()
         progress = Progress(Console(file=io.StringIO(), force_terminal=asked.terminal, width=120), [])
-        summary = run(plan, Options(Path(name)), progress, make=lambda options, trials: executor)
+        summary = run(plan, Options(results=Path(name)), progress, make=lambda options, trials: executor)
         seconds, cpu = time.monotonic() - planned, time.process_time() - cpu
         size = sum(file.stat().st_size for file in (Path(name) / "scale").glob("*.csv"))
     if summary.statuses[Status.OK] != len(plan.trials):

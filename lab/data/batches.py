@@ -15,9 +15,10 @@ from lab.streams import generator
 class Batches:
     """Iterates over ``(X, y)``: X ``(N, C, size, size)`` float, normalised, on the images' device.
 
-    Images that do not lie there are brought there a batch at a time. With an ``order`` seed, each epoch has its own
-    order and augmentation, drawn from streams that depend on nothing else; without, the images come as they stand. All
-    images are used; a last batch of a single image is left out in training, since BatchNorm cannot normalise it.
+    Signals and features keep their shape; only images are resized and augmented. What does not lie there is brought
+    there a batch at a time. With an ``order`` seed, each epoch has its own order and augmentation, drawn from streams
+    that depend on nothing else; without, the images come as they stand. All images are used; a last batch of a single
+    image is left out in training, since BatchNorm cannot normalise it.
     """
 
     def __init__(
@@ -34,8 +35,9 @@ class Batches:
         self.device = splits.mean.device
         self._order, self._augment = order, augment
         self._mean, self._inverse = splits.mean, 1 / splits.deviation
-        native = images.images.shape[-2:]
-        self._resize = None if native == (size, size) else [resize_matrix(n, size).to(self.device) for n in native]
+        native = images.images.shape[2:]
+        resized = len(native) == 2 and native != (size, size)
+        self._resize = [resize_matrix(n, size).to(self.device) for n in native] if resized else None
         self.set_epoch(0)
 
     def __len__(self) -> int:

@@ -2,35 +2,87 @@
 
 from __future__ import annotations
 
-import math
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
-from lab import device as devices
+from lab.data.errors import DataError
 from lab.data.image_files import ImageFiles, size_of
-from lab.data.sets import DataError, DataSet, Images
+from lab.data.sets import DataSet, Images
+
+SUFFIXES = {
+    *(".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"),  # as torchvision's ImageFolder
+    *(".avif", ".gif", ".heic", ".heif", ".jp2"),
+}
+# What systems leave behind, beside what begins with a dot.
+LEFT_BEHIND = {"thumbs.db", "desktop.ini", "__macosx", "@eadir", "lost+found"}
 
 
-def image_folder(root: Path, path: str) -> DataSet:
-    """Folders ``train/<class>/`` and ``test/<class>/`` of image files of one size, read by torchvision."""
-    from lab.vision import import_torchvision
+def image_folder(root: Path, path: str, resize: int | None = None) -> DataSet:
+    """Folders ``train/<class>/`` and ``test/<class>/`` of image files.
 
-    vision = import_torchvision()
+    They are of one size, or stretched to squares of ``resize`` when they are read. Raises :class:`DataError`.
+    """
+    found = {part: _classes(path, part) for part in ("train", "test")}
+    if found["train"].keys() != found["test"].keys():
+        raise DataError(f"data.path: {path}: classes of train {[*found['train']]} and test {[*found['test']]}")
+    height, width = (resize, resize) if resize is not None else _one_size(path, found)
+    train, test = (_of(path, classes, height, width, resize is not None) for classes in found.values())
+    return DataSet(train, test, num_classes=len(found["train"]))
+
+
+def _of(path: str, classes: dict[str, list[Path]], height: int, width: int, resize: bool) -> Images:
+    paths = [str(file) for files in classes.values() for file in files]
+    labels = torch.tensor([label for label, files in enumerate(classes.values()) for _ in files])
+    return Images(ImageFiles(path, paths, height, width, resize), labels)
+
+
+def _classes(path: str, part: str) -> dict[str, list[Path]]:
+    """The image files of each class, all sorted; raises :class:`DataError` where there are none."""
+    folder = Path(path, part)
     try:
-        sets = {part: vision.datasets.ImageFolder(Path(path) / part) for part in ("train", "test")}
-    except (OSError, RuntimeError) as error:
+        classes = sorted(entry.name for entry in _visible(folder) if entry.is_dir())
+        found = {name: sorted(_images(folder / name)) for name in classes}
+    except OSError as error:
         raise DataError(f"data.path: {path}: must hold train/<class>/ and test/<class>/: {error}") from error
-    if sets["train"].classes != sets["test"].classes:
-        raise DataError(f"data.path: {path}: classes of train {sets['train'].classes} and test {sets['test'].classes}")
-    sizes = {size_of(file) for part in sets.values() for file, _ in part.samples}
-    if len(sizes) != 1:
-        raise DataError(f"data.path: {path}: images must be of one size, got {sorted(sizes)[:5]}")
-    ((width, height),) = sizes
-    files = {part: ImageFiles([file for file, _ in sets[part].samples], height, width) for part in sets}
-    num_bytes = sum(math.prod(one.shape) for one in files.values())
-    in_memory = devices.fits(num_bytes, torch.device("cpu"))
-    train, test = (
-        Images(files[part].all() if in_memory else files[part], torch.tensor(sets[part].targets)) for part in sets
-    )
-    return DataSet(train, test, num_classes=len(sets["train"].classes))
+    if not found:
+        raise DataError(f"data.path: {path}: must hold train/<class>/ and test/<class>/: no class in {folder}")
+    empty = [name for name, files in found.items() if not files]
+    if empty:
+        kinds = ", ".join(sorted(SUFFIXES))
+        raise DataError(f"data.path: {folder / empty[0]}: must hold images ({kinds}), holds none")
+    return found
+
+
+def _visible(folder: Path) -> Iterator[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if not entry.name.startswith(".") and entry.name.lower() not in LEFT_BEHIND:
+                yield entry
+
+
+def _images(folder: Path) -> Iterator[Path]:
+    """The image files of a class, those of folders below it included."""
+    for entry in _visible(folder):
+        if entry.is_dir():
+            yield from _images(Path(entry))
+        elif Path(entry.name).suffix.lower() in SUFFIXES:
+            yield Path(entry)
+
+
+def _one_size(path: str, found: dict[str, dict[str, list[Path]]]) -> tuple[int, int]:
+    """Height and width of every image; raises :class:`DataError` where they differ."""
+    first: dict[tuple[int, int], Path] = {}
+    for classes in found.values():
+        for files in classes.values():
+            for file in files:
+                first.setdefault(size_of(str(file)), file)
+    if len(first) > 1:
+        (one, file), (other, another) = list(first.items())[:2]
+        sizes = f"{one[0]} x {one[1]} ({file}) and {other[0]} x {other[1]} ({another})"
+        ways = "data.resize: N stretches each to N x N when it is read"
+        raise DataError(f"data.path: {path}: images must be of one size, got {sizes}; {ways}")
+    ((width, height),) = first
+    return height, width

@@ -3,49 +3,69 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from lab.data.errors import DataError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
 WORTH_A_PROCESS = 1000  # files; fewer are read in less time than it takes to start one
 
 
-class ImageFiles(Dataset[Tensor]):
-    """Colour images of one size; stands in :class:`lab.data.Images` where a tensor ``(N, 3, H, W)`` uint8 would."""
+class ImageFiles(Dataset[Tensor | DataError]):
+    """Colour images of one size; stands in :class:`lab.data.Images` where a tensor ``(N, 3, H, W)`` uint8 would.
+
+    With ``resize`` an image of another size is stretched to it, bilinearly and antialiased.
+    """
 
     dtype = torch.uint8
 
-    def __init__(self, paths: Sequence[str], height: int, width: int) -> None:
+    def __init__(self, root: str, paths: Sequence[str], height: int, width: int, resize: bool = False) -> None:
+        self.root = root  # the data set's folder, which the paths lead through
         self.paths = np.asarray(paths)  # not a list: its strings would be copied into each process, one by one
         self.shape = torch.Size((len(self.paths), 3, height, width))
+        self._resize = resize
 
-    def __getitem__(self, index: int) -> Tensor:
-        """One image ``(3, H, W)``."""
-        from PIL import Image
-
-        with Image.open(self.paths[index]) as image:
-            return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+    def __getitem__(self, index: int) -> Tensor | DataError:
+        """One image ``(3, H, W)``, or what is wrong with it: raised in another process, it would lose its words."""
+        try:
+            return read_image(self.paths[index], self.shape[2], self.shape[3], self._resize)
+        except DataError as error:
+            return error
 
     def index_select(self, dim: int, index: Tensor) -> ImageFiles:
         """Those files, still unread; ``dim`` must be 0, as it is where a tensor stands."""
-        return ImageFiles(self.paths[index.numpy()], *self.shape[2:])
+        return ImageFiles(self.root, self.paths[index.numpy()], self.shape[2], self.shape[3], self._resize)
 
     def to(self, device: torch.device) -> ImageFiles:
         return self
 
     def read(self, indices: Sequence[Tensor], *, pin_memory: bool = False) -> Iterator[Tensor]:
-        """For each of the indices a batch ``(n, 3, H, W)``; as many processes read ahead as torch has threads."""
+        """For each of the indices a batch ``(n, 3, H, W)``; as many processes read ahead as torch has threads.
+
+        Raises :class:`DataError` at an image that cannot be read.
+        """
         sampler = [index.tolist() for index in indices]
         num_workers = torch.get_num_threads() if sum(map(len, sampler)) >= WORTH_A_PROCESS else 0
-        yield from DataLoader(
+        loader = DataLoader(
             self,
             batch_sampler=sampler,
             num_workers=num_workers,
             pin_memory=pin_memory,
+            collate_fn=_stack,
             generator=torch.Generator(),  # it draws a seed, which must not be the network's to miss
         )
+        for batch in loader:
+            if isinstance(batch, DataError):
+                raise batch
+            yield batch
 
     def pieces(self) -> Iterator[Tensor]:
         """Every image, a few at a time."""
@@ -56,9 +76,56 @@ class ImageFiles(Dataset[Tensor]):
         return torch.cat(list(self.pieces()))
 
 
+def _stack(images: list[Tensor | DataError]) -> Tensor | DataError:
+    """A batch, or the first image's error."""
+    tensors = [image for image in images if isinstance(image, Tensor)]
+    errors = [image for image in images if isinstance(image, DataError)]
+    return errors[0] if errors else torch.stack(tensors)
+
+
+def read_image(path: str, height: int, width: int, resize: bool = False) -> Tensor:
+    """``(3, H, W)`` uint8; raises :class:`DataError` where the file does not hold an image of that size and 8 bits."""
+    from PIL.Image import Resampling
+
+    with _opened(path) as image:
+        if problem := _problem(image):
+            raise DataError(f"{path}: {problem}")
+        colours: Image = image.convert("RGBA") if image.has_transparency_data else image  # opaque, all of it
+        colours = colours.convert("RGB")
+        if resize and colours.size != (width, height):
+            colours = colours.resize((width, height), Resampling.BILINEAR)
+        return torch.from_numpy(np.array(colours)).permute(2, 0, 1)
+
+
+def _problem(image: Image) -> str | None:
+    """Why an image cannot be read as colours of 8 bits without a guess."""
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1 and image.format != "MPO":  # a camera's, with a preview beside the image
+        return f"has {frames} frames: must be a single image, so take the frames apart"
+    if image.mode[0] in "IF" or ";16" in str(getattr(image, "tile", "")):
+        kind = f"has pixels of more than 8 bits (mode {image.mode})"
+        return f"{kind}, which would be cut: give such images as an .npz file, or as 8 bits"
+    if image.has_transparency_data and min(image.convert("RGBA").getchannel("A").tobytes()) < 255:
+        return "has transparent pixels, whose colour is not told: put it on a background first"
+    return None
+
+
 def size_of(path: str) -> tuple[int, int]:
-    """Width and height, from the file's head."""
+    """Width and height, from the file's head; raises :class:`DataError` where it has none."""
+    with _opened(path) as image:
+        return image.size
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[Image]:
+    """The image; whatever Pillow raises of a broken one becomes a :class:`DataError` that names the file."""
     from PIL import Image
 
-    with Image.open(path) as image:
-        return image.size
+    try:
+        with Image.open(path) as image:
+            yield image
+    except DataError:
+        raise
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        reason = "is not an image that can be read" if isinstance(error, Image.UnidentifiedImageError) else error
+        raise DataError(f"{path}: cannot be read as an image: {reason}") from error

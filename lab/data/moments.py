@@ -10,9 +10,14 @@ from torch import Tensor
 
 from lab.data.image_files import ImageFiles
 
+ROUNDING = 1e-7  # of float32, relative to the mean: what varies by less is constant
+
 
 def moments(images: Tensor | ImageFiles) -> tuple[Tensor, Tensor]:
-    """Mean and deviation over all pixels of a channel, each ``(C, 1, 1)``, computed in float64."""
+    """Mean and deviation over all pixels of a channel, each ``(C, 1, 1)``, computed in float64.
+
+    Of signals ``(C, 1)``, of features ``(F,)``. A channel that does not vary is only centred: its deviation is 1.
+    """
     if images.dtype == torch.uint8:  # by counts of the 256 values: exact, whatever the pieces
         pieces: Iterable[Tensor] = images.pieces() if isinstance(images, ImageFiles) else [images]
         counts = [torch.stack([_counts(channel) for channel in piece.unbind(1)]) for piece in pieces]
@@ -20,8 +25,9 @@ def moments(images: Tensor | ImageFiles) -> tuple[Tensor, Tensor]:
     else:
         assert isinstance(images, Tensor)
         channels = [_moments_of_floats(channel) for channel in images.unbind(1)]
-    mean, deviation = torch.tensor(channels).T[:, :, None, None]
-    deviation[deviation == 0] = 1  # a channel without variation is only centred
+    shape = (2, -1) + (1,) * (len(images.shape) - 2)
+    mean, deviation = torch.tensor(channels).T.reshape(shape)
+    deviation[deviation <= ROUNDING * mean.abs()] = 1
     return mean, deviation
 
 

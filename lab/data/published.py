@@ -15,7 +15,8 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from lab.data.sets import DataError, DataSet, Images
+from lab.data.errors import DataError
+from lab.data.sets import DataSet, Images
 from lab.data.splits import split
 
 DATA_DIR_VARIABLE = "LAB_DATA_DIR"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -12,16 +12,21 @@ from torch import Tensor
 from lab import device as devices
 from lab.data.image_files import ImageFiles
 
+# What a data set holds, and the axes of one example.
+AXES = {"images": ("C", "H", "W"), "signals": ("C", "L"), "features": ("F",)}
 
-class DataError(ValueError):
-    """A data set cannot be had; the message says where it was looked for and how to get it."""
+
+def shape_of(word: str) -> str:
+    """The shape of an array of such examples, in words: ``images (N, C, H, W)``."""
+    return f"{word} ({', '.join(('N', *AXES[word]))})"
 
 
 @dataclass(frozen=True, eq=False)
 class Images:
     """Images ``(N, C, H, W)`` uint8 (or float, already scaled as wished) with labels ``(N,)`` int64.
 
-    They lie on the device of a trial where they fit, else in the host's memory, else on the disk.
+    Signals ``(N, C, L)`` or features ``(N, F)`` may stand in their place, and targets ``(N, K)`` float32 in that of the
+    labels. They lie on the device of a trial where they fit, else in the host's memory, else on the disk.
     """
 
     images: Tensor | ImageFiles
@@ -29,6 +34,11 @@ class Images:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def word(self) -> str:
+        """``images``, ``signals`` or ``features``."""
+        return next(word for word, axes in AXES.items() if len(axes) == len(self.images.shape) - 1)
 
     def __getitem__(self, index: Tensor) -> Images:
         return Images(self.images.index_select(0, index), self.labels.index_select(0, index))
@@ -55,7 +65,7 @@ class Images:
 
 @dataclass(frozen=True, eq=False)
 class DataSet:
-    """A data set as published: its own training and test images."""
+    """A data set as published: its own training and test images; ``num_classes`` is the width of targets as well."""
 
     train: Images
     test: Images
@@ -64,7 +74,10 @@ class DataSet:
 
 @dataclass(frozen=True, eq=False)
 class Splits:
-    """The images of a trial on its device, and the mean and deviation ``(C, 1, 1)`` of the training split's pixels."""
+    """The images of a trial on its device, and the mean and deviation ``(C, 1, 1)`` of the training split's pixels.
+
+    Signals have them per channel, ``(C, 1)``, features per feature, ``(F,)``.
+    """
 
     train: Images
     dev: Images
@@ -72,7 +85,19 @@ class Splits:
     num_classes: int
     mean: Tensor
     deviation: Tensor
+    digests: Mapping[str, str] = field(default_factory=dict)  # what train, dev and test hold
 
     @property
     def in_channels(self) -> int:
+        """How many channels there are, or features."""
         return self.mean.shape[0]
+
+    @property
+    def dims(self) -> int:
+        """The axes beside the channels: 2 for images, 1 for signals, 0 for features."""
+        return self.mean.ndim - 1
+
+    @property
+    def is_regression(self) -> bool:
+        """Whether the labels are targets ``(N, K)``, not classes."""
+        return self.train.labels.is_floating_point()

@@ -11,11 +11,11 @@ from typing import Any
 
 from platformdirs import user_cache_path
 
-from lab import parts
 from lab.data.arrays import from_arrays, npz
 from lab.data.folders import image_folder
 from lab.data.published import DATA_DIR_VARIABLE, PUBLISHED
 from lab.data.sets import DataSet
+from lab.imports import load, told
 
 READERS: dict[str, Callable[..., DataSet]] = PUBLISHED | {"npz": npz, "image_folder": image_folder}
 
@@ -31,6 +31,8 @@ def read(name: str, root: Path, own: str = "{}") -> DataSet:
     settings = json.loads(own)
     if name in READERS:
         return READERS[name](root, **settings)
-    part = parts.load(name)
+    part = load(name)
     given: dict[str, Any] = {"root": root} if "root" in inspect.signature(part).parameters else {}
-    return from_arrays(name, part(**settings, **given))
+    with told(f"data {name}: raised"):
+        found = part(**settings, **given)
+    return from_arrays(name, found)

@@ -31,9 +31,10 @@ from drivers import FACTORS, SEEDS, TRIAL
 from rich.console import Console
 from test_report import record
 
-from bench.execute.executors import cores
+from bench.execute.options import Options
+from bench.execute.processes import cores
 from bench.execute.progress import Progress
-from bench.execute.run import Options, run
+from bench.execute.run import run
 from bench.grid.load import load_plan
 from bench.record.outcome import Outcome
 from lab.data import load_data

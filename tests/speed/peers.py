@@ -22,7 +22,7 @@ from typing import Any
 from drivers import compare_drivers
 from loops import CPU, LOOPS, Measurement, measure
 
-from bench.execute.executors import cores
+from bench.execute.processes import cores
 from lab.data.published import DEBIAN_FASHION_MNIST
 from lab.device import device_name
 from lab.settings import Settings

@@ -12,7 +12,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from lab.device import autocast
 from lab.measure import count_parameters, forward_macs
-from lab.models import MODELS, build_model
+from lab.networks import MODELS, build_model
 from lab.settings import ModelSettings, parse_section
 
 SIZE = 32

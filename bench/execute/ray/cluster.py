@@ -17,7 +17,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.execute.executors import call_in_child
+import bench
+import lab
+from bench.execute.processes import call_in_child
 from bench.execute.ray.executor import RayExecutor
 from bench.execute.ray.slot import Needs
 from bench.execute.ray.storage import Storage
@@ -46,9 +48,8 @@ def connect(address: str, working_dir: Path | None, excludes: Sequence[str] = ()
             "--executor ray needs Ray, here and on every node: pip install 'ablation-bench[ray]'"
         ) from None
     _probe(os.environ.get("RAY_ADDRESS", address) if address == "auto" else address)
-    package = Path(__file__).parent
     code: dict[str, Any] = {
-        "py_modules": [str(package), str(package.with_name("lab"))],
+        "py_modules": [package.__path__[0] for package in (bench, lab)],
         "excludes": ["__pycache__", *excludes],
     }
     if working_dir is not None:
@@ -105,7 +106,7 @@ def cluster_executor(
     if gpus is None:
         gpus = 1.0 if device != "cpu" and ray.cluster_resources().get("GPU") else 0.0
     device = ("cuda" if gpus else "cpu") if device == "auto" else device
-    torch_version, root = call_in_child(__name__, "inspect_driver", data_dir)
+    torch_version, root = call_in_child(inspect_driver, data_dir)
     packed = pack(data, root)
     needs = Needs(
         device,

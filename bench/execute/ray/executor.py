@@ -16,9 +16,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from bench.execute.executors import POLL_SECONDS, STOP_SECONDS, Ended, Evaluated, Event, Lost, Started
+from bench.execute.events import Ended, Evaluated, Event, Lost, Started
+from bench.execute.executor import POLL_SECONDS, STOP_SECONDS
+from bench.execute.job import Job
 from bench.execute.ray.slot import Needs, Place, Slot
-from bench.execute.worker import Job
 from bench.record.outcome import Outcome
 from bench.record.status import Status
 from lab.result import Evaluation
@@ -187,7 +188,7 @@ class RayExecutor:
             error = f"{lost}, the {MOST_LOSSES}. one with this trial"
             yield Ended(index, Outcome(job.trial_id, Status.ERROR, error, where=slot.place.columns))
         else:
-            self._given_back.append(job)
+            self._given_back.append(replace(job, is_fresh=False))  # what this attempt stored is worth keeping
             yield Lost(index, f"{lost}: trial {job.trial_id} goes to another")
 
     # --- slots ------------------------------------------------------------------------------------------------------

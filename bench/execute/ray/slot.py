@@ -1,6 +1,6 @@
 """What runs on a node of a Ray cluster: an actor for each trial at a time. Ray is imported only where it is used.
 
-It holds the resources of one trial and runs a :class:`bench.execute.executors.LocalExecutor` of one worker: whatever
+It holds the resources of one trial and runs a :class:`bench.execute.local.LocalExecutor` of one worker: whatever
 holds there (failures as outcomes, time limits, stopping, a warm worker) holds here.
 """
 
@@ -20,9 +20,12 @@ from typing import Any
 
 from filelock import FileLock
 
-from bench.execute.executors import Ended, Evaluated, Executor, LocalExecutor, Started, call_in_child
+from bench.execute.events import Ended, Evaluated, Started
+from bench.execute.executor import Executor
+from bench.execute.job import Job
+from bench.execute.local import LocalExecutor
+from bench.execute.processes import call_in_child
 from bench.execute.ray.storage import Storage
-from bench.execute.worker import Job
 from bench.record.outcome import Outcome
 from lab.result import Evaluation
 
@@ -96,7 +99,7 @@ class Slot:
         if needs.sent is not None:
             self._data_dir = unpack(*needs.sent)
         version, devices = call_in_child(
-            __name__, "inspect_node", needs.device, [dict(data) for data in needs.data], self._data_dir
+            inspect_node, needs.device, [dict(data) for data in needs.data], self._data_dir
         )
         if without_build(version) != without_build(needs.torch_version):
             raise ValueError(f"has torch {version}, the driver {needs.torch_version}: they must be the same")
@@ -112,7 +115,7 @@ class Slot:
 
     def _run_in(self, folder: Path, job: Job) -> Iterator[Evaluation | tuple[Outcome, str]]:
         trial, checkpoints = f"{job.folder.name}/{job.trial_id}", folder / "checkpoints" / job.trial_id
-        notes = self._carry("fetch", trial, checkpoints)
+        notes = self._carry("forget", trial) if job.is_fresh else self._carry("fetch", trial, checkpoints)
         self._jobs.put(replace(job, folder=folder, data_dir=self._data_dir, working_dir=Path.cwd()))
         for event in self._events:
             if not isinstance(event, Started):
@@ -123,12 +126,12 @@ class Slot:
                 yield event.outcome, notes + end_of(folder / "logs" / f"{job.trial_id}.log")
                 return
 
-    def _carry(self, way: str, trial: str, folder: Path) -> str:
+    def _carry(self, way: str, trial: str, *folder: Path) -> str:
         """Checkpoints from or to the storage, if there is one; a failure does not end the trial, it is noted."""
         if self._storage is None:
             return ""
         try:
-            getattr(self._storage, way)(trial, folder)
+            getattr(self._storage, way)(trial, *folder)
         except OSError as error:
             return f"{self._storage.address}: checkpoint not carried ({way}): {error}\n"
         return ""

@@ -1,0 +1,39 @@
+"""What executors tell of the trials they run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bench.record.outcome import Outcome
+from lab.result import Evaluation
+
+
+@dataclass(frozen=True)
+class Started:
+    trial_id: str
+    worker: int
+    node: str = ""  # of a cluster: its name
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    trial_id: str
+    worker: int
+    point: Evaluation
+
+
+@dataclass(frozen=True)
+class Ended:
+    worker: int
+    outcome: Outcome
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A worker of a cluster is gone, and why; its trial starts again on another."""
+
+    worker: int
+    why: str
+
+
+Event = Started | Evaluated | Ended | Lost

@@ -1,0 +1,50 @@
+"""The executor that runs trials in this process, for debugging."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from bench.execute.events import Ended, Evaluated, Event, Started
+from bench.execute.executor import ExecutorKind
+from bench.execute.job import Job
+from bench.execute.options import Options
+from bench.execute.processes import cores
+from bench.execute.trainables.lab import LAB, data_sections
+from bench.execute.worker import attempt
+from bench.grid.plan import Trial
+from lab.result import Evaluation
+
+
+class InlineExecutor:
+    """Runs one job after the other in this process."""
+
+    num_workers = 1
+
+    def __init__(self, device: str, threads: int) -> None:
+        self._device, self._threads = device, threads
+        self._stopping = False
+
+    def run(self, jobs: Iterable[Job]) -> Iterator[Event]:
+        import torch
+
+        torch.set_num_threads(self._threads)
+        for job in jobs:
+            if self._stopping:
+                return
+            yield Started(job.trial_id, 0)
+            points: list[Evaluation] = []
+            outcome = attempt(job, self._device, points.append, lambda: self._stopping)
+            yield from (Evaluated(job.trial_id, 0, point) for point in points)
+            yield Ended(0, outcome)
+
+    def stop(self) -> None:
+        self._stopping = True
+
+
+def make(options: Options, trials: Sequence[Trial]) -> InlineExecutor:
+    """Makes the executor once the device and the data sets are known to be there."""
+    devices = LAB.prepare(options.device, data_sections(trials), options.data_dir)
+    return InlineExecutor(devices[0], threads=cores())
+
+
+INLINE = ExecutorKind("inline", "one trial after the other in this process, for debugging", make)

@@ -1,0 +1,192 @@
+"""The executor of this machine: worker processes that stay warm, forked from a server where the system allows.
+
+torch is imported once, in that server. A trial that names user code gets a process of its own: what its modules hold,
+replace or start ends with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+
+from bench.execute.events import Ended, Evaluated, Event, Started
+from bench.execute.executor import POLL_SECONDS, STOP_SECONDS, ExecutorKind
+from bench.execute.job import Job
+from bench.execute.options import Options
+from bench.execute.processes import call_in_child, context, cores, death, end, end_with_parent, lead_group
+from bench.execute.trainables.lab import LAB, data_sections
+from bench.execute.worker import attempt
+from bench.grid.plan import Trial
+from bench.record.outcome import Outcome
+from bench.record.status import Status
+from lab.result import Evaluation
+
+
+@dataclass
+class _Worker:
+    """One process, the connection to it, and what it is doing."""
+
+    index: int
+    device: str
+    process: BaseProcess
+    connection: Connection
+    job: Job | None = None
+    used: bool = False  # it has run a trial: user code needs another
+    deadline: float = float("inf")
+
+
+@dataclass
+class LocalExecutor:
+    """One process for each of ``devices``, each with so many ``threads``; ``timeout`` is seconds a trial."""
+
+    devices: Sequence[str]
+    threads: int
+    timeout: float | None = None
+    now: Callable[[], float] = time.monotonic
+    _workers: list[_Worker] = field(default_factory=list)
+    _stopping: bool = False
+
+    @property
+    def num_workers(self) -> int:
+        return len(self.devices)
+
+    def run(self, jobs: Iterable[Job]) -> Iterator[Event]:
+        waiting = iter(jobs)
+        try:
+            for index, device in enumerate(self.devices):
+                job = None if self._stopping else next(waiting, None)
+                if job is None:
+                    break
+                self._workers.append(self._start(index, device))
+                yield self._assign(self._workers[index], job)
+            while any(worker.job for worker in self._workers):
+                for worker in self._ready():
+                    event = self._receive(worker)
+                    yield event
+                    if isinstance(event, Ended):
+                        job = None if self._stopping else next(waiting, None)
+                        if job is not None:
+                            yield self._assign(self._workers[worker.index], job)
+        finally:
+            self._shut_down()
+
+    def stop(self) -> None:
+        """Asks the trials under way to end after their current step; what has not after some seconds is killed."""
+        self._stopping = True
+        for worker in self._workers:
+            if worker.job and worker.process.pid:
+                worker.deadline = min(worker.deadline, self.now() + STOP_SECONDS)
+                os.kill(worker.process.pid, signal.SIGTERM)
+
+    def _start(self, index: int, device: str) -> _Worker:
+        ours, theirs = context().Pipe()
+        process = context().Process(target=_serve, args=(theirs, device, self.threads), daemon=False)
+        process.start()
+        theirs.close()
+        return _Worker(index, device, process, ours)
+
+    def _renew(self, worker: _Worker) -> None:
+        """A process in place of one that died, is late, or has run user code; what that one started ends with it."""
+        end(worker.process)
+        worker.connection.close()
+        if not self._stopping:
+            self._workers[worker.index] = self._start(worker.index, worker.device)
+
+    def _assign(self, worker: _Worker, job: Job) -> Started:
+        if worker.used and job.runs_user_code:
+            self._renew(worker)
+            worker = self._workers[worker.index]
+        worker.job, worker.used = job, True
+        worker.deadline = float("inf") if self.timeout is None else self.now() + self.timeout
+        with contextlib.suppress(BrokenPipeError):  # it died waiting: receiving from it will tell
+            worker.connection.send(job)
+        return Started(job.trial_id, worker.index)
+
+    def _ready(self) -> list[_Worker]:
+        """Workers that have something to say, died, or are late."""
+        busy = [worker for worker in self._workers if worker.job]
+        found = wait([end for worker in busy for end in _ends(worker)], timeout=POLL_SECONDS)
+        now = self.now()
+        return [worker for worker in busy if now > worker.deadline or any(end in found for end in _ends(worker))]
+
+    def _receive(self, worker: _Worker) -> Event:
+        assert worker.job is not None
+        job = worker.job
+        try:
+            if worker.connection.poll():
+                message: Outcome | Evaluation = worker.connection.recv()
+                if not isinstance(message, Outcome):
+                    return Evaluated(job.trial_id, worker.index, message)
+                worker.job = None
+                if job.runs_user_code:
+                    self._renew(worker)
+                return Ended(worker.index, message)
+            if not worker.process.is_alive():  # what it forked may hold its end of the connection
+                raise EOFError
+            status, error = Status.TIMED_OUT, f"ran longer than {self.timeout:g} seconds"
+        except (EOFError, ConnectionResetError):
+            worker.process.join()
+            status, error = Status.ERROR, death(worker.process.exitcode)
+        if self._stopping:
+            status, error = Status.INTERRUPTED, "asked to stop, and was ended"
+        worker.job = None
+        self._renew(worker)
+        return Ended(worker.index, Outcome(job.trial_id, status, error))
+
+    def _shut_down(self) -> None:
+        for worker in self._workers:
+            if worker.job:
+                end(worker.process)
+            worker.connection.close()  # an idle worker ends when its connection does
+        for worker in self._workers:
+            worker.process.join()
+        self._workers = []
+
+
+def _ends(worker: _Worker) -> tuple[Connection, int]:
+    """What is ready when the worker says something, and when it died."""
+    return worker.connection, worker.process.sentinel
+
+
+def _serve(connection: Connection, device: str, threads: int) -> None:
+    """In a worker process: runs jobs until the connection closes. Ctrl-C is the driver's to handle."""
+    import torch
+
+    end_with_parent()
+    lead_group()
+    asked_to_stop = False
+
+    def on_terminate(*_: object) -> None:
+        nonlocal asked_to_stop
+        asked_to_stop = True
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, on_terminate)
+    torch.set_num_threads(threads)
+    while True:
+        try:
+            job: Job = connection.recv()
+        except (EOFError, ConnectionResetError):  # the driver is done, or gone
+            return
+        os.chdir(job.working_dir)
+        try:
+            connection.send(attempt(job, device, connection.send, lambda: asked_to_stop))
+        except BrokenPipeError:  # the driver is gone
+            return
+
+
+def make(options: Options, trials: Sequence[Trial]) -> LocalExecutor:
+    """Makes the executor once the device and the data sets are known to be there."""
+    slots = call_in_child(LAB.prepare, options.device, data_sections(trials), options.data_dir)
+    num_workers = options.jobs or (cores() if slots == ["cpu"] else len(slots))
+    devices = [slots[index % len(slots)] for index in range(num_workers)]
+    return LocalExecutor(devices, threads=max(1, cores() // num_workers), timeout=options.timeout)
+
+
+LOCAL = ExecutorKind("local", "worker processes on this machine", make)

@@ -1,0 +1,132 @@
+"""Processes beside the driver: how they start, a call in one, and how they end with whatever they started."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import json
+import multiprocessing
+import multiprocessing.context
+import multiprocessing.forkserver
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any, TypeVar
+
+from lab.imports import import_paths
+
+DATA_VARIABLE = "BENCH_WARM_DATA"  # what the server process reads ahead: [folder or null, [data section, ...]]
+
+T = TypeVar("T")
+
+
+@functools.cache
+def context() -> Any:
+    """How processes start: forked from a server that has imported torch, where the system allows; else anew."""
+    if sys.platform != "linux":
+        return multiprocessing.get_context("spawn")
+    found = multiprocessing.get_context("forkserver")
+    found.set_forkserver_preload(["bench.execute.warm"])
+    return found
+
+
+def warm_up(data: Sequence[Mapping[str, Any]], data_dir: Path | None) -> None:
+    """Starts the server process, which imports torch and reads the data sets ahead; returns at once.
+
+    Where there is one already, or the system allows none, workers read what they need themselves.
+    """
+    if isinstance(context(), multiprocessing.context.ForkServerContext):
+        os.environ[DATA_VARIABLE] = json.dumps([data_dir and str(data_dir.resolve()), list(data)])
+        multiprocessing.forkserver.ensure_running()
+        del os.environ[DATA_VARIABLE]
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def call_in_child(function: Callable[..., T], *args: Any, timeout: float | None = None) -> T:
+    """Calls a function in a process that may import torch; its ValueError or OSError is raised here.
+
+    Raises OSError, too, where the process dies or takes longer than ``timeout`` seconds.
+    """
+    receiver, sender = context().Pipe(duplex=False)
+    process = context().Process(target=_call, args=(sender, Path.cwd(), function, args))
+    process.start()
+    sender.close()
+    try:
+        if not wait([receiver, process.sentinel], timeout):
+            raise OSError(f"ran longer than {timeout:g} seconds")
+        if not receiver.poll():  # it died, and what it forked holds its end of the pipe
+            raise EOFError
+        value = receiver.recv()
+    except EOFError:
+        process.join()
+        raise OSError(death(process.exitcode)) from None
+    finally:
+        end(process)
+    if isinstance(value, Exception):
+        raise value
+    return value
+
+
+def _silence() -> None:
+    """What user code prints while it is looked at goes nowhere: the trial's log has it."""
+    with open(os.devnull, "w") as nowhere:  # noqa: PTH123  # a device, not a path
+        os.dup2(nowhere.fileno(), 1)
+        os.dup2(nowhere.fileno(), 2)
+
+
+def _call(sender: Connection, working_dir: Path, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    end_with_parent()
+    lead_group()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.chdir(working_dir)
+    if any(import_paths(args)):
+        _silence()
+    try:
+        answer = function(*args)
+    except (ValueError, OSError) as error:
+        answer = type(error)(str(error)) if isinstance(error, ValueError) else OSError(str(error))
+    with contextlib.suppress(BrokenPipeError):  # the driver was stopped meanwhile
+        sender.send(answer)
+
+
+def death(exitcode: int | None) -> str:
+    if exitcode is not None and exitcode < 0:
+        names = {number.value: number.name for number in signal.Signals}
+        name = names.get(-exitcode, f"signal {-exitcode}")
+        hint = ", as the system does when memory runs out" if name == "SIGKILL" else ""
+        return f"the worker process was ended by {name}{hint}"
+    return f"the worker process ended by itself with exit code {exitcode}"
+
+
+def end_with_parent() -> None:
+    """Where the system can: this process is killed when the one that it was forked from ends, however that ends.
+
+    The server process ends when the driver does, so no worker goes on training for a driver that is gone.
+    """
+    if sys.platform == "linux":
+        set_death_signal = 1  # PR_SET_PDEATHSIG of prctl(2)
+        ctypes.CDLL(None).prctl(set_death_signal, signal.SIGKILL)
+
+
+def lead_group() -> None:
+    """Makes this process lead a group, where the system has such: what it starts belongs to it, and ends with it."""
+    if hasattr(os, "setsid"):
+        os.setsid()
+
+
+def end(process: BaseProcess) -> None:
+    """Kills a process, and whatever it started where it leads a group; returns once it is gone."""
+    if hasattr(os, "killpg") and process.pid is not None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # no such group, or all of it ended
+            os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
+    process.join()

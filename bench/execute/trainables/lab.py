@@ -1,0 +1,81 @@
+"""Trials that the laboratory trains. What imports torch does so when it is called: the driver itself need not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.execute.job import Job
+from bench.grid.plan import Trial
+from bench.record.outcome import Outcome
+from bench.record.status import Status
+from lab.result import Evaluation, Inspection, Timing
+
+
+@dataclass(frozen=True)
+class LabTrainable:
+    """The laboratory as training code. Its methods can be called in another process."""
+
+    def run(
+        self,
+        job: Job,
+        device: str,
+        on_evaluation: Callable[[Evaluation], None],
+        should_stop: Callable[[], bool],
+    ) -> Outcome:
+        """Trains, selects the epoch on dev and reads test once; raises what network or data raise."""
+        from lab.process import starting_state
+        from lab.settings import Settings
+        from lab.trial import run_trial
+
+        with starting_state(job.settings["seed"]):  # before user code is imported: what that changes is the trial's
+            result = run_trial(
+                Settings.parse(job.settings),
+                device=device,
+                data_dir=job.data_dir,
+                checkpoint_dir=job.folder / "checkpoints" / job.trial_id,
+                checkpoint_seconds=job.checkpoint_seconds,
+                keep=job.keep,
+                on_evaluation=on_evaluation,
+                should_stop=should_stop,
+            )
+        return Outcome(job.trial_id, Status(result.status), result.error, result)
+
+    def devices(self, device: str) -> list[str]:
+        """Names the devices to use, one per trial at a time; raises ValueError for one that is not there."""
+        from lab.device import slots
+
+        return slots(device)
+
+    def prepare(self, device: str, data: Sequence[Mapping[str, Any]], data_dir: Path | None) -> list[str]:
+        """Does the same once every data set is downloaded and readable; raises ValueError where one is not."""
+        from lab.trial import prepare
+
+        return prepare(device, data, data_dir)
+
+    def inspect(
+        self, settings: Mapping[str, Any], device: str, data_dir: Path | None, threads: int, price: bool
+    ) -> list[Inspection]:
+        """Looks at each model by a step; with ``price`` it is timed, too."""
+        from lab.inspection import inspect_all
+
+        return inspect_all(settings, device, data_dir, threads, price)
+
+    def time(
+        self, settings: Sequence[Mapping[str, Any]], device: str, threads: int, data_dir: Path | None
+    ) -> list[Timing]:
+        """Times each model alone on the device."""
+        from lab.timing import time_settings
+
+        return time_settings(settings, device, threads, data_dir)
+
+
+LAB = LabTrainable()
+
+
+def data_sections(trials: Iterable[Trial]) -> list[dict[str, Any]]:
+    """The distinct data settings of the trials, as plain data."""
+    return list({json.dumps(dumped): dumped for dumped in (one.settings.data.model_dump() for one in trials)}.values())

@@ -1,0 +1,5 @@
+"""What is wrong with a data set."""
+
+
+class DataError(ValueError):
+    """A data set cannot be had; the message says where it was looked for and how to get it."""

@@ -1,0 +1,89 @@
+"""The network of a trial, made from its seed and tried on a batch, before its optimizer is made."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+from torch.utils.flop_counter import FlopCounterMode
+
+from lab.device import autocast, transfer
+from lab.measure import forward_macs
+from lab.networks import MODELS, build_model
+from lab.sections import ModelSettings
+from lab.streams import build, rehearse
+
+
+def make_network(
+    settings: ModelSettings,
+    seed: int,
+    *,
+    in_channels: int,
+    num_classes: int,
+    size: int,
+    batch: Callable[[], Tensor],
+    device: torch.device,
+    precision: str = "float32",
+) -> tuple[nn.Module, int]:
+    """The network on the device, with all its parameters, and the multiply-accumulates of an image ``(C, size, size)``.
+
+    A user's network is made twice, and what is asked before training, forward passes of ``batch()`` ``(N, C, size,
+    size)`` in both modes, is asked of the one that is thrown away. Where that makes parameters (lazy modules, or ones
+    that a network makes in its first forward pass), it is asked of the other one as well.
+    """
+    make = functools.partial(build_model, settings, in_channels=in_channels, num_classes=num_classes, size=size)
+    if settings.name in MODELS and not settings.replace:
+        network = build(make, seed)
+        return network.to(device), forward_macs(network, in_channels, size)
+    first = _FirstPass(batch(), device, precision)
+    made = rehearse(make, seed, first)
+    if made.note:
+        print(f"model.name {settings.name!r}: {made.note}")
+    _raise_if_unfinished(settings, made.network)
+    return made.network.to(device), first.macs or 0
+
+
+class _FirstPass:
+    """Forward passes of a batch; ``macs`` are those of an image in the first network that is asked."""
+
+    def __init__(self, X: Tensor, device: torch.device, precision: str) -> None:
+        self.macs: int | None = None
+        self._X, self._device, self._precision = X, device, precision
+        self._training_makes_more = False
+
+    def __call__(self, network: nn.Module) -> None:
+        lazy = any(is_lazy(one) for one in [*network.parameters(), *network.buffers()])
+        device = torch.device("cpu") if lazy else self._device  # what it makes has the same values on every device
+        training = network.training
+        network.to(device).eval()
+        with FlopCounterMode(display=False) as counter:
+            self._forward(network, device)
+        if self.macs is None:
+            self.macs = counter.get_total_flops() // 2 // len(self._X)
+            names = [name for name, _ in network.named_parameters()]
+            self._forward(network.train(), device)
+            self._training_makes_more = names != [name for name, _ in network.named_parameters()]
+        elif self._training_makes_more:
+            before = [(buffer, buffer.clone()) for buffer in network.buffers()]
+            self._forward(network.train(), device)
+            for buffer, value in before:
+                buffer.copy_(value)
+        network.train(training)
+
+    @torch.no_grad()
+    def _forward(self, network: nn.Module, device: torch.device) -> None:
+        with autocast(device, self._precision):
+            network(transfer(self._X, device, self._precision))
+
+
+def _raise_if_unfinished(settings: ModelSettings, network: nn.Module) -> None:
+    parameters = dict(network.named_parameters())
+    lazy = [name for name, parameter in parameters.items() if is_lazy(parameter)]
+    if lazy:
+        rule = "must have been made by a forward pass, and was not"
+        raise ValueError(f"model.name {settings.name!r}: the lazy parameter {lazy[0]} {rule}")
+    if not any(parameter.requires_grad for parameter in parameters.values()):
+        raise ValueError(f"model.name {settings.name!r}: has no parameter that requires a gradient: nothing to train")

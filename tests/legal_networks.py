@@ -1,0 +1,333 @@
+"""Networks that are legal in plain PyTorch, each unusual in one way; for images ``(N, 1, 8, 8)`` and ten classes."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations
+
+
+class Plain(nn.Module):
+    """One hidden layer; the others differ from it in one way each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.head = nn.Linear(64, 16), nn.Linear(16, 10)
+
+    def hidden(self, X: Tensor) -> Tensor:
+        return self.first(X.flatten(1)).relu()
+
+    def forward(self, X: Tensor) -> Any:
+        return self.head(self.hidden(X))
+
+
+# --- parameters that come later -------------------------------------------------------------------------------------
+
+
+class Lazy(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.head = nn.LazyConv2d(4, 3), nn.LazyBatchNorm2d(), nn.LazyLinear(10)
+
+    def forward(self, X: Tensor) -> Tensor:
+        return self.head(self.norm(self.conv(X)).relu().flatten(1))
+
+
+class MadeInForward(nn.Module):
+    def forward(self, X: Tensor) -> Tensor:
+        if not hasattr(self, "first"):
+            self.first, self.head = nn.Linear(X[0].numel(), 12), nn.Linear(12, 10)
+        return self.head(self.first(X.flatten(1)).relu())
+
+
+class MadeInTraining(Plain):
+    """The head beside it comes into being in the first training pass."""
+
+    def forward(self, X: Tensor) -> Any:
+        h = self.hidden(X)
+        if not self.training:
+            return self.head(h)
+        if not hasattr(self, "other"):
+            self.other = nn.Linear(16, 10)
+        return self.head(h) + self.other(h)
+
+
+# --- outputs --------------------------------------------------------------------------------------------------------
+
+
+class Pair(NamedTuple):
+    features: Tensor
+    logits: Tensor
+
+
+@dataclass
+class Out:
+    loss: None
+    logits: Tensor
+    features: Tensor
+
+
+class Tuple(Plain):
+    def forward(self, X: Tensor) -> Any:
+        h = self.hidden(X)
+        return h, self.head(h)
+
+
+class Dict(Plain):
+    def forward(self, X: Tensor) -> Any:
+        return {"features": torch.zeros(len(X), 10), "logits": super().forward(X)}
+
+
+class Named(Plain):
+    def forward(self, X: Tensor) -> Any:
+        h = self.hidden(X)
+        return Pair(h, self.head(h)) if self.training else self.head(h)
+
+
+class Data(Plain):
+    def forward(self, X: Tensor) -> Any:
+        h = self.hidden(X)
+        return Out(None, self.head(h), h)
+
+
+class TwoHeads(Plain):
+    """As GoogLeNet: another head while training."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.aux = nn.Linear(16, 10)
+
+    def forward(self, X: Tensor) -> Any:
+        h = self.hidden(X)
+        return (self.head(h), self.aux(h)) if self.training else self.head(h)
+
+
+def two_heads(output: Any, y: Tensor) -> Tensor:
+    if isinstance(output, tuple):
+        return F.cross_entropy(output[0], y) + 0.3 * F.cross_entropy(output[1], y)
+    return F.cross_entropy(output, y)
+
+
+class Features(Plain):
+    """No logits anywhere."""
+
+    def forward(self, X: Tensor) -> Any:
+        return {"features": self.hidden(X)}
+
+
+# --- state ----------------------------------------------------------------------------------------------------------
+
+
+class ExtraState(Plain):
+    """Counts its training passes where ``state_dict`` finds the count, and lets go of a noise with it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._passes = 0
+
+    def get_extra_state(self) -> Any:
+        return {"passes": self._passes, "kind": "noise"}
+
+    def set_extra_state(self, state: Any) -> None:
+        self._passes = state["passes"]
+
+    def forward(self, X: Tensor) -> Any:
+        self._passes += self.training
+        return self.head(self.hidden(X)) / (1 + 1 / (1 + self._passes))
+
+
+class Counts(Plain):
+    """Keeps a count, a list and a running mean in plain attributes, as many do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.passes, self.seen, self.mean = 0, [0.0], torch.zeros(16)
+
+    def forward(self, X: Tensor) -> Any:
+        h = self.hidden(X)
+        if self.training:
+            self.passes += 1
+            self.seen.append(float(self.passes))
+            self.mean = 0.9 * self.mean + 0.1 * h.detach().mean(0)
+        return self.head(h - self.mean * min(1.0, len(self.seen) / 20))
+
+
+class Queue(Plain):
+    """A memory that is no part of ``state_dict``, and buffers of every kind."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("memory", torch.zeros(16), persistent=False)
+        kinds = torch.bool, torch.uint8, torch.int64, torch.float64, torch.bfloat16, torch.complex64
+        for at, dtype in enumerate(kinds):
+            self.register_buffer(f"buffer{at}", torch.ones(3).to(dtype))
+
+    def forward(self, X: Tensor) -> Any:
+        h = self.hidden(X)
+        if self.training:
+            self.get_buffer("memory").mul_(0.5).add_(h.detach().mean(0))
+            self.get_buffer("buffer2").add_(1)
+            self.get_buffer("buffer5").mul_(1j)
+        return self.head(h + self.get_buffer("memory")) * (1 + 1 / self.get_buffer("buffer2")[0])
+
+
+class Locked(Plain):
+    """Holds what can neither be copied nor pickled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lock, self.file, self.rule = threading.Lock(), Path(__file__).open(), lambda h: h.relu()  # noqa: SIM115  # closed with the network
+        self.weights = [self.head.weight]
+
+    def forward(self, X: Tensor) -> Any:
+        with self.lock:
+            return self.head(self.rule(self.first(X.flatten(1))))
+
+    def __del__(self) -> None:
+        self.file.close()
+
+
+class Coins(Plain):
+    """Skips a layer as numpy's or Python's coin falls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.second, self.third = nn.Linear(16, 16), nn.Linear(16, 16)
+
+    def forward(self, X: Tensor) -> Any:
+        h = self.hidden(X)
+        if not self.training or np.random.rand() < 0.5:
+            h = h + self.second(h)
+        if not self.training or random.random() < 0.5:
+            h = h + self.third(h)
+        return self.head(F.dropout(h, 0.2, self.training))
+
+
+# --- layers and parameters ------------------------------------------------------------------------------------------
+
+
+class NoAverages(Plain):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(16, track_running_stats=False)
+
+    def forward(self, X: Tensor) -> Any:
+        return self.head(self.norm(self.hidden(X)))
+
+
+class Late(Plain):
+    """A layer has its first gradient in the fourth step, and none in every third."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.late, self.never, self.passes = nn.Linear(16, 16), nn.Linear(3, 3), 0
+
+    def forward(self, X: Tensor) -> Any:
+        self.passes += self.training
+        h = self.hidden(X)
+        return self.head(h + self.late(h) if self.passes > 3 and self.passes % 3 else h)
+
+
+class Tied(Plain):
+    def __init__(self) -> None:
+        super().__init__()
+        self.decode = nn.Linear(64, 16, bias=False)
+        self.decode.weight = self.first.weight
+
+    def forward(self, X: Tensor) -> Any:
+        return self.head(self.hidden(X) + self.decode(X.flatten(1)).tanh())
+
+
+class Frozen(Plain):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first.requires_grad_(False)
+
+
+class Complex(Plain):
+    def __init__(self) -> None:
+        super().__init__()
+        self.spectrum = nn.Parameter(torch.randn(16, dtype=torch.complex64))
+
+    def forward(self, X: Tensor) -> Any:
+        return self.head((self.hidden(X) * self.spectrum).abs())
+
+
+class Double(Plain):
+    def __init__(self) -> None:
+        super().__init__()
+        self.head.double()
+
+    def forward(self, X: Tensor) -> Any:
+        return self.head(self.hidden(X).double())
+
+
+class Hooked(Plain):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first.register_forward_hook(lambda module, inputs, output: output * 1.5)
+        self.first.register_forward_pre_hook(lambda module, inputs: (inputs[0] - 0.1,))
+        self.head.register_full_backward_hook(lambda module, into, out: (into[0] * 0.5,))
+        self.first.weight.register_hook(lambda gradient: gradient.clamp(-0.01, 0.01))
+
+
+class Normed(Plain):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = parametrizations.weight_norm(self.first)
+        self.middle = parametrizations.spectral_norm(nn.Linear(16, 16))
+        self.turn = parametrizations.orthogonal(nn.Linear(16, 16))
+
+    def forward(self, X: Tensor) -> Any:
+        return self.head(self.turn(self.middle(self.hidden(X))))
+
+
+class Sparse(nn.Module):
+    """Gradients of its embedding are sparse."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.head = nn.EmbeddingBag(17, 12, sparse=True), nn.Linear(12, 10)
+
+    def forward(self, X: Tensor) -> Tensor:
+        return self.head(self.words(X.flatten(1).clamp(-2, 2).add(2).mul(4).long()))
+
+
+# --- optimizers -----------------------------------------------------------------------------------------------------
+
+
+def in_groups(params: Iterator[nn.Parameter], lr: float) -> torch.optim.Optimizer:
+    weights, biases = [], []
+    for one in params:
+        (weights if one.ndim > 1 else biases).append(one)
+    groups: list[dict[str, Any]] = [{"params": weights, "weight_decay": 0.01}, {"params": biases, "lr": 2 * lr}]
+    return torch.optim.SGD(groups, lr=lr, momentum=0.9)
+
+
+def trainable_only(params: Iterator[nn.Parameter], lr: float) -> torch.optim.Optimizer:
+    return torch.optim.SGD([one for one in params if one.requires_grad], lr=lr, momentum=0.9)
+
+
+class TwoPasses(torch.optim.SGD):
+    """As SAM: the gradient of a second pass, at weights moved along the first; its step needs a closure."""
+
+    def step(self, closure: Callable[[], Tensor]) -> None:  # type: ignore[override]  # it is the point
+        closure()
+        parameters = [one for group in self.param_groups for one in group["params"]]
+        moved = [(one, one.grad.clone()) for one in parameters if one.grad is not None]
+        with torch.no_grad():
+            for one, gradient in moved:
+                one.add_(gradient, alpha=0.05)
+            closure()
+            for one, gradient in moved:
+                one.sub_(gradient, alpha=0.05)
+        super().step()

@@ -1,0 +1,200 @@
+"""Whatever a network may do in plain PyTorch trains as in a loop written by hand, or is refused in words."""
+
+from __future__ import annotations
+
+import inspect
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import legal_networks
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lab import run_trial
+from lab.data import load_data
+from lab.result import Result
+from lab.settings import Settings
+from lab.streams import build, derive
+from lab.trial import batches
+
+CPU = torch.device("cpu")
+Make = Callable[..., Settings]
+EPOCHS = 3
+
+
+def settings_of(make_settings: Make, network: str, **changes: Any) -> Settings:
+    """Of two epochs of six steps on 200 digits, where the changes do not say otherwise."""
+    model = {"name": f"legal_networks:{network}"}
+    data = {"name": "digits", "limit": 200, "batch_size": 32}
+    return make_settings({"data": data, "model": model, "train.epochs": EPOCHS, **changes})
+
+
+def numbers(result: Result) -> list[Any]:
+    assert result.status == "ok", result.error
+    points = [(p.step, p.dev_accuracy, p.dev_loss, repr(p.train_loss)) for p in result.curve]
+    return [*points, result.test_accuracy, result.correct]
+
+
+# --- the loop that a user would write -------------------------------------------------------------------------------
+
+
+def plain_loss(output: Any, y: Tensor) -> Tensor:
+    """Cross-entropy of what the networks of legal_networks mean by their outputs."""
+    if isinstance(output, dict):
+        output = output["logits"]
+    if hasattr(output, "logits"):
+        output = output.logits
+    return F.cross_entropy(output[1] if isinstance(output, tuple) else output, y)
+
+
+def by_hand(
+    settings: Settings,
+    make: Callable[[], nn.Module],
+    optimizer_of: Callable[[Any], torch.optim.Optimizer],
+    loss_of: Callable[[Any, Tensor], Tensor] = plain_loss,
+) -> list[tuple[float, float]]:
+    """The mean training loss of each epoch and the loss on dev after it, in plain PyTorch."""
+    splits = load_data(settings.data, CPU)
+    train, dev = batches(settings, splits, "train"), batches(settings, splits, "dev")
+    network = make()
+    optimizer = optimizer_of(network.parameters())
+    needs_closure = inspect.signature(optimizer.step).parameters["closure"].default is inspect.Parameter.empty
+    torch.manual_seed(derive(settings.seed, "dropout"))
+    random.seed(derive(settings.seed, "python"))
+    np.random.seed(derive(settings.seed, "numpy") % 2**32)
+    evaluate(network, dev, loss_of)
+    points = []
+    for epoch in range(settings.train.epochs):
+        train.set_epoch(epoch)
+        network.train()
+        losses = []
+        for X, y in train:
+
+            def closure(X: Tensor = X, y: Tensor = y) -> Any:
+                optimizer.zero_grad()
+                with torch.enable_grad():
+                    loss = loss_of(network(X), y)
+                    loss.backward()
+                return loss
+
+            if needs_closure:
+                first: list[float] = []
+                optimizer.step(lambda c=closure, f=first: f.append(float((loss := c()).detach())) or loss)  # type: ignore[misc]
+                losses.append(first[0])
+            else:
+                losses.append(float(closure().detach()))
+                optimizer.step()
+        points.append((float(np.mean(losses)), evaluate(network, dev, loss_of)))
+    return points
+
+
+@torch.no_grad()
+def evaluate(network: nn.Module, dev: Any, loss_of: Callable[[Any, Tensor], Tensor]) -> float:
+    network.eval()
+    losses = [(float(loss_of(network(X), y)), len(y)) for X, y in dev]
+    return sum(loss * count for loss, count in losses) / sum(count for _, count in losses)
+
+
+def with_first_pass(make: Callable[[], nn.Module], modes: tuple[bool, ...]) -> Callable[[], nn.Module]:
+    """As a user does who needs all parameters before the optimizer is made."""
+
+    def made() -> nn.Module:
+        network = make()
+        for mode in modes:
+            network.train(mode)
+            with torch.no_grad():
+                network(torch.zeros(2, 1, 8, 8))
+        if isinstance(network, legal_networks.Lazy):
+            network.norm.reset_running_stats()
+        return network
+
+    return made
+
+
+FIRST_PASS: dict[str, tuple[bool, ...]] = {"Lazy": (False,), "MadeInForward": (False,), "MadeInTraining": (True,)}
+LEGAL = [
+    "Plain", "Lazy", "MadeInForward", "MadeInTraining", "Tuple", "Dict", "Named", "Data", "ExtraState", "Counts",
+    "Queue", "Locked", "Coins", "NoAverages", "Late", "Tied", "Frozen", "Complex", "Double", "Hooked", "Normed",
+]  # fmt: skip
+OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
+    "sgd": lambda params: torch.optim.SGD(params, lr=0.05),
+    "momentum": lambda params: torch.optim.SGD(params, lr=0.05, momentum=0.9),
+    "nesterov": lambda params: torch.optim.SGD(params, lr=0.05, momentum=0.9, nesterov=True),
+    "rmsprop": lambda params: torch.optim.RMSprop(params, lr=0.05),
+    "adam": lambda params: torch.optim.Adam(params, lr=0.05),
+    "adamw": lambda params: torch.optim.AdamW(params, lr=0.05),
+}
+
+
+def agree(result: Result, points: list[tuple[float, float]]) -> None:
+    assert result.status == "ok", result.error
+    curve = [(point.train_loss, point.dev_loss) for point in result.curve[1:]]
+    np.testing.assert_allclose(curve, points, rtol=2e-4)
+
+
+@pytest.mark.parametrize("network", LEGAL)
+def test_training_is_that_of_a_loop_written_by_hand(make_settings: Make, network: str) -> None:
+    settings = settings_of(make_settings, network)
+    made = with_first_pass(getattr(legal_networks, network), FIRST_PASS.get(network, ()))
+    agree(
+        run_trial(settings, device="cpu"), by_hand(settings, lambda: build(made, settings.seed), OPTIMIZERS["momentum"])
+    )
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("network", ["Late", "Frozen", "Complex", "Double"])
+def test_every_optimizer_does_what_torchs_does(make_settings: Make, network: str, optimizer: str) -> None:
+    settings = settings_of(make_settings, network, optimizer={"name": optimizer, "lr": 0.05})
+    make = getattr(legal_networks, network)
+    agree(
+        run_trial(settings, device="cpu"), by_hand(settings, lambda: build(make, settings.seed), OPTIMIZERS[optimizer])
+    )
+
+
+OWN: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
+    "torch.optim:LBFGS": lambda params: torch.optim.LBFGS(params, lr=0.05),
+    "legal_networks:TwoPasses": lambda params: legal_networks.TwoPasses(params, lr=0.05),
+    "legal_networks:in_groups": lambda params: legal_networks.in_groups(params, lr=0.05),
+    "legal_networks:trainable_only": lambda params: legal_networks.trainable_only(params, lr=0.05),
+}
+
+
+@pytest.mark.parametrize("optimizer", OWN)
+def test_optimizers_with_closures_groups_and_parameters_left_out(make_settings: Make, optimizer: str) -> None:
+    settings = settings_of(make_settings, "Frozen", optimizer={"name": optimizer, "lr": 0.05})
+    points = by_hand(settings, lambda: build(legal_networks.Frozen, settings.seed), OWN[optimizer])
+    agree(run_trial(settings, device="cpu"), points)
+
+
+def test_a_loss_of_ones_own_gets_all_that_the_network_returns(make_settings: Make) -> None:
+    settings = settings_of(make_settings, "TwoHeads", **{"train.loss": "legal_networks:two_heads"})
+    make = lambda: build(legal_networks.TwoHeads, settings.seed)  # noqa: E731
+    points = by_hand(settings, make, OPTIMIZERS["momentum"], legal_networks.two_heads)
+    agree(run_trial(settings, device="cpu"), points)
+
+
+# --- resumed in mid-trial -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("network", "optimizer"),
+    [
+        *((network, "momentum") for network in LEGAL),
+        *(("Late", optimizer) for optimizer in ("nesterov", "rmsprop", "adam")),
+        *(("Plain", optimizer) for optimizer in OWN),
+    ],
+)
+def test_a_trial_that_was_cut_off_gives_the_same_numbers(
+    make_settings: Make, tmp_path: Path, network: str, optimizer: str
+) -> None:
+    settings = settings_of(make_settings, network, optimizer={"name": optimizer, "lr": 0.05})
+    asked = iter([False] * 8 + [True] * 100)
+    cut = run_trial(settings, device="cpu", checkpoint_dir=tmp_path, should_stop=lambda: next(asked))
+    assert (cut.status, cut.steps) == ("interrupted", 8)
+    resumed = run_trial(settings, device="cpu", checkpoint_dir=tmp_path)
+    assert numbers(resumed) == numbers(run_trial(settings, device="cpu"))
