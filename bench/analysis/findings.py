@@ -23,7 +23,7 @@ from bench.analysis.comparison import (
 )
 from bench.analysis.learning import default_target, learning_table
 from bench.analysis.scope import left_out, with_recorded_seeds
-from bench.analysis.verdicts import p_text
+from bench.analysis.verdicts import p_text, significant
 from bench.grid.plan import Plan
 from bench.record import pool
 from bench.record.asked import last_plan
@@ -232,14 +232,17 @@ def evidence(metric: str, item: verdicts.Judgement, *, is_difference: bool) -> s
     scale, unit = (100, " points" if is_difference else " %") if accuracy else (1, "")
     what = "difference" if is_difference else "mean"
     sign = "+" if is_difference else ""
-    digits = ".1f" if accuracy else ".4g"
-    text = f"{what} {estimate.value * scale:{sign}{digits}}{unit}"
+
+    def shown(number: float, sign: str = "") -> str:
+        return f"{number * scale:{sign}.1f}" if accuracy else significant(number, 4, sign)
+
+    text = f"{what} {shown(estimate.value, sign)}{unit}"
     if estimate.basis == "exact":
         return f"{text}, exact"
     seeds = f"{estimate.num_seeds} seed{'s' * (estimate.num_seeds > 1)}"
     if math.isnan(estimate.low):
         return f"{text}, no interval, {seeds}"
-    interval = f"95 %: {estimate.low * scale:{digits}} to {estimate.high * scale:{digits}}"
+    interval = f"95 %: {shown(estimate.low)} to {shown(estimate.high)}"
     return f"{text} ({interval}), p {p_text(item.p_holm)}, {seeds}"
 
 
