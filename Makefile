@@ -1,13 +1,14 @@
 # `make check` before every commit (under 10 minutes on two cores); CI also runs `make check-all` with every extra.
 PYTHON := $(if $(wildcard .venv/bin/python),.venv/bin/python,python)
 
-.PHONY: check check-all lint types test cluster-tests speed-tests speed-check speed-baseline speed torture
+.PHONY: reference studies check check-all lint types test cluster-tests speed-tests speed-check speed-baseline speed torture
 
 check: lint types test
 
 # What takes longer: a Ray cluster whose nodes come and go, and runs that are killed.
 check-all: check cluster-tests
 	$(PYTHON) tests/torture.py --kills 10
+	$(PYTHON) tests/torture_rows.py --kills 10 --trials 500
 
 cluster-tests:
 	$(PYTHON) -m pytest tests/test_ray.py -m cluster
@@ -40,3 +41,12 @@ speed:
 torture:
 	$(PYTHON) tests/torture.py --kills 200
 	$(PYTHON) tests/torture.py --kills 60 --drivers 2
+	$(PYTHON) tests/torture_rows.py --kills 200
+
+# The reference results anew where the laboratory changed, and the README's claims from them; 20 minutes on two cores.
+reference:
+	$(PYTHON) -m bench.studies.reference
+
+# What docs/statistics.md says of the answers: minutes on two cores with nothing else running.
+studies:
+	$(PYTHON) -m bench.studies.validity --repetitions 4000

@@ -17,7 +17,7 @@ from functools import cached_property, partial
 from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal, Union
 
-from pydantic import PlainSerializer, PlainValidator, TypeAdapter, ValidationError, WithJsonSchema
+from pydantic import ConfigDict, PlainSerializer, PlainValidator, TypeAdapter, ValidationError, WithJsonSchema
 from pydantic.errors import PydanticUserError
 from pydantic_core import PydanticSerializationError, SchemaError
 
@@ -42,9 +42,9 @@ class Kind:
     def __init__(self, annotation: Any) -> None:
         self.is_any = annotation is Any
         try:
-            self._adapter: TypeAdapter[Any] = TypeAdapter(_readable(annotation))
+            self._adapter = _adapter(_readable(annotation))
         except UNREADABLE:
-            self.is_any, self._adapter = True, TypeAdapter(Any)
+            self.is_any, self._adapter = True, _adapter(Any)
 
     @cached_property
     def schema(self) -> dict[str, Any]:
@@ -81,6 +81,13 @@ class Kind:
     def settle(self, plain: Any) -> Any:
         """What a grid says in the one form that all spellings of the same value share; raises :class:`Unfit`."""
         return self.write(self.read(plain))
+
+
+def _adapter(annotation: Any) -> TypeAdapter[Any]:
+    try:
+        return TypeAdapter(annotation, config=ConfigDict(ser_json_inf_nan="constants"))  # infinity is not null
+    except PydanticUserError:  # a class that has a configuration of its own
+        return TypeAdapter(annotation)
 
 
 def alike(one: Any, other: Any) -> bool:
@@ -137,11 +144,11 @@ def _readable(annotation: Any) -> Any:
 def _class(kind: type) -> Any:
     if issubclass(kind, enum.Enum):
         names = WithJsonSchema({"enum": list(kind.__members__)})
-        return Annotated[kind, PlainValidator(partial(_member, kind)), PlainSerializer(lambda one: one.name), names]
+        return Annotated[Any, PlainValidator(partial(_member, kind)), PlainSerializer(lambda one: one.name), names]
     if dataclasses.is_dataclass(kind):
         fields = WithJsonSchema({"type": f"mapping of {', '.join(_fields(kind))}"})
         read, write = PlainValidator(partial(_read_fields, kind)), PlainSerializer(partial(_write_fields, kind))
-        return Annotated[kind, read, write, fields]
+        return Annotated[Any, read, write, fields]
     try:
         TypeAdapter(kind)
     except UNREADABLE:

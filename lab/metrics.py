@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lab.returned import number
+from lab.returned import name_of, number
 from lab.scores import Better
 
 Metric = Any  # an object with reset(), update(outputs, labels), and compute() or accumulate(), which give a number
@@ -90,10 +90,10 @@ class Predictions:
 
     def update(self, logits: Tensor, labels: Tensor) -> None:
         """Adds a batch: logits ``(N, num_classes)``, labels ``(N,)``."""
-        top, predicted = logits.max(dim=1)
+        predicted = logits.argmax(dim=1)
         self._predicted.append(predicted)
         self._labels.append(labels)
-        self._confidence.append(top.float() - logits.float().logsumexp(dim=1))
+        self._confidence.append(logits.float().log_softmax(dim=1).gather(1, predicted[:, None])[:, 0])
 
     def scores(self) -> dict[str, float]:
         """The scores by name."""
@@ -107,7 +107,7 @@ class Predictions:
 
 
 class Scores:
-    """All scores of a split: a user's `metrics`, and those that follow from the `predictions` of a classifier."""
+    """All scores of a split: a user's ``metrics``, and those that follow from a classifier's ``predictions``."""
 
     def __init__(self, metrics: Mapping[str, Metric], predictions: Predictions | None = None) -> None:
         self.metrics, self.predictions = dict(metrics), predictions
@@ -142,8 +142,16 @@ class Scores:
 
 def computed(metric: Metric) -> float:
     """The value of a metric as a number; raises ReturnedError."""
-    name = "accumulate" if hasattr(metric, "accumulate") else "compute"
-    return number(getattr(metric, name)(), f"{type(metric).__module__}:{type(metric).__qualname__}.{name}()")
+    return number(getattr(metric, _last_step(metric))(), source_of(metric))
+
+
+def source_of(metric: Metric) -> str:
+    """What gives the value of a metric: ``scores:Hits.compute()``."""
+    return f"{name_of(type(metric))}.{_last_step(metric)}()"
+
+
+def _last_step(metric: Metric) -> str:
+    return "accumulate" if hasattr(metric, "accumulate") else "compute"
 
 
 def check_metric(metric: Metric, name: str) -> Metric:
@@ -152,5 +160,6 @@ def check_metric(metric: Metric, name: str) -> Metric:
     if not any(callable(getattr(metric, method, None)) for method in ("compute", "accumulate")):
         missing.append("compute (or accumulate)")
     if missing:
-        raise TypeError(f"train.metric {name!r} must have reset, update, and compute or accumulate; it lacks {missing}")
+        rule = "must have reset, update, and compute or accumulate"
+        raise TypeError(f"train.metric {name!r} {rule}; it lacks {', '.join(missing)}")
     return metric

@@ -115,7 +115,6 @@ def _parameters(part: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
         raise
 
 
-@functools.cache
 def settings_type(section: str, path: str) -> type[SignedSettings]:
     """Settings read off the signature of the part at ``path``; raises :class:`SettingsError` at ``section.name``."""
     try:
@@ -127,6 +126,7 @@ def settings_type(section: str, path: str) -> type[SignedSettings]:
         raise SettingsError([Problem(at, f"no such {NOUNS[section]}: {error}")]) from error
 
 
+@functools.lru_cache  # of the part itself: a module may be imported anew
 def signed(section: str, name: str, part: Callable[..., Any]) -> type[SignedSettings]:
     """The settings of a part of a section, from its signature: all but what the harness gives it."""
     base = BASES[section]
@@ -255,7 +255,7 @@ def parse_part(what: str, raw: Part) -> SignedSettings:
     return settings_type(what, part_name(raw)).model_validate(given)
 
 
-def shortest(settings: SignedSettings) -> Part:
+def shortest(settings: Section) -> Part:
     """The import path, or a mapping of it and of what is not at its default."""
     fields = type(settings).model_fields
     own = {

@@ -7,14 +7,16 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A point of the learning curve; ``train_seconds`` count training alone, ``train_loss`` is since the last point."""
+    """A point of the learning curve; ``train_seconds`` count training alone, ``train_loss`` is since the last point.
+
+    ``scores`` are those on dev by column, ``dev_loss`` among them.
+    """
 
     step: int
     epoch: float
-    dev_accuracy: float
-    dev_loss: float
     train_loss: float
     train_seconds: float
+    scores: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -31,32 +33,26 @@ class Environment:
 
 @dataclass(frozen=True)
 class Result:
-    """What a trial gave, as plain data; None where it did not come so far. Accuracies are fractions."""
+    """What a trial gave, as plain data. ``measures`` holds the numbers of its row, those that it came far enough for.
+
+    Outcomes of single images, where they are known: ``correct`` and ``dev_correct`` have one bit per image of test and
+    of dev at the selected epoch, packed; ``examples`` the test losses as float32.
+    """
 
     trial_id: str
     status: str
     error: str | None
-    test_accuracy: float | None
-    dev_accuracy: float | None
-    selected_epoch: float | None
-    first_epoch_dev_accuracy: float | None
-    final_dev_accuracy: float | None
-    final_train_loss: float | None
-    epochs: float
-    steps: int
-    parameters: int
-    forward_macs: int
-    train_images_per_second: float | None
-    eval_images_per_second: float | None
-    train_seconds: float
-    total_seconds: float
-    peak_memory_bytes: int
+    measures: dict[str, float]
     environment: Environment
     source_fingerprint: str
+    digests: dict[str, str] = field(default_factory=dict)  # of train, dev and test, as the columns of a row
     sources: dict[str, str] = field(default_factory=dict)  # what the fingerprint is of: a digest a file
     curve: list[Evaluation] = field(default_factory=list)
-    correct: bytes | None = None  # one bit a test image, packed: predicted right or not
+    correct: bytes | None = None
     num_test_images: int = 0
+    dev_correct: bytes | None = None
+    num_dev_images: int = 0
+    examples: dict[str, bytes] = field(default_factory=dict)
     compile_error: str | None = None  # why a network that was to be compiled ran as it is
 
 

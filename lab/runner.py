@@ -8,7 +8,7 @@ import io
 import itertools
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,13 @@ from torch import Tensor, nn
 
 from lab.device import Clock, autocast, network_format, resolve, transfer
 from lab.hidden_state import hidden_state, load_hidden_state
-from lab.metrics import Metric
+from lab.metrics import Metric, Scores, source_of
 from lab.outputs import Loss, logits_of
 from lab.result import Evaluation
+from lab.returned import finite, mean_loss, with_gradient
 from lab.schedules import Scheduler
+from lab.scores import declared, snake_case
+from lab.selection import Selection
 from lab.streams import generators, restore_generators
 
 Loader = Iterable[tuple[Tensor, Tensor]]
@@ -29,6 +32,10 @@ Loader = Iterable[tuple[Tensor, Tensor]]
 
 class Diverged(ArithmeticError):  # noqa: N818  # an outcome, not an error
     """The training loss, or the loss on dev after it, is no longer a finite number."""
+
+
+class Undefined(ArithmeticError):  # noqa: N818  # an outcome, not an error
+    """A score is not a finite number, although the loss is."""
 
 
 class Interrupted(Exception):  # noqa: N818  # a request, not an error
@@ -45,16 +52,31 @@ class Progress:
     images: int = 0
     train_seconds: float = 0.0
     curve: list[Evaluation] = field(default_factory=list)
+    select: str = "dev_accuracy"
+    sign: int = 1  # -1 where the lowest value of the selecting score is the best
 
     @property
-    def best(self) -> Evaluation:
-        """The evaluation with the highest dev score, the earliest of equals; never one after the loss diverged."""
+    def best(self) -> Evaluation | None:
+        """The evaluation with the best selecting score, the earliest of equals; None where none has a finite one.
+
+        Never one after the loss diverged.
+        """
         sound = [point for point in self.curve if point.step == 0 or _is_finite(point)]
-        return max(sound, key=lambda point: (point.dev_accuracy, -point.step))
+        known = [point for point in sound if math.isfinite(point.scores[self.select])]
+        return max(known, key=lambda point: (self.sign * point.scores[self.select], -point.step), default=None)
 
 
 def _is_finite(point: Evaluation) -> bool:
-    return math.isfinite(point.train_loss) and math.isfinite(point.dev_loss)
+    return math.isfinite(point.train_loss) and math.isfinite(point.scores["dev_loss"])
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one pass over a split gave: its scores by name; for each example its loss, and whether it was right."""
+
+    scores: dict[str, float]
+    losses: Tensor | None
+    correct: Tensor | None
 
 
 def _always_go_on() -> bool:
@@ -65,7 +87,9 @@ class Runner:
     """Trains and evaluates one network on one device.
 
     ``loss_fn(output, y)`` returns the mean loss of a batch from all that the network returns; ``metric`` has reset,
-    update and accumulate, and gets the logits (:func:`lab.outputs.logits_of`, of ``num_classes`` where that is given).
+    update, and compute or accumulate, and gets the logits (:func:`lab.outputs.logits_of`, of ``num_classes`` where that
+    is given). The best epoch is that of ``selection``, by default of the metric, the highest unless its class says that
+    lower is better. ``example_loss(output, y)`` gives the losses ``(N,)`` of a batch's examples, where asked for.
     An optimizer whose ``step`` needs a closure gets one, and asks for the loss as often as it likes.
     ``schedule(step)`` is what the optimizer's learning rates are multiplied by; a :class:`lab.schedules.Scheduler` sets
     them itself. The loop never waits for the device: losses are summed there and read at each evaluation, where one
@@ -77,23 +101,29 @@ class Runner:
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
         loss_fn: Loss,
-        metric: Metric,
+        metric: Metric | Scores,
         device: str | torch.device = "auto",
         *,
         precision: str = "float32",
         clip_norm: float | None = None,
         schedule: Callable[[int], float] | Scheduler | None = None,
         num_classes: int | None = None,
+        selection: Selection | None = None,
+        example_loss: Loss | None = None,
     ) -> None:
         self.device = resolve(device)
         self.model = model.to(self.device, memory_format=network_format(self.device))  # type: ignore[call-overload]  # torch's types lack it
-        self.optimizer, self.loss_fn, self.metric = optimizer, loss_fn, metric
+        self.optimizer, self.loss_fn, self.example_loss = optimizer, loss_fn, example_loss
+        self.scores = metric if isinstance(metric, Scores) else Scores({snake_case(type(metric).__name__): metric})
+        self.scores.to(self.device)
+        self.selection = selection or self._default_selection()
         self.precision, self.clip_norm = precision, clip_norm
         self.scheduler = schedule if isinstance(schedule, Scheduler) else None
         self.factor = None if isinstance(schedule, Scheduler) else schedule
         self.num_classes = num_classes
-        self.progress = Progress()
+        self.progress = Progress(select=self.selection.name, sign=self.selection.sign)
         self.best_weights: dict[str, Tensor] = {}
+        self.best_correct: Tensor | None = None  # which images of dev the best weights predict right
         self.forward_macs: int | None = None  # of an image, where whoever made the network counted them
         self.compile_error: str | None = None  # why a network that was to be compiled runs as it is
         self._rates = [] if self.factor is None else _learning_rates(optimizer)
@@ -101,6 +131,10 @@ class Runner:
         self._clock = Clock(self.device)
         self._loss_sum = torch.zeros((), device=self.device)
         self._loss_steps = 0
+
+    def _default_selection(self) -> Selection:
+        name, metric = next(iter(self.scores.metrics.items()), ("accuracy", None))
+        return Selection(f"dev_{name}", "lower" if declared(metric).better == "lower" else "higher")
 
     # --- training ---------------------------------------------------------------------------------------------------
 
@@ -121,7 +155,8 @@ class Runner:
 
         Dev is evaluated before the first step, every ``eval_steps`` (default: after each epoch) and after the last
         step. The best weights by dev score are kept, and written to ``save_path`` if given. ``log_steps`` reads the
-        loss that often, which waits for the device. Raises :class:`Diverged` and :class:`Interrupted`.
+        loss that often, which waits for the device. Raises :class:`Diverged`, :class:`Interrupted`, and
+        :class:`Undefined` where no evaluation gave a finite selecting score.
         """
         at = self.progress
         if not at.curve:
@@ -138,6 +173,7 @@ class Runner:
                 due = at.epoch == num_epochs or (epoch_done if eval_steps is None else at.step % eval_steps == 0)
                 if due and at.step > at.curve[-1].step:
                     self._evaluate_dev(dev_loader, self._position(train_loader), on_evaluation)
+        self._raise_if_undefined()
         if save_path is not None:
             save_weights(self.best_weights, Path(save_path))
         return at.curve
@@ -183,7 +219,7 @@ class Runner:
         """One training step on a batch, in whatever mode the network is; waits for nothing."""
         X, y = transfer(X, self.device, self.precision), transfer(y, self.device)
         if self.factor is not None:
-            factor = self.factor(self.progress.step)
+            factor = finite(self.factor(self.progress.step), self.factor, f" at step {self.progress.step}")
             for group, rate in zip(self.optimizer.param_groups, self._rates, strict=False):
                 group["lr"] = rate * factor
         if self._takes_closure:
@@ -200,7 +236,7 @@ class Runner:
     def gradients(self, X: Tensor, y: Tensor) -> Tensor:
         """Adds the gradients of a batch's loss to the parameters, clipped together; returns the loss."""
         with autocast(self.device, self.precision):
-            loss = self.loss_fn(self.model(X), y)
+            loss = with_gradient(mean_loss(self.loss_fn(self.model(X), y), self.loss_fn), self.loss_fn)
         loss.backward()
         if self.clip_norm is not None:
             groups = self.optimizer.param_groups
@@ -231,45 +267,72 @@ class Runner:
         at = self.progress
         at.train_seconds = self._clock.seconds
         train_loss = float(self._loss_sum) / self._loss_steps if self._loss_steps else math.nan
-        score, dev_loss = self._score(loader)
-        at.curve.append(Evaluation(at.step, epoch, score, dev_loss, train_loss, at.train_seconds))
+        found = self.measure(loader)
+        scores = {f"dev_{name}": value for name, value in found.scores.items()}
+        at.curve.append(Evaluation(at.step, epoch, train_loss, at.train_seconds, scores))
         if at.best is at.curve[-1]:
             self.best_weights = copied_weights(self.model)
+            self.best_correct = found.correct
         self._loss_sum.zero_()
         self._loss_steps = 0
         if self.scheduler is not None and at.step:
-            self.scheduler.evaluated(dev_loss, score)
+            self.scheduler.evaluated(scores["dev_loss"], scores[self.selection.name])
         on_evaluation(at.curve[-1])
         self._raise_if_diverged()
 
     def _raise_if_diverged(self) -> None:
         last = self.progress.curve[-1]
         if last.step and not _is_finite(last):
-            losses = f"the mean training loss is {last.train_loss}, the dev loss {last.dev_loss}"
+            losses = f"the mean training loss is {last.train_loss}, the dev loss {last.scores['dev_loss']}"
             raise Diverged(f"up to step {last.step} {losses}")
+
+    def _raise_if_undefined(self) -> None:
+        at = self.progress
+        if at.best is None:
+            gave = self._gave(at.select.removeprefix("dev_"), at.curve[-1].scores[at.select])
+            count = f"none of {len(at.curve)} evaluations"
+            raise Undefined(f"{at.select} is a finite number in {count}, although the loss is{gave}")
+
+    def check_defined(self, split: str, scores: Mapping[str, float]) -> None:
+        """Raises :class:`Undefined` where the user's metric or the selecting score is not finite, but the loss is."""
+        for name in dict.fromkeys([self.selection.name.removeprefix("dev_"), *self.scores.metrics]):
+            if not math.isfinite(scores[name]) and math.isfinite(scores["loss"]):
+                gave = self._gave(name, scores[name])
+                raise Undefined(f"{split}_{name} is not finite at the selected epoch, although the loss is{gave}")
+
+    def _gave(self, name: str, value: float) -> str:
+        metric = self.scores.metrics.get(name)
+        return f": {source_of(metric)} gave {value}" if metric is not None else f": {value}"
 
     # --- evaluation -------------------------------------------------------------------------------------------------
 
     def evaluate(self, loader: Loader) -> float:
-        """The metric over all batches, in evaluation mode."""
-        return self._score(loader)[0]
+        """The metric that selects, over all batches, in evaluation mode."""
+        return self.measure(loader).scores[self.selection.name.removeprefix("dev_")]
 
     @torch.no_grad()
-    def _score(self, loader: Loader) -> tuple[float, float]:
-        """Metric and mean loss an image."""
+    def measure(self, loader: Loader, *, examples: bool = False) -> Measured:
+        """All scores over all batches, in evaluation mode, ``loss`` (mean per image) among them.
+
+        With ``examples`` the loss of each example, where there is an ``example_loss``.
+        """
         self.model.eval()
-        self.metric.reset()
+        self.scores.reset()
         total, num_images = torch.zeros((), device=self.device), 0
+        losses: list[Tensor] = []
         for X, y in loader:
             X, y = transfer(X, self.device, self.precision), transfer(y, self.device)
             with autocast(self.device, self.precision):
                 output = self.model(X)
-                total += self.loss_fn(output, y) * len(y)
-            self.metric.update(logits_of(output, len(y), self.num_classes), y)
+                total += mean_loss(self.loss_fn(output, y), self.loss_fn) * len(y)
+                if examples and self.example_loss is not None:
+                    losses.append(self.example_loss(output, y))
+            self.scores.update(logits_of(output, len(y), self.num_classes), y)
             num_images += len(y)
         if not num_images:
             raise ValueError("the loader gave no batches: it must be iterable anew in each evaluation")
-        return self.metric.accumulate(), float(total) / num_images
+        scores = {"loss": float(total) / num_images} | self.scores.values()
+        return Measured(scores, torch.cat(losses) if losses else None, self.scores.correct())
 
     @torch.no_grad()
     def predict(self, X: Tensor) -> Tensor:
@@ -303,6 +366,7 @@ class Runner:
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.scheduler.state_dict() if self.scheduler else None,
             "best_weights": self.best_weights,
+            "best_correct": self.best_correct,
             "progress": asdict(at),
             "loss_sum": self._loss_sum,
             "loss_steps": self._loss_steps,
@@ -319,7 +383,7 @@ class Runner:
         self.optimizer.load_state_dict(state["optimizer"])
         if self.scheduler is not None:
             self.scheduler.load_state_dict(state["schedule"])
-        self.best_weights = state["best_weights"]
+        self.best_weights, self.best_correct = state["best_weights"], state["best_correct"]
         curve = [Evaluation(**point) for point in state["progress"]["curve"]]
         self.progress = Progress(**{**state["progress"], "curve": curve})
         self._clock.seconds = self.progress.train_seconds

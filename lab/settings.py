@@ -33,6 +33,7 @@ from lab.sections import (
     ModelSettings,
     OptimizerSettings,
     Part,
+    PartSettings,
     Problem,
     ScheduleSettings,
     Section,
@@ -51,6 +52,7 @@ __all__ = [
     "DATASETS",
     "NOUNS",
     "PARTS",
+    "PART_PATHS",
     "SECTIONS",
     "DataSettings",
     "ModelSettings",
@@ -66,13 +68,14 @@ __all__ = [
     "did_you_mean",
     "num_classes",
     "parse_section",
+    "part_type",
     "section_type",
     "spelled",
     "timing_id",
 ]
 
 BUILT_IN = {"loss": "cross_entropy", "metric": "accuracy"}
-PART_PATHS = {f"train.{what}": what for what in BUILT_IN}
+PART_PATHS = {f"train.{what}": what for what in BUILT_IN}  # settings that have settings of their own
 
 
 class _BuiltIn(Mapping[str, type[Section]]):
@@ -84,18 +87,13 @@ class _BuiltIn(Mapping[str, type[Section]]):
     def __getitem__(self, name: str) -> type[Section]:
         maker = self._makers[name]
         alike = (one for one in self._makers.values() if _function(one) is _function(maker))
-        return _signed(self._section, next(alike))
+        return signed(self._section, _function(maker).__name__, next(alike))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._makers)
 
     def __len__(self) -> int:
         return len(self._makers)
-
-
-@functools.cache
-def _signed(section: str, maker: Callable[..., Any]) -> type[Section]:
-    return signed(section, _function(maker).__name__, maker)
 
 
 def _function(maker: Callable[..., Any]) -> Callable[..., Any]:
@@ -287,25 +285,28 @@ def _check_metrics(metric: Named) -> Named:
     return list(short.values()) if isinstance(metric, list) else short
 
 
-def check_part(what: str, raw: Part) -> Part:
-    """A loss or metric in its shortest form: a name, or a mapping of the name and what is not at its default."""
-    name = raw if isinstance(raw, str) else raw.get("name")
+def part_type(what: str, raw: object) -> type[Section]:
+    """The class that checks a loss or metric; raises :class:`SettingsError` where its name leads to none."""
     path, known = f"train.{what}", BUILT_IN[what]
     choices = f"there is {known}, or an import path package.module:attribute"
-    if not isinstance(name, str):
+    if not is_part(raw):
         raise SettingsError([Problem(f"{path}.name", f"is required and must be a string; {choices}")])
+    name = part_name(raw)  # type: ignore[arg-type]  # just asked
     if name == known:
-        own = [key for key in raw if key != "name"] if isinstance(raw, Mapping) else []
-        if own:
-            raise SettingsError(Problem(f"{path}.{key}", f"no such setting of {known}; it takes: name") for key in own)
-        return known
+        return PartSettings
     if ":" not in name:
         raise SettingsError([Problem(path, f"no such {what} {name!r}{did_you_mean(name, [known], choices)}")])
+    return settings_type(what, name)
+
+
+def check_part(what: str, raw: Part) -> Part:
+    """A loss or metric in its shortest form: a name, or a mapping of the name and what is not at its default."""
+    kind = part_type(what, raw)
     try:
-        return shortest(parse_part(what, raw))
+        return shortest(kind.model_validate({"name": raw} if isinstance(raw, str) else raw))
     except ValidationError as error:
-        kind = settings_type(what, name)
-        raise SettingsError(_problem(path, name, kind, one) for one in error.errors()) from None
+        problems = [_problem(f"train.{what}", part_name(raw), kind, one) for one in error.errors()]
+        raise SettingsError(problems) from None
 
 
 def _problem(section: str, owner: str, kind: type[Section], error: Any) -> Problem:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import pickle
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,15 +21,16 @@ from lab.compilation import compile_network
 from lab.data import Batches, Splits, load_data
 from lab.fingerprint import source_fingerprint, sources
 from lab.measure import count_parameters
-from lab.metrics import Accuracy, Metric
+from lab.metrics import Accuracy, Predictions, Scores, check_metric
 from lab.optim import build_optimizer
 from lab.outputs import Loss, on_logits
 from lab.process import seed_generators, starting_state
 from lab.rehearsal import make_network
 from lab.result import Evaluation, Result
-from lab.runner import Diverged, Interrupted, Runner, save_weights
+from lab.runner import Diverged, Interrupted, Measured, Progress, Runner, Undefined, save_weights
 from lab.schedules import build_schedule
 from lab.scores import named
+from lab.selection import selection
 from lab.settings import DataSettings, Settings, TrainSettings, parse_section
 
 CHECKPOINT_SECONDS = 10.0  # at most so often is the state of a trial written; a shorter one is run again instead
@@ -55,23 +57,27 @@ def run_trial(
     checkpoint_dir: Path | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     keep: str = "best",
+    digests: Mapping[str, str] | None = None,
     on_evaluation: Callable[[Evaluation], None] = lambda point: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Result:
     """Trains on train, selects the epoch on dev, reads test once for that epoch.
 
-    The status of the result is ``ok``, ``diverged`` (then there is no test accuracy) or ``interrupted``. With a
+    The status of the result is ``ok``, ``diverged`` or ``error`` (a score is undefined; neither has a test score), or
+    ``interrupted``. With a
     ``checkpoint_dir`` the state is written there as training goes on, and a trial that was cut off goes on from it with
     the same numbers as if it had not been; once it ended, ``keep`` says what is left: the ``best`` weights, ``all`` or
-    ``none``. Raises what the network or the data set raises.
+    ``none``. Raises what the network or the data set raises, and :class:`lab.data.DataError` where
+    the data have other ``digests`` than these.
     """
     where = devices.resolve(device)
     total = devices.Clock(where)
     evaluation = devices.Clock(where)
-    status, error, test_accuracy, correct = "ok", None, None, None
+    status, error, tested = "ok", None, None
     with starting_state(settings.seed), total.running():
         devices.configure(where)
         splits = load_data(settings.data, where, data_dir)
+        splits.check_digests(digests or {})
         devices.reset_peak_memory(where)  # only the first trial of a process reads the data set
         runner = make_runner(settings, splits, where)
         counts = count_parameters(runner.model), runner.forward_macs or 0
@@ -94,46 +100,71 @@ def run_trial(
             )
             runner.model.load_state_dict(runner.best_weights)
             with evaluation.running():
-                test_accuracy = runner.evaluate(batches(settings, splits, "test"))
-            if isinstance(runner.metric, Accuracy):
-                correct = np.packbits(runner.metric.correct().cpu().numpy()).tobytes()
-        except Diverged as caught:
-            status, error = "diverged", str(caught)
+                tested = runner.measure(batches(settings, splits, "test"), examples=True)
+            runner.check_defined("test", tested.scores)
+        except (Diverged, Undefined) as caught:
+            status, error, tested = "diverged" if isinstance(caught, Diverged) else "error", str(caught), None
             checkpoint.finish()
         except Interrupted:
             status, error = "interrupted", "asked to stop"
             checkpoint.save()
         else:
             checkpoint.finish()
-    at, best = runner.progress, runner.progress.best
-    trained = at.curve[1:]
+    at = runner.progress
+    measures = scores_of(at, tested) | {
+        "epochs": at.curve[-1].epoch,
+        "steps": at.step,
+        "parameters": counts[0],
+        "forward_macs": counts[1],
+        "train_seconds": at.train_seconds,
+        "total_seconds": total.seconds,
+        "peak_memory_bytes": devices.peak_memory_bytes(where),
+    }
+    if at.train_seconds:
+        measures["train_images_per_second"] = at.images / at.train_seconds
+    if evaluation.seconds:
+        measures["eval_images_per_second"] = len(splits.test) / evaluation.seconds
     return Result(
         trial_id=settings.trial_id,
         status=status,
         error=error,
-        test_accuracy=test_accuracy,
-        dev_accuracy=best.dev_accuracy,
-        selected_epoch=best.epoch,
-        first_epoch_dev_accuracy=next((point.dev_accuracy for point in trained if point.epoch >= 1), None),
-        final_dev_accuracy=trained[-1].dev_accuracy if trained else None,
-        final_train_loss=trained[-1].train_loss if trained else None,
-        epochs=trained[-1].epoch if trained else 0,
-        steps=at.step,
-        parameters=counts[0],
-        forward_macs=counts[1],
-        train_images_per_second=at.images / at.train_seconds if at.train_seconds else None,
-        eval_images_per_second=len(splits.test) / evaluation.seconds if evaluation.seconds else None,
-        train_seconds=at.train_seconds,
-        total_seconds=total.seconds,
-        peak_memory_bytes=devices.peak_memory_bytes(where),
+        measures=measures,
         environment=devices.environment(where),
         source_fingerprint=source_fingerprint(settings),
+        digests=dict(splits.digests),
         sources=sources(settings),
         curve=at.curve,
-        correct=correct,
+        correct=_packed(tested.correct) if tested is not None else None,
         num_test_images=len(splits.test),
+        dev_correct=_packed(runner.best_correct),
+        num_dev_images=len(splits.dev),
+        examples=_examples(tested) if tested is not None else {},
         compile_error=runner.compile_error,
     )
+
+
+def scores_of(at: Progress, tested: Measured | None) -> dict[str, float]:
+    """The scores of a row by column, as far as training came; those that are not finite are left out."""
+    best, trained = at.best, at.curve[1:]
+    points = {"dev": best, "first_epoch_dev": next((point for point in trained if point.epoch >= 1), None)}
+    points["final_dev"] = trained[-1] if trained else None
+    found = {} if tested is None else {f"test_{name}": value for name, value in tested.scores.items()}
+    for start, point in points.items():
+        if point is not None:
+            found |= {f"{start}_{name.removeprefix('dev_')}": value for name, value in point.scores.items()}
+    if best is not None:
+        found["selected_epoch"] = best.epoch
+    if trained:
+        found["final_train_loss"] = trained[-1].train_loss
+    return {name: value for name, value in found.items() if math.isfinite(value)}
+
+
+def _packed(correct: torch.Tensor | None) -> bytes | None:
+    return None if correct is None else np.packbits(correct.cpu().numpy()).tobytes()
+
+
+def _examples(tested: Measured) -> dict[str, bytes]:
+    return {} if tested.losses is None else {"test_loss": tested.losses.float().cpu().numpy().tobytes()}
 
 
 class Checkpoint:
@@ -199,10 +230,20 @@ def prepare(device: str, data: Sequence[Mapping[str, Any]], data_dir: Path | Non
     """
     found = devices.slots(device)
     for raw in data:
-        settings = parse_section("data", raw)
-        assert isinstance(settings, DataSettings)
-        load_data(settings, torch.device("cpu"), data_dir)
+        load_data(_data_settings(raw), torch.device("cpu"), data_dir)
     return found
+
+
+def identify(data: Sequence[Mapping[str, Any]], data_dir: Path | None = None) -> list[dict[str, str]]:
+    """Reads data sets, given by their settings; returns the digests of each. Raises :class:`lab.data.DataError`."""
+    cpu = torch.device("cpu")
+    return [dict(load_data(_data_settings(raw), cpu, data_dir).digests) for raw in data]
+
+
+def _data_settings(raw: Mapping[str, Any]) -> DataSettings:
+    settings = parse_section("data", raw)
+    assert isinstance(settings, DataSettings)
+    return settings
 
 
 def make_runner(settings: Settings, splits: Splits, device: torch.device) -> Runner:
@@ -227,12 +268,14 @@ def make_runner(settings: Settings, splits: Splits, device: torch.device) -> Run
         model,
         optimizer,
         make_loss(settings.train, splits.num_classes, device),
-        make_metric(settings.train, splits.num_classes, device),
+        make_scores(settings.train, splits.num_classes),
         device,
         precision=settings.train.precision,
         clip_norm=settings.train.clip_norm,
         schedule=build_schedule(settings.schedule, optimizer, num_steps=num_steps, num_epochs=settings.train.epochs),
         num_classes=splits.num_classes,
+        selection=selection(settings.train),
+        example_loss=_example_loss(settings.train, splits.num_classes),
     )
     runner.forward_macs = macs
     if settings.train.compile:
@@ -268,15 +311,23 @@ def make_loss(train: TrainSettings, num_classes: int, device: torch.device) -> L
     return loss
 
 
-def make_metric(train: TrainSettings, num_classes: int, device: torch.device) -> Metric:
-    """The first metric; where it is a module, as torchmetrics' are, on the device."""
-    part = next(iter(named(train.metric).values()))
-    if part == "accuracy":
-        return Accuracy()
-    metric: Any = parts.make_part("metric", part, {"num_classes": num_classes})
-    if isinstance(metric, torch.nn.Module):
-        metric.to(device)
-    return metric
+def make_scores(train: TrainSettings, num_classes: int) -> Scores:
+    """What is computed of each split: the built-in scores, and the user's metrics."""
+    found = {}
+    for name, part in named(train.metric).items():
+        if part != "accuracy":
+            found[name] = check_metric(parts.make_part("metric", part, {"num_classes": num_classes}), name)
+        elif name != "accuracy":
+            found[name] = Accuracy()
+    return Scores(found, Predictions())
+
+
+def _example_loss(train: TrainSettings, num_classes: int) -> Loss | None:
+    """The loss of each example where its mean is the loss of the batch; None for a loss of the user's."""
+    if train.loss != "cross_entropy":
+        return None
+    each = functools.partial(F.cross_entropy, label_smoothing=train.label_smoothing, reduction="none")
+    return on_logits(each, num_classes)
 
 
 def _size(settings: Settings, splits: Splits) -> int:

@@ -236,7 +236,7 @@ def test_an_executor_does_not_change_the_numbers(workers: Workers, job: Callable
     results = []
     for executor in (InlineExecutor("cpu", 1), LocalExecutor(["cpu"], 1), workers()):
         found = outcomes(executor.run(jobs))
-        results.append([[p.dev_loss for p in found[j.trial_id].result.curve] for j in jobs])  # type: ignore[union-attr]
+        results.append([[p.scores["dev_loss"] for p in found[j.trial_id].result.curve] for j in jobs])  # type: ignore[union-attr]
     assert results[0] == results[1] == results[2]
 
 

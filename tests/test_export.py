@@ -28,10 +28,16 @@ SECOND = FIRST | {
     **{"trial_id": "ba9876543210", "cell": "lr=10", "status": "diverged", "error": "loss is nan at step 10"},
     **{"optimizer.lr": 10.0, "test_accuracy": None},
 }
+
+
+def point(step: int, epoch: float, accuracy: float, dev_loss: float, train_loss: float, seconds: float) -> Evaluation:
+    return Evaluation(step, epoch, train_loss, seconds, {"dev_accuracy": accuracy, "dev_loss": dev_loss})
+
+
 CURVE = [
-    Evaluation(0, 0.0, 0.1, 2.3, math.nan, 0.0),
-    Evaluation(10, 0.5, 0.4, 1.9, 2.1, 1.0),
-    Evaluation(20, 1.0, 0.5, 1.7, 1.8, 2.5),
+    point(0, 0.0, 0.1, 2.3, math.nan, 0.0),
+    point(10, 0.5, 0.4, 1.9, 2.1, 1.0),
+    point(20, 1.0, 0.5, 1.7, 1.8, 2.5),
 ]
 STARTED = 1767323045  # seconds from 1970 to 2026-01-02T03:04:05 UTC
 

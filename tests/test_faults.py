@@ -49,8 +49,14 @@ def settings(**train: Any) -> Settings:
 
 
 def numbers(result: Result) -> list[Any]:
-    curve = [(p.step, p.epoch, p.dev_accuracy, p.dev_loss, repr(p.train_loss)) for p in result.curve]
-    return [result.test_accuracy, result.selected_epoch, result.steps, result.correct, curve]
+    curve = [(p.step, p.epoch, p.scores, repr(p.train_loss)) for p in result.curve]
+    return [
+        result.measures.get("test_accuracy"),
+        result.measures.get("selected_epoch"),
+        result.measures.get("steps"),
+        result.correct,
+        curve,
+    ]
 
 
 def after(steps: int) -> Callable[[], bool]:

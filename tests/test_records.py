@@ -28,7 +28,8 @@ def row(trial_id: str, status: str = "ok", **more: object) -> dict[str, object]:
 
 
 def point(step: int, accuracy: float = 0.5) -> Evaluation:
-    return Evaluation(step, step / 10, accuracy, 2.3, float("nan") if step == 0 else 2.0, step * 0.1)
+    train_loss = float("nan") if step == 0 else 2.0
+    return Evaluation(step, step / 10, train_loss, step * 0.1, {"dev_accuracy": accuracy, "dev_loss": 2.3})
 
 
 def test_a_row_is_one_line_below_the_header(table: Table) -> None:
@@ -111,7 +112,7 @@ def test_text_where_a_number_belongs_is_an_error_at_its_line(tmp_path: Path) -> 
         ("trials.csv", "trial_id,status,dev_accuracy\na1,ok,high\n", r"trials\.csv:2: .*'high'"),
         ("trials.csv", "trial_id,status\na1,ok\n", r"trials\.csv:2: could not convert"),
         ("trials.csv", "trial_id,status,attempts\na1,error,1\na2,error,twice\n", r"trials\.csv:3: .*'twice'"),
-        ("curves.csv", "step\n1\n", r"curves\.csv:1: the header must have trial_id, epoch, dev_accuracy"),
+        ("curves.csv", "step\n1\n", r"curves\.csv:1: the header must have trial_id, epoch, train_loss"),
         (
             "correct.csv",
             "trial_id,num_images,correct\na1,9,?\n",
@@ -219,7 +220,7 @@ def test_a_trial_has_its_row_its_curve_and_a_bit_a_test_image(tmp_path: Path) ->
     assert trials.loc[0, "test_accuracy"] == 0.7
     assert list(trials.columns[:7]) == ["trial_id", "grid", "cell", "status", "error", "seed", "model.name"]
     curves = read_curves(tmp_path)
-    assert list(curves.columns) == CURVE
+    assert list(curves.columns) == [*CURVE[:3], "dev_accuracy", "dev_loss", *CURVE[3:]]
     assert curves["step"].tolist() == [0, 10]
     assert np.array_equal(read_correct(tmp_path)["a1"], correct)
 
@@ -230,7 +231,7 @@ def test_of_a_trial_that_was_tried_again_the_last_attempt_counts(tmp_path: Path)
     records.append(row("b2", dev_accuracy=0.5), [], [point(0)])
     records.append(row("a1", "ok", dev_accuracy=0.9, attempts=2), [], [point(0, 0.9), point(10, 0.9)])
     for _ in range(2):
-        assert records.outcomes() == {"a1": ("ok", 0.9, 2, ""), "b2": ("ok", 0.5, 1, "")}
+        assert records.outcomes() == {"a1": ("ok", 0.9, 2, "", False), "b2": ("ok", 0.5, 1, "", False)}
         assert len(read_trials(tmp_path)) == 2
         curves = read_curves(tmp_path)
         assert curves[curves["trial_id"] == "a1"]["dev_accuracy"].tolist() == [0.9, 0.9]

@@ -156,7 +156,7 @@ def test_the_order_of_seeds_in_the_grid(bench: Bench) -> None:
 
 def test_which_seed_gave_which_results(bench: Bench) -> None:
     record(bench.path / "other" / "widths", load_plan(bench.grid), seed=lambda seed: 3 - seed)
-    agree(bench.before, bench.after("other"), but="seeds")  # a table by seed
+    agree(bench.before, bench.after("other"))
 
 
 def test_the_order_of_test_images(bench: Bench) -> None:

@@ -71,6 +71,10 @@ RATES = """
 IMAGES = 360
 
 
+def point(step: int, epoch: float, accuracy: float, dev_loss: float, train_loss: float, seconds: float) -> Evaluation:
+    return Evaluation(step, epoch, train_loss, seconds, {"dev_accuracy": accuracy, "dev_loss": dev_loss})
+
+
 def record(folder: Path, grid: str, level: Callable[[Trial], tuple[str, float, float]]) -> Plan:
     """Writes a grid and made-up records: ``level`` gives a trial's status ("" for none), accuracy and images/s."""
     folder.mkdir(parents=True)
@@ -85,9 +89,7 @@ def record(folder: Path, grid: str, level: Callable[[Trial], tuple[str, float, f
         correct = random.uniform(size=IMAGES) + images < accuracy + 0.05
         epochs = trial.settings.train.epochs
         curve = [
-            Evaluation(
-                20 * epoch, float(epoch), 0.1 + (accuracy - 0.1) * (1 - math.exp(-0.9 * epoch)), 1.0, 1.0, epoch / 5
-            )
+            point(20 * epoch, epoch, 0.1 + (accuracy - 0.1) * (1 - math.exp(-0.9 * epoch)), 1.0, 1.0, epoch / 5)
             for epoch in range(epochs + 1)
         ]
         row = {
@@ -97,8 +99,11 @@ def record(folder: Path, grid: str, level: Callable[[Trial], tuple[str, float, f
             **({"error": "loss is nan at step 31"} if status == "diverged" else {}),
         }
         if status == "ok":
-            row |= {"test_accuracy": float(correct.mean()), "dev_accuracy": curve[-1].dev_accuracy}
-            row |= {"first_epoch_dev_accuracy": curve[1].dev_accuracy, "final_dev_accuracy": curve[-1].dev_accuracy}
+            row |= {"test_accuracy": float(correct.mean()), "dev_accuracy": curve[-1].scores["dev_accuracy"]}
+            row |= {
+                "first_epoch_dev_accuracy": curve[1].scores["dev_accuracy"],
+                "final_dev_accuracy": curve[-1].scores["dev_accuracy"],
+            }
             row |= {"train_images_per_second": float(rate * random.normal(1, 0.03))}
             records.append(row, [], curve, np.packbits(correct).tobytes(), IMAGES)
         elif status:

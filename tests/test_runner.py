@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -20,7 +21,9 @@ from lab import Accuracy, Runner
 from lab.data import Batches, Images, Splits
 from lab.device import Clock
 from lab.result import Evaluation
-from lab.runner import Diverged, Interrupted, Progress, save_weights
+from lab.returned import ReturnedError
+from lab.runner import Diverged, Interrupted, Progress, Undefined, save_weights
+from lab.selection import Selection
 
 CPU = torch.device("cpu")
 ONE = [(torch.ones(1, 1), torch.ones(1, 1))]  # a batch of a single pair: x = 1, y = 1
@@ -89,7 +92,7 @@ def points(curve: list[Evaluation]) -> list[tuple[int, float]]:
 def test_the_curve_of_a_tiny_problem_by_hand() -> None:
     # w after each step: 0, 1/2, 3/4, 7/8, 15/16; the loss of a step is (w - 1)^2 before it
     curve = slope().train(ONE * 2, ONE, num_epochs=2)
-    assert [(p.step, p.epoch, p.dev_accuracy, p.dev_loss) for p in curve] == [
+    assert [(p.step, p.epoch, p.scores["dev_nearness"], p.scores["dev_loss"]) for p in curve] == [
         (0, 0.0, 0.0, 1.0),
         (2, 1.0, 0.75, 0.0625),
         (4, 2.0, 0.9375, 0.00390625),
@@ -100,7 +103,7 @@ def test_the_curve_of_a_tiny_problem_by_hand() -> None:
 
 def test_dev_loss_is_the_mean_over_images_not_over_batches() -> None:
     three, one = (torch.ones(3, 1), torch.ones(3, 1)), (torch.ones(1, 1), torch.full((1, 1), 2.0))
-    assert slope().train(ONE, [three, one], num_epochs=1)[0].dev_loss == (3 * 1 + 1 * 4) / 4
+    assert slope().train(ONE, [three, one], num_epochs=1)[0].scores["dev_loss"] == (3 * 1 + 1 * 4) / 4
 
 
 @pytest.mark.parametrize(
@@ -138,7 +141,7 @@ def test_training_goes_on_where_it_stands() -> None:
     runner.train(ONE * 2, ONE, 1)
     curve = runner.train(ONE * 2, ONE, 3)
     assert points(curve) == [(0, 0), (2, 1), (4, 2), (6, 3)]
-    assert [point.dev_loss for point in curve] == [1, 0.25**2, 0.25**4, 0.25**6]
+    assert [point.scores["dev_loss"] for point in curve] == [1, 0.25**2, 0.25**4, 0.25**6]
 
 
 # --- best weights ---------------------------------------------------------------------------------------------------
@@ -183,14 +186,14 @@ def test_a_data_loader_and_a_list_of_batches_are_the_same_to_it() -> None:
     loader = DataLoader(TensorDataset(X, y), batch_size=8, generator=torch.Generator())  # else it draws from dropout's
     listed = list(zip(X.split(8), y.split(8), strict=True))
     curves = [classifier().train(batches, batches, 2) for batches in (loader, listed)]
-    scores = [[(p.epoch, p.dev_accuracy, p.dev_loss) for p in curve] for curve in curves]
+    scores = [[(p.epoch, p.scores["dev_accuracy"], p.scores["dev_loss"]) for p in curve] for curve in curves]
     assert scores[0] == scores[1]
 
 
 def test_it_learns() -> None:
     X, y = images(200)
     curve = classifier().train(DataLoader(TensorDataset(X, y), batch_size=10, shuffle=True), [(X, y)], 10)
-    assert curve[-1].dev_accuracy > 0.7 > 0.4 > curve[0].dev_accuracy
+    assert curve[-1].scores["dev_accuracy"] > 0.7 > 0.4 > curve[0].scores["dev_accuracy"]
 
 
 def test_a_loader_that_knows_epochs_is_told_the_epoch() -> None:
@@ -289,7 +292,7 @@ def test_divergence_is_raised_at_the_end_of_its_epoch_with_curve_and_best_weight
 
 
 def test_weights_that_break_in_the_last_step_of_an_epoch_are_not_the_best() -> None:
-    runner = slope(Scripted(0.1, 0.5, 0.9), schedule=lambda step: math.inf if step == 3 else 1.0)
+    runner = slope(Scripted(0.1, 0.5, 0.9), schedule=lambda step: 1e30 if step == 3 else 1.0)
     with pytest.raises(Diverged, match=r"the mean training loss is 0.02\d+, the dev loss inf"):  # (0.2^2 + 0.1^2) / 2
         runner.train([(torch.ones(1, 1), torch.full((1, 1), 0.8))] * 2, ONE, 2)
     assert math.isfinite(runner.progress.curve[-1].train_loss)
@@ -299,10 +302,10 @@ def test_weights_that_break_in_the_last_step_of_an_epoch_are_not_the_best() -> N
 
 def test_best_of_a_curve_leaves_out_what_is_not_finite() -> None:
     def point(step: int, score: float, dev_loss: float, train_loss: float) -> Evaluation:
-        return Evaluation(step, step, score, dev_loss, train_loss, 0.0)
+        return Evaluation(step, step, train_loss, 0.0, {"dev_accuracy": score, "dev_loss": dev_loss})
 
     curve = [point(0, 0.1, 2.0, math.nan), point(1, 0.9, math.nan, 1.0), point(2, 0.8, 1.0, math.inf)]
-    assert Progress(curve=curve).best.step == 0
+    assert Progress(curve=curve).best == curve[0]
     assert Progress(curve=[*curve, point(3, 0.2, 1.0, 1.0)]).best.step == 3
 
 
@@ -345,8 +348,8 @@ def test_an_interrupted_training_goes_on_to_the_same_numbers_to_the_last_bit(
     assert stopped.progress.step == stop_after
     resumed, _ = training(eval_steps, state=state)
     assert resumed.progress.step == whole.progress.step == 15
-    strip = lambda curve: [repr((p.step, p.epoch, p.dev_accuracy, p.dev_loss, p.train_loss)) for p in curve]  # noqa: E731
-    assert strip(resumed.progress.curve) == strip(whole.progress.curve)
+    curves = [[repr((p.step, p.epoch, p.scores, p.train_loss)) for p in one.progress.curve] for one in (resumed, whole)]
+    assert curves[0] == curves[1]
     for name, value in whole.model.state_dict().items():
         assert torch.equal(value, resumed.model.state_dict()[name]), name
     for name, value in whole.best_weights.items():
@@ -481,4 +484,121 @@ def test_bfloat16_computes_in_bfloat16_and_keeps_the_weights_in_float32() -> Non
     assert {p.dtype for p in runner.model.parameters()} == {torch.float32}
     assert runner.predict(images()[0]).dtype == torch.bfloat16
     whole = classifier()
-    assert curve[0].dev_loss == pytest.approx(whole.train([images()], [images()], 1)[0].dev_loss, rel=0.02)
+    assert curve[0].scores["dev_loss"] == pytest.approx(
+        whole.train([images()], [images()], 1)[0].scores["dev_loss"], rel=0.02
+    )
+
+
+# --- selection, and what a user's code returns ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("better", "best"), [("higher", 2), ("lower", 1)])
+def test_the_best_epoch_follows_the_direction_of_its_score(better: Any, best: int) -> None:
+    runner = slope(Scripted(0.5, 0.2, 0.9), selection=Selection("dev_scripted", better))
+    runner.train(ONE, ONE, 2)
+    assert runner.progress.best is not None
+    assert runner.progress.best.step == best
+    assert runner.best_weights["weight"].item() == 1 - 0.5**best
+
+
+def test_a_class_that_says_lower_selects_the_lowest() -> None:
+    falling = type("Falling", (Scripted,), {"better": "lower"})
+    runner = slope(falling(-1.0, -3.0, -2.0))
+    runner.train(ONE, ONE, 2)
+    assert runner.selection == Selection("dev_falling", "lower")
+    assert runner.best_weights["weight"].item() == 0.5
+
+
+def test_another_score_than_the_metrics_own_can_select() -> None:
+    runner = slope(Scripted(0.9, 0.5, 0.1), selection=Selection("dev_loss", "lower"))
+    runner.train(ONE, ONE, 2)
+    assert runner.progress.best is not None
+    assert runner.progress.best.step == 2
+
+
+@pytest.mark.parametrize("undefined", [math.nan, math.inf, -math.inf])
+def test_a_score_that_is_not_finite_is_never_the_best(undefined: float) -> None:
+    runner = slope(Scripted(undefined, 0.2, undefined))
+    runner.train(ONE, ONE, 2)
+    assert runner.progress.best is not None
+    assert runner.progress.best.step == 1
+
+
+def test_a_score_that_is_never_finite_while_the_loss_is_cannot_select() -> None:
+    runner = slope(Scripted(math.nan, math.nan, math.nan))
+    message = "dev_scripted is a finite number in none of 3 evaluations, although the loss is: .*:Scripted.accumulate"
+    with pytest.raises(Undefined, match=message):
+        runner.train(ONE, ONE, 2)
+
+
+def test_which_dev_images_the_best_weights_predict_right_is_kept_through_a_stop() -> None:
+    whole, _ = training(None)
+    _, state = training(None, 10)
+    resumed, _ = training(None, state=state)
+    assert whole.best_correct is not None
+    assert torch.equal(whole.best_correct, resumed.best_correct)
+    assert whole.progress.best is not None
+    assert int(whole.best_correct.sum()) / 26 == whole.progress.best.scores["dev_accuracy"]
+
+
+def test_the_loss_of_each_image_is_given_where_it_is_asked_for() -> None:
+    squares = lambda outputs, targets: (outputs - targets).square()[:, 0]  # noqa: E731
+    runner = slope(example_loss=squares)
+    two = [(torch.ones(1, 1), torch.full((1, 1), value)) for value in (2.0, 3.0)]
+    assert runner.measure(two).losses is None
+    assert runner.measure(two, examples=True).losses.tolist() == [4.0, 9.0]  # type: ignore[union-attr]  # asked for
+
+
+def mean_of_nothing(outputs: Tensor, targets: Tensor) -> Any:
+    return GIVEN["value"]
+
+
+GIVEN: dict[str, Any] = {}
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (0.5, "float 0.5"),
+        (None, "None"),
+        (torch.ones(4), "a tensor of shape (4,) and type float32"),
+        (torch.tensor(1), "a tensor of shape () and type int64"),
+        (torch.tensor(1j), "a tensor of shape () and type complex64"),
+        ("low", "the text 'low'"),
+    ],
+)
+def test_a_loss_that_is_no_mean_of_a_batch_is_named_at_the_first_evaluation(value: Any, says: str) -> None:
+    GIVEN["value"] = value
+    model = nn.Linear(1, 1)
+    runner = Runner(model, Recording(model.parameters(), lr=0.1), mean_of_nothing, Nearness(), "cpu")
+    rule = "must return the mean loss of the batch as one floating-point tensor"
+    with pytest.raises(ReturnedError) as caught:
+        runner.train(ONE, ONE, 1)
+    assert str(caught.value) == f"test_runner:mean_of_nothing {rule}, returned {says}"
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1)])
+def test_a_loss_of_one_element_is_that_number(shape: tuple[int, ...]) -> None:
+    model = nn.Linear(1, 1, bias=False)
+    loss = lambda outputs, targets: F.mse_loss(outputs, targets).reshape(shape)  # noqa: E731
+    assert Runner(model, Recording(model.parameters(), lr=0.1), loss, Nearness(), "cpu").train(ONE, ONE, 1)
+
+
+def test_a_loss_that_training_cannot_follow_back_is_named() -> None:
+    GIVEN["value"] = torch.tensor(0.5)
+    model = nn.Linear(1, 1)
+    runner = Runner(model, Recording(model.parameters(), lr=0.1), mean_of_nothing, Nearness(), "cpu")
+    with pytest.raises(ReturnedError, match="mean_of_nothing must return a loss that depends on the outputs"):
+        runner.train(ONE, ONE, 1)
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [(math.nan, "a finite number, returned nan at step 1"), ("fast", "a number, returned the text 'fast'")],
+)
+def test_a_schedule_that_gives_no_finite_number_is_named(value: Any, says: str) -> None:
+    def factor(step: int) -> Any:
+        return value if step == 1 else np.float32(1)
+
+    with pytest.raises(ReturnedError, match=rf"test_runner:.*factor must return {says}"):
+        slope(schedule=factor).train(ONE * 2, ONE, 1)

@@ -32,8 +32,8 @@ Write = Callable[[str, str], None]
 
 def numbers(result: Result) -> list[str]:
     """The curve to the last bit, without the seconds, which are never the same."""
-    curve = [repr((p.step, p.epoch, p.dev_accuracy, p.dev_loss, p.train_loss)) for p in result.curve]
-    return [*curve, repr(result.test_accuracy), repr(result.correct)]
+    curve = [repr((p.step, p.epoch, p.scores, p.train_loss)) for p in result.curve]
+    return [*curve, repr(result.measures.get("test_accuracy")), repr(result.correct)]
 
 
 # --- what a result says ---------------------------------------------------------------------------------------------
@@ -44,20 +44,23 @@ def test_a_result_by_its_fields(make_settings: Make) -> None:
     result = run_trial(settings, device="cpu")
     assert (result.trial_id, result.status, result.error) == (settings.trial_id, "ok", None)
     # 200 images, 20 of them for dev: 180 in batches of 32 are 6 steps an epoch
-    assert (result.epochs, result.steps) == (3, 3 * math.ceil(180 / 32))
+    assert (result.measures["epochs"], result.measures["steps"]) == (3, 3 * math.ceil(180 / 32))
     assert [(p.step, p.epoch) for p in result.curve] == [(0, 0), (6, 1), (12, 2), (18, 3)]
-    assert result.first_epoch_dev_accuracy == result.curve[1].dev_accuracy
-    assert result.final_dev_accuracy == result.curve[-1].dev_accuracy
-    assert result.final_train_loss == result.curve[-1].train_loss
-    best = max(result.curve, key=lambda p: (p.dev_accuracy, -p.step))
-    assert (result.dev_accuracy, result.selected_epoch) == (best.dev_accuracy, best.epoch)
-    assert result.parameters == 64 * 16 + 16 + 16 * 10 + 10
-    assert result.forward_macs == 64 * 16 + 16 * 10
-    assert result.train_images_per_second == pytest.approx(3 * 180 / result.train_seconds)
-    assert 0 < result.train_seconds < result.total_seconds
-    assert result.eval_images_per_second is not None
-    assert result.eval_images_per_second > 0
-    assert result.peak_memory_bytes > 50_000_000
+    assert result.measures["first_epoch_dev_accuracy"] == result.curve[1].scores["dev_accuracy"]
+    assert result.measures["final_dev_accuracy"] == result.curve[-1].scores["dev_accuracy"]
+    assert result.measures["final_train_loss"] == result.curve[-1].train_loss
+    best = max(result.curve, key=lambda p: (p.scores["dev_accuracy"], -p.step))
+    assert (result.measures["dev_accuracy"], result.measures["selected_epoch"]) == (
+        best.scores["dev_accuracy"],
+        best.epoch,
+    )
+    assert result.measures["parameters"] == 64 * 16 + 16 + 16 * 10 + 10
+    assert result.measures["forward_macs"] == 64 * 16 + 16 * 10
+    assert result.measures["train_images_per_second"] == pytest.approx(3 * 180 / result.measures["train_seconds"])
+    assert 0 < result.measures["train_seconds"] < result.measures["total_seconds"]
+    assert result.measures["eval_images_per_second"] is not None
+    assert result.measures["eval_images_per_second"] > 0
+    assert result.measures["peak_memory_bytes"] > 50_000_000
     assert result.environment.device == "cpu"
     assert result.environment.threads == 1
 
@@ -74,25 +77,25 @@ def test_the_test_accuracy_is_that_of_the_best_weights_image_by_image(make_setti
     assert result.correct is not None
     bits = np.unpackbits(np.frombuffer(result.correct, np.uint8), count=360)
     np.testing.assert_array_equal(bits, right)
-    assert result.test_accuracy == pytest.approx(right.mean(), abs=1e-12)
+    assert result.measures["test_accuracy"] == pytest.approx(right.mean(), abs=1e-12)
 
 
 def test_resnet18_of_the_published_width_has_its_published_size(make_settings: Make) -> None:
     changes = {"model.name": "resnet18", "data.size": 32, "data.limit": 20, "data.batch_size": 18, "train.epochs": 1}
-    assert run_trial(make_settings(changes), device="cpu").parameters == 11_175_434
+    assert run_trial(make_settings(changes), device="cpu").measures["parameters"] == 11_175_434
 
 
 def test_the_first_epochs_accuracy_is_the_first_one_from_there_on(make_settings: Make) -> None:
     result = run_trial(make_settings({"train.eval_every": 4}), device="cpu")
     assert [p.step for p in result.curve] == [0, 4, 8, 12]
-    assert result.first_epoch_dev_accuracy == result.curve[2].dev_accuracy
+    assert result.measures["first_epoch_dev_accuracy"] == result.curve[2].scores["dev_accuracy"]
     assert result.curve[2].epoch == pytest.approx(1 + 2 / 6)
 
 
 def test_a_result_is_plain_data(make_settings: Make) -> None:
     result = run_trial(make_settings(), device="cpu")
     assert repr(pickle.loads(pickle.dumps(result))) == repr(result)
-    plain = dataclasses.asdict(result) | {"correct": None}
+    plain = dataclasses.asdict(result) | {"correct": None, "dev_correct": None, "examples": {}}
     assert repr(json.loads(json.dumps(plain))) == repr(plain)
 
 
@@ -137,7 +140,7 @@ def test_another_test_split_changes_no_selection(make_settings: Make, tmp_path: 
     assert [repr(p)[: repr(p).index("train_seconds")] for p in one.curve] == [
         repr(p)[: repr(p).index("train_seconds")] for p in other.curve
     ]
-    assert one.selected_epoch == other.selected_epoch
+    assert one.measures["selected_epoch"] == other.measures["selected_epoch"]
 
 
 # --- the same every time --------------------------------------------------------------------------------------------
@@ -232,9 +235,14 @@ def test_divergence_is_a_result(make_settings: Make, tmp_path: Path) -> None:
     assert result.status == "diverged"
     assert result.error is not None
     assert "up to step 6 the mean training loss is" in result.error
-    assert (result.test_accuracy, result.correct) == (None, None)
-    assert (result.selected_epoch, result.epochs, result.steps) == (0, 1, 6)
-    assert result.dev_accuracy == result.curve[0].dev_accuracy
+    assert "test_accuracy" not in result.measures
+    assert result.correct is None
+    assert (result.measures["selected_epoch"], result.measures["epochs"], result.measures["steps"]) == (
+        0,
+        1,
+        6,
+    )
+    assert result.measures["dev_accuracy"] == result.curve[0].scores["dev_accuracy"]
     weights = torch.load(tmp_path / "best.pt", weights_only=True)
     assert all(torch.isfinite(value).all() for value in weights.values())
 
@@ -242,15 +250,16 @@ def test_divergence_is_a_result(make_settings: Make, tmp_path: Path) -> None:
 def test_an_interrupted_trial_says_how_far_it_came(make_settings: Make) -> None:
     calls = iter(range(100))
     result = run_trial(make_settings(), device="cpu", should_stop=lambda: next(calls) == 8)
-    assert (result.status, result.steps, result.test_accuracy) == ("interrupted", 8, None)
+    assert (result.status, result.measures["steps"]) == ("interrupted", 8)
+    assert "test_accuracy" not in result.measures
     assert [p.step for p in result.curve] == [0, 6]
 
 
 def test_an_interruption_before_the_first_step_is_a_result_too(make_settings: Make) -> None:
     result = run_trial(make_settings(), device="cpu", should_stop=lambda: True)
-    assert (result.status, result.steps, result.epochs) == ("interrupted", 0, 0)
-    assert result.first_epoch_dev_accuracy is None
-    assert result.train_images_per_second in (None, 0)
+    assert (result.status, result.measures["steps"], result.measures["epochs"]) == ("interrupted", 0, 0)
+    assert "first_epoch_dev_accuracy" not in result.measures
+    assert result.measures["train_images_per_second"] in (None, 0)
 
 
 def test_what_a_network_raises_goes_through(make_settings: Make, workshop: Write) -> None:
@@ -279,6 +288,8 @@ class Loss:
         return nn.functional.multi_margin_loss(logits, y)
 
 class Top3:
+    better = "higher"
+
     def reset(self):
         self.right, self.seen = 0, 0
 
@@ -306,10 +317,10 @@ def test_a_users_network_optimizer_schedule_loss_and_metric_make_a_trial(make_se
     )
     result = run_trial(settings, device="cpu")
     assert result.status == "ok"
-    assert result.parameters == 64 * 12 + 12 + 12 * 10 + 10
-    assert result.test_accuracy is not None
-    assert result.test_accuracy > 0.6
-    assert result.correct is None, "which images were right is Accuracy's to know"
+    assert result.measures["parameters"] == 64 * 12 + 12 + 12 * 10 + 10
+    assert result.measures["test_top3"] > 0.6
+    assert result.measures["test_top3"] > result.measures["test_accuracy"], "the built-in scores stand beside it"
+    assert result.measures["dev_top3"] == max(point.scores["dev_top3"] for point in result.curve)
 
 
 def test_the_fingerprint_is_of_the_source_of_lab_and_of_what_the_user_brings(

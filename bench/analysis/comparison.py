@@ -54,6 +54,9 @@ class Comparison:
         known = next(iter(classes)) if len(classes) == 1 else None
         self._chance = 1 / known if known else None
         self._bits = self._correct_images(correct or {})
+        self._tested = {
+            cell: set(own) - {""} for cell, own in self._ended["test_digest"].dropna().groupby(self._ended["cell"])
+        }
 
     def _matrix(self, ended: pd.DataFrame, measure: str) -> pd.DataFrame:
         """Cells (rows) by seeds (columns); NaN where there is no result."""
@@ -130,9 +133,8 @@ class Comparison:
         pairs = self._partners(cells, against)
         if not pairs:
             return None
-        return estimates.effect(
-            *_alike([self._arm([one for one, _ in pairs]), self._arm([other for _, other in pairs])])
-        )
+        ones, others = zip(*pairs, strict=True)
+        return estimates.effect(*self._alike([self._arm(ones), self._arm(others)], [*ones, *others]))
 
     def trains(self, cells: Sequence[Cell], against: Mapping[str, str]) -> Joined | None:
         """How often these cells train less how often the cells with the levels ``against`` do."""
@@ -147,7 +149,7 @@ class Comparison:
 
     def between(self, one: str, other: str) -> estimates.Effect:
         """Difference of two cells, by label, paired by seed."""
-        return estimates.effect(*_alike([self._arm([one]), self._arm([other])]))
+        return estimates.effect(*self._alike([self._arm([one]), self._arm([other])], [one, other]))
 
     def _difference(self, cells: Sequence[Cell], against: Mapping[str, str]) -> dict[str, Any]:
         effect = self.effect(cells, against)
@@ -184,7 +186,8 @@ class Comparison:
         if hypothesis.metric in EXACT and arms:
             total = sum(weight * np.asarray(arm.values, float) for arm, weight in zip(arms, weights, strict=True))
             return estimates.exact(total)
-        return estimates.contrast(_alike(arms), weights) if arms else estimates.mean([])
+        cells = [label for stratum in strata for labels in stratum for label in labels]
+        return estimates.contrast(self._alike(arms, cells), weights) if arms else estimates.mean([])
 
     def typical(self, metric: str) -> float:
         """Mean size of a measure over the trials compared."""
@@ -192,8 +195,18 @@ class Comparison:
 
     def _arm(self, labels: Sequence[str]) -> estimates.Arm:
         """Test accuracies of these cells (cells, seeds), and which images they got right (cells, seeds, images)."""
-        bits = _stacked([self._bits[label] for label in labels])
+        bits = _stacked([self._bits[label] for label in labels]) if self._share_images(labels) else None
         return estimates.Arm(self._test.loc[list(labels)].to_numpy(), bits)
+
+    def _alike(self, arms: Sequence[estimates.Arm], labels: Sequence[str]) -> list[estimates.Arm]:
+        """The arms of these cells, without their bits where these are not of the same images."""
+        sizes = {np.shape(arm.examples)[-1] for arm in arms if arm.examples is not None}
+        alike = len(sizes) < 2 and self._share_images(labels)
+        return list(arms) if alike else [estimates.Arm(arm.values) for arm in arms]
+
+    def _share_images(self, labels: Sequence[str]) -> bool:
+        """Whether these cells were tested on the same images, as far as it is recorded which."""
+        return len(set().union(*(self._tested.get(label, set()) for label in labels))) < 2
 
 
 def _bits(keys: Sequence[str], there: np.ndarray, correct: Mapping[str, np.ndarray]) -> np.ndarray | None:
@@ -215,12 +228,6 @@ def _stacked(tables: Sequence[np.ndarray | None]) -> np.ndarray | None:
         return None
     size = sizes.pop()
     return np.stack([table if table.shape[1] else np.zeros((len(table), size), bool) for table in known])
-
-
-def _alike(arms: Sequence[estimates.Arm]) -> list[estimates.Arm]:
-    """The arms, without their bits where these are not of the same number of images."""
-    sizes = {np.shape(arm.examples)[-1] for arm in arms if arm.examples is not None}
-    return list(arms) if len(sizes) < 2 else [estimates.Arm(arm.values) for arm in arms]
 
 
 def columns(

@@ -84,7 +84,9 @@ def gather(folder: Path, plan: Plan | None = None, *, others: Sequence[Path] = (
     standing = cell_standings(comparison, cells)
     said = [*left_out(plan, trials, found), *summaries.cautions(plan, found, trials, timings), *edge_cautions(winners)]
     said += audit_recorded(plan, found)
-    if (stale := find_stale(plan, *map(Records, folders))).changed:
+    if count := records.num_other_data:
+        said.append(f"{count} results on other data than the last run found are left out; run again with --stale")
+    if (stale := find_stale(plan, *(Records(one, plan.selecting) for one in folders))).changed:
         said.append(f"{stale}; run again with --stale")
     return Findings(
         folder=folder,
@@ -255,7 +257,7 @@ def winner_table(plan: Plan, trials: pd.DataFrame) -> pd.DataFrame:
         return pd.DataFrame(columns=["cell", "setting", "winner", "at_edge"])
     rows = [
         {"cell": label, "setting": name, "winner": value, "at_edge": _at_edge(value, plan.tune[name])}
-        for label, trial in plan.winners(summaries.dev_accuracies(trials)).items()
+        for label, trial in plan.winners(summaries.selecting_scores(plan, trials)).items()
         for name, value in trial.tuned.items()
         if name in plan.tune
     ]

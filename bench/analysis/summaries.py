@@ -11,7 +11,7 @@ import pandas as pd
 from bench.analysis.trained import trained
 from bench.grid.factors import Factor, short_names
 from bench.grid.plan import Cell, Plan, Trial
-from bench.record.records import ENVIRONMENT, MEASURES
+from bench.record.records import ENVIRONMENT
 from bench.record.status import NOT_ENDED, Status
 from lab.settings import timing_id
 
@@ -29,18 +29,18 @@ def outcomes(plan: Plan, trials: pd.DataFrame, curves: pd.DataFrame | None = Non
     ``compared`` is true for the trials that answer the question: all, or the winning candidate's where a grid tunes.
     ``trained`` is 1, 0, or NaN without a result; ``curves`` tell how often dev was read.
     """
-    dev = dev_accuracies(trials)
-    winners = plan.winners(dev)
+    scores = selecting_scores(plan, trials)
+    winners = plan.winners(scores)
 
     def compared(trial: Trial) -> bool:
         winner = winners.get(trial.cell.label)
         return trial.stage == "final" or (winner is not None and trial.tuned == winner.tuned)
 
     planned = pd.DataFrame(
-        [(t.trial_id, t.cell.label, t.seed, compared(t)) for t in plan.all_trials(dev)],
+        [(t.trial_id, t.cell.label, t.seed, compared(t)) for t in plan.all_trials(scores)],
         columns=["trial_id", "cell", "seed", "compared"],
     )
-    recorded = trials.reindex(columns=["trial_id", "status", "error", *MEASURES, *ENVIRONMENT])
+    recorded = trials.reindex(columns=["trial_id", "status", "error", *plan.measures, *ENVIRONMENT])
     joined = planned.merge(recorded, on="trial_id", how="left")
     found = joined.assign(status=joined["status"].fillna(Status.MISSING))
     never_asked = found["seed"].isin(plan.further_seeds) & (found["status"] == Status.MISSING)
@@ -48,11 +48,11 @@ def outcomes(plan: Plan, trials: pd.DataFrame, curves: pd.DataFrame | None = Non
     return found.assign(trained=trained(plan, found, curves))
 
 
-def dev_accuracies(trials: pd.DataFrame) -> dict[str, float | None]:
-    """Dev accuracy of each trial that ended, by its id; None where it failed."""
+def selecting_scores(plan: Plan, trials: pd.DataFrame) -> dict[str, float | None]:
+    """The selecting score of each trial that ended, by its id; None where it failed."""
     ended = trials[~trials["status"].isin(NOT_ENDED)]
-    accuracy = ended["dev_accuracy"].where(ended["status"] == Status.OK).astype(object)
-    return dict(zip(ended["trial_id"], accuracy.where(accuracy.notna(), None), strict=True))
+    score = ended[plan.selecting].where(ended["status"] == Status.OK).astype(object)
+    return dict(zip(ended["trial_id"], score.where(score.notna(), None), strict=True))
 
 
 def coverage(found: pd.DataFrame) -> pd.DataFrame:

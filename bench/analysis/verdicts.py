@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -34,11 +35,20 @@ class Comparison:
     p_holm: float
     p_equivalence_holm: float
     margin: float | None
-    detectable: float
-    seeds_for_margin: int | None
+    first_step: float  # the level of Holm's first step
     trained: Joined | None = None
     trained_verdict: Verdict = "undecided"
     p_trained_holm: float = math.nan
+
+    @functools.cached_property
+    def detectable(self) -> float:
+        return detectable_difference(self.effect.estimate, alpha=self.first_step)
+
+    @functools.cached_property
+    def seeds_for_margin(self) -> int | None:
+        if self.verdict != "undecided" or self.margin is None:
+            return None
+        return seeds_for_margin(self.effect.estimate, self.margin, alpha=self.first_step)
 
     @property
     def some_untrained(self) -> bool:
@@ -109,10 +119,7 @@ def compare(
             p_holm=p,
             p_equivalence_holm=p_equivalence,
             margin=margin,
-            detectable=detectable_difference(item.estimate, alpha=alpha / len(effects)),
-            seeds_for_margin=_planned(item.estimate, margin, alpha / len(effects))
-            if direction == "undecided"
-            else None,
+            first_step=alpha / len(effects),
             trained=share,
             trained_verdict=_trains(share, p_share, alpha),
             p_trained_holm=p_share,
@@ -125,10 +132,6 @@ def _trains(share: Joined | None, p: float, alpha: float) -> Verdict:
     if share is None or not p < alpha:
         return "undecided"
     return "better" if share.value > 0 else "worse"
-
-
-def _planned(estimate: Estimate, margin: float | None, first_step: float) -> int | None:
-    return None if margin is None else seeds_for_margin(estimate, margin, alpha=first_step)
 
 
 def judge(claims: Sequence[Claim], *, alpha: float = ALPHA) -> list[Judgement]:

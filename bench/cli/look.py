@@ -114,7 +114,8 @@ def _show_stale(console: Console, folder: Path, trial_id: str) -> None:
     from bench.record.staleness import find_stale
 
     try:
-        changed = find_stale(load_plan(folder / "grid.yaml"), Records(folder)).changed
+        plan = load_plan(folder / "grid.yaml")
+        changed = find_stale(plan, Records(folder, plan.selecting)).changed
     except GridError:
         return
     if trial_id in changed:
@@ -123,7 +124,8 @@ def _show_stale(console: Console, folder: Path, trial_id: str) -> None:
 
 
 def _show_curve(console: Console, points: list[dict[str, str]]) -> None:
-    names = ["epoch", "step", "dev_accuracy", "dev_loss", "train_loss", "train_seconds"]
+    known = [name for name in (points[0] if points else []) if name not in ("trial_id", "epoch", "step")]
+    names = ["epoch", "step", *(name for name in known if all(point[name] for point in points))]
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for name in names:
         table.add_column(name, justify="right")

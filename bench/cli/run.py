@@ -173,7 +173,7 @@ def _warm_up(plans: list[Plan], options: Options) -> None:
 
 
 def _agenda(plan: Plan, options: Options) -> Agenda:
-    return read_agenda(plan, Records(options.results / plan.name), options)
+    return read_agenda(plan, Records(options.results / plan.name, plan.selecting), options)
 
 
 def _run_one(plan: Plan, grid: Path, options: Options, timed: bool, console: Console) -> int:

@@ -45,6 +45,7 @@ class Progress:
 
     def begin(self, plan: Plan, trials: Sequence[Trial], num_workers: int) -> None:
         self._trials = {trial.trial_id: trial for trial in trials}
+        self._primary, self._selecting = plan.primary.name, plan.selecting
         self._lines = dict.fromkeys(range(num_workers))
         self._start = self._now()
         recorded = len(plan.trials) - len(trials)
@@ -90,11 +91,11 @@ class Progress:
         text = Text(f"{done:>{len(str(total))}}/{total} ")
         text.append(f"{outcome.status:<8} ", style=STYLES.get(outcome.status, "red"))
         text.append(f"{trial.cell.label} seed={trial.seed}" + (f" on {line.node}" if line.node else ""))
-        result = outcome.result
-        if result is not None and result.test_accuracy is not None:
-            text.append(
-                f"  test {result.test_accuracy:.4f}  dev {result.dev_accuracy:.4f}  {result.total_seconds:.1f} s"
-            )
+        measures = outcome.result.measures if outcome.result is not None else {}
+        if self._primary in measures and self._selecting in measures:
+            scores = f"{_short(self._primary)} {measures[self._primary]:.4f}"
+            scores += f"  {_short(self._selecting)} {measures[self._selecting]:.4f}"
+            text.append(f"  {scores}  {measures['total_seconds']:.1f} s")
         self.console.print(text, soft_wrap=True)
         if outcome.error and outcome.status is not Status.INTERRUPTED:
             self.console.print(Text(f"    {outcome.error.splitlines()[0]}", style="dim"), soft_wrap=True)
@@ -134,7 +135,8 @@ class Progress:
         if line.point is None:
             return f"starting, {seconds}"
         epochs = line.trial.settings.train.epochs
-        return f"epoch {line.point.epoch:.3g}/{epochs}, dev {line.point.dev_accuracy:.4f}, {seconds}"
+        score = f"{_short(self._selecting)} {line.point.scores[self._selecting]:.4f}"
+        return f"epoch {line.point.epoch:.3g}/{epochs}, {score}, {seconds}"
 
     def _overall(self) -> Text:
         done, total = sum(self._counts.values()), len(self._trials)
@@ -146,6 +148,11 @@ class Progress:
         for status, count in failures.items():
             text.append(f", {count} {status}", style=STYLES.get(status, "red"))
         return text
+
+
+def _short(name: str) -> str:
+    """``dev`` for ``dev_accuracy``; another score is named."""
+    return name.removesuffix("_accuracy")
 
 
 def duration(seconds: float) -> str:

@@ -86,7 +86,7 @@ def run(
     With ``tune_seeds`` the winners' other seeds follow in a second batch, once their candidates have run.
     """
     start = time.monotonic()
-    records = Records((options.results / plan.name).resolve())
+    records = Records((options.results / plan.name).resolve(), plan.selecting)
     agenda = read_agenda(plan, records, options)
     if not agenda.trials:
         keep(plan, options.results / plan.name)

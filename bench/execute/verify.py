@@ -69,17 +69,12 @@ def _spread(rows: dict[str, dict[str, str]]) -> dict[str, float]:
 
 def _check(trial: Trial, row: dict[str, str], result: Result | None, spread: dict[str, float]) -> Check:
     before = float(row["test_accuracy"])
-    if result is None or result.test_accuracy is None:
+    after = result.measures.get("test_accuracy") if result is not None else None
+    if result is None or after is None:
         return Check(trial, "runs", before, None, agrees=False)
     here = {**vars(result.environment), "hostname": socket.gethostname()}
     if all(row[name] == str(here[name]) for name in MACHINE):
-        agrees = all(float(row[name]) == getattr(result, name) for name in EXACT)
-        return Check(trial, "bit for bit", before, result.test_accuracy, agrees)
+        agrees = all(float(row[name]) == result.measures.get(name) for name in EXACT)
+        return Check(trial, "bit for bit", before, after, agrees)
     limit = spread[row["cell"]]
-    return Check(
-        trial,
-        f"within {limit:.4f}",
-        before,
-        result.test_accuracy,
-        abs(before - result.test_accuracy) <= limit,
-    )
+    return Check(trial, f"within {limit:.4f}", before, after, abs(before - after) <= limit)

@@ -25,6 +25,7 @@ class Column:
 
 COMPILE_ERROR = "compile_error"  # why a network that was to be compiled ran as it is
 ATTEMPTS = "attempts"  # how often this code has tried the trial, those not counted that were interrupted
+DIGESTS = ("train_digest", "dev_digest", "test_digest")  # what the data are, per split
 
 COLUMNS = (
     *(Column(name, "identity", "plan") for name in ("trial_id", "grid", "cell")),
@@ -39,9 +40,26 @@ COLUMNS = (
     *(Column(name, "environment", "machine") for name in ("torch_version", "python_version")),
     *(Column(name, "environment", "driver") for name in ("git_commit", "git_dirty")),
     *(Column(name, "environment", "result") for name in ("source_fingerprint", "hostname", "started_at", "node")),
+    *(Column(name, "environment", "result") for name in DIGESTS),
     Column(ATTEMPTS, "attempt", "driver", is_number=True),
     Column(COMPILE_ERROR, "attempt", "result"),
 )
+
+
+# How the columns of a user's own scores begin, which no list can hold.
+SCORES = ("test_", "dev_", "first_epoch_dev_", "final_dev_")
+MEASURED = {column.name for column in COLUMNS if column.kind == "measure"}
+NUMBERS = {column.name for column in COLUMNS if column.is_number}
+
+
+def is_measure(name: str) -> bool:
+    """Whether a column holds what a trial measured: one of the list, or a user's own score."""
+    return name in MEASURED or name.startswith(SCORES)
+
+
+def is_number(name: str) -> bool:
+    """Whether a column holds numbers."""
+    return name in NUMBERS or is_measure(name)
 
 
 def names(*kinds: Kind) -> list[str]:

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bench.grid.strict_yaml import Node, Position, plain, spell
-from lab.settings import PARTS, SECTIONS, Value, did_you_mean
+from lab.settings import PART_PATHS, PARTS, SECTIONS, Value, did_you_mean
 
 PLANS = ("full", "one_at_a_time", "leave_one_out", "add_one")
 MAX_LABEL = 80
@@ -44,7 +44,7 @@ class Change:
 
     @property
     def setting(self) -> str:
-        """The setting's name in its section; empty where the change is the whole section."""
+        """The setting's name in its section, dotted where it is a loss's or metric's; empty for the whole section."""
         return self.path.partition(".")[2]
 
 
@@ -217,7 +217,7 @@ def path_problem(path: str, whole: bool = False) -> str | None:
     if path in SECTIONS:
         settings = ", ".join(f"{path}.{name}" for name in known_settings(path))
         return f"{path}: is a section; name one of its settings: {settings}"
-    if dot and section in SECTIONS and setting and "." not in setting:
+    if dot and section in SECTIONS and setting and ("." not in setting or path.rpartition(".")[0] in PART_PATHS):
         return None
     if dot and section not in SECTIONS:
         return f"{path}: no such section {section!r}{did_you_mean(section, SECTIONS)}; {SECTIONS_ARE}"

@@ -235,7 +235,7 @@ def _doubts(sheet: Sheet, cells: Sequence[Cell]) -> list[str]:
     doubts = []
     paths = {path: factor.name for factor in sheet.factors for path in factor.paths if "." in path}
     for factor in sheet.factors:
-        for change in (change for changes in factor.changes for change in changes if not change.setting):
+        for change in (change for changes in factor.changes for change in changes):
             given = [path for path in paths if path.removeprefix(f"{change.path}.") in change.node.mapping]
             doubts += [f"{path} in the levels of {factor.name} gives way to the factor {paths[path]}" for path in given]
     if not any(sheet.baseline.items() <= cell.levels.items() for cell in cells):

@@ -77,6 +77,10 @@ def _set(root: Node, key: str, values: list[Node], at: Position, errors: Errors,
     base = root.mapping.get("base", Node({}, flow=False))
     whole = base.mapping.get(section, Node({}))
     value = _keyed(values[0], at)
+    part, _, own = setting.partition(".")
+    if own:  # of a loss or metric, which may stand there as its name alone
+        old = whole.mapping.get(part, unquoted(str(SECTIONS[section].model_fields[part].default), at))
+        setting, value = part, (old if old.mapping else Node({"name": old}, old.at, old.key_at)).replace(own, value)
     return root.replace("base", base.replace(section, whole.replace(setting, value) if setting else value))
 
 

@@ -11,7 +11,16 @@ from bench.grid.factors import Change, Errors, combinations
 from bench.grid.metric_words import with_direction
 from bench.grid.plan import Cell, Excluded
 from bench.grid.strict_yaml import Node, Position, plain_mapping
-from lab.settings import SECTIONS, Problem, Settings, SettingsError, Value, parse_section, section_type
+from lab.settings import (
+    SECTIONS,
+    Problem,
+    Settings,
+    SettingsError,
+    Value,
+    parse_section,
+    part_type,
+    section_type,
+)
 
 MAX_EXPLAINED = 300  # failing experiments that are looked into: each takes milliseconds, and they repeat one another
 
@@ -45,23 +54,39 @@ def expand(sheet: Sheet) -> tuple[list[Draft], list[Excluded], list[int]]:
 
 
 def apply(base: Mapping[str, Mapping[str, Value]], changes: Sequence[Change]) -> Raw:
-    """``base`` with the changes: whole sections first, then single settings."""
+    """``base`` with the changes: whole sections first, then single settings, then those of a loss or metric."""
     raw = {section: dict(settings) for section, settings in base.items()}
     for change in changes:
         if not change.setting:
             assert isinstance(change.value, dict)
             kept = {} if "name" in change.value else raw.get(change.section, {})
             raw[change.section] = kept | change.value
-    for change in changes:
-        if change.setting:
-            raw.setdefault(change.section, {})[change.setting] = change.value
+    for change in sorted((one for one in changes if one.setting), key=lambda one: one.path.count(".")):
+        part, _, own = change.setting.partition(".")
+        settings = raw.setdefault(change.section, {})
+        settings[part] = (
+            {**_as_mapping(_part_of(settings, change.section, part)), own: change.value} if own else change.value
+        )
     return raw
+
+
+def _part_of(settings: Mapping[str, Value], section: str, part: str) -> Value:
+    """The loss or metric as it is set, or else the built-in one."""
+    return settings.get(part, SECTIONS[section].model_fields[part].default)
+
+
+def _as_mapping(part: Value) -> dict[str, Value]:
+    return dict(part) if isinstance(part, dict) else {"name": part}
 
 
 def takes(section: str, raw: Raw, setting: str) -> bool:
     """Whether the part that the section names has this setting; True where the part itself is unknown."""
+    part, _, own = setting.partition(".")
     try:
         kind = section_type(section, raw.get(section, {}))
+        if own:
+            kind = part_type(part, _part_of(raw.get(section, {}), section, part))
+            setting = own
     except SettingsError:
         return True
     return setting in kind.model_fields or kind.model_config.get("extra") == "allow"
@@ -108,8 +133,8 @@ class Resolver:
         raw = apply(self.base, [*draft.changes, *candidate])
         off = [change for change in draft.changes if change.setting and (change.value is False or change.value is None)]
         absent = [change for change in off if not draft.beside and not takes(change.section, raw, change.setting)]
-        for change in absent:
-            raw[change.section].pop(change.setting, None)
+        if absent:
+            raw = apply(self.base, [change for change in [*draft.changes, *candidate] if change not in absent])
         return raw, absent
 
     def _explain(self) -> None:
@@ -142,24 +167,45 @@ class Resolver:
 
     def _cause(self, problem: Problem, raw: Raw, changes: Sequence[Change]) -> tuple[Position, str]:
         """Where the setting, or else the part that lacks it, was named last, and the message."""
-        section, setting = [*problem.path.split("."), ""][:2]
+        section, setting, inner = _place(problem, changes)
         unknown = not takes(section, raw, setting)
-        namer = _last(changes, section, "name")
+        at_key = unknown or problem.message.startswith(("no such setting of", "no such field of"))
+        part = setting.rpartition(".")[0]  # train.loss of train.loss.gamma
+        namer = _last(changes, section, part or "name")
         setter = _last(changes, section, setting)
         message = str(problem)
         if setter is not None:
             if unknown and namer not in (None, setter) and self._is_taken(section, setting):
-                message += f"; leave those cells out (`exclude`), or set it in labelled levels of `{section}`"
-            return _position(setter, setting, at_key=unknown), message
+                owner = f"{section}.{part}" if part else section
+                message += f"; leave those cells out (`exclude`), or set it in labelled levels of `{owner}`"
+            return _position(setter, setting, inner, at_key=at_key), message
         if setting in self.base.get(section, {}) and setting in raw[section]:
             if unknown and namer is not None and self._is_taken(section, setting):
                 message += f"; it stands in base.{section}, which a labelled level of `{section}` would replace whole"
-                return _position(namer, "name", at_key=False), message
-            return _position_in_base(self.sheet, section, setting, at_key=unknown), message
+                return _position(namer, "name", (), at_key=False), message
+            return _position_in_base(self.sheet, section, setting, inner, at_key=at_key), message
         toucher = namer or next((change for change in reversed(changes) if change.section == section), None)
         if toucher is not None:
-            return _position(toucher, "name", at_key=False), message
-        return _position_in_base(self.sheet, section, setting, at_key=True), message
+            return _position(toucher, "name", (), at_key=False), message
+        return _position_in_base(self.sheet, section, setting, (), at_key=True), message
+
+
+def _place(problem: Problem, changes: Sequence[Change]) -> tuple[str, str, Sequence[str]]:
+    """The section, the setting (dotted where a change sets one of a loss or metric), and the path inside its value."""
+    section, *inner = problem.path.split(".")
+    nested = ".".join(inner[:2])
+    if len(inner) > 1 and any(change.path == f"{section}.{nested}" for change in changes):
+        return section, nested, inner[2:]
+    return section, "".join(inner[:1]), inner[1:]
+
+
+def _inside(node: Node, path: Sequence[str]) -> Node:
+    """The value at ``path`` inside the node, as far as it is there."""
+    for name in path:
+        if name not in node.mapping:
+            break
+        node = node.mapping[name]
+    return node
 
 
 def _last(changes: Sequence[Change], section: str, setting: str) -> Change | None:
@@ -173,13 +219,14 @@ def _last(changes: Sequence[Change], section: str, setting: str) -> Change | Non
     return None
 
 
-def _position(change: Change, setting: str, *, at_key: bool) -> Position:
-    node: Node = change.node if change.setting else change.node.mapping.get(setting, change.node)
-    own_key = change.key_at if change.setting else node.key_at
+def _position(change: Change, setting: str, inner: Sequence[str], *, at_key: bool) -> Position:
+    whole = change.node if change.setting else change.node.mapping.get(setting, change.node)
+    node = _inside(whole, inner)
+    own_key = change.key_at if change.setting and node is whole else node.key_at
     return own_key if at_key and own_key else node.at
 
 
-def _position_in_base(sheet: Sheet, section: str, setting: str, *, at_key: bool) -> Position:
+def _position_in_base(sheet: Sheet, section: str, setting: str, inner: Sequence[str], *, at_key: bool) -> Position:
     """Where base gives the setting, or else its section, or else base itself."""
     if section not in sheet.base:
         return sheet.at("base")
@@ -187,6 +234,7 @@ def _position_in_base(sheet: Sheet, section: str, setting: str, *, at_key: bool)
     entry = whole.mapping.get(setting)
     if entry is None:
         return whole.key_at or whole.at
+    entry = _inside(entry, inner)
     return entry.key_at if at_key and entry.key_at else entry.at
 
 
@@ -200,6 +248,6 @@ def check_untouched(sheet: Sheet, errors: Errors) -> None:
             parse_section(section, raw[section])
         except SettingsError as error:
             for problem in error.problems:
-                setting = problem.path.split(".")[1]
+                setting, *inner = problem.path.split(".")[1:]
                 at_key = not takes(section, raw, setting)
-                errors.append((_position_in_base(sheet, section, setting, at_key=at_key), str(problem)))
+                errors.append((_position_in_base(sheet, section, setting, inner, at_key=at_key), str(problem)))

@@ -17,10 +17,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from bench.record.records import CURVE, ENVIRONMENT, IDENTITY, MEASURES, read_curves, read_trials
+from bench.grid.columns import is_measure
+from bench.record.records import ENVIRONMENT, IDENTITY, read_curves, read_trials
 from bench.record.status import Status
 
-POINT = [name for name in CURVE if name not in ("trial_id", "step", "epoch", "train_seconds")]
+NOT_DRAWN = ("trial_id", "step", "epoch", "train_seconds")  # what a point of a curve is known by
 MLFLOW_LIMITS = {"metrics": 1000, "params": 100}  # in one call
 MLFLOW_TEXT = 5000  # characters of a tag
 
@@ -57,7 +58,7 @@ def runs(folder: Path) -> list[Run]:
 def _run(row: Mapping[Any, Any], curve: list[dict[Any, Any]]) -> Run:
     text = {str(name): _text(value) for name, value in row.items()}
     started = datetime.fromisoformat(text["started_at"]).timestamp() if text.get("started_at") else 0.0
-    measures = _finite({name: row[name] for name in MEASURES if name in row})
+    measures = _finite({name: value for name, value in row.items() if is_measure(str(name))})
     return Run(
         trial_id=text["trial_id"],
         grid=text["grid"],
@@ -76,6 +77,10 @@ def _text(value: Any) -> str:
     if isinstance(value, str):
         return value
     return "" if math.isnan(value) else f"{value:.15g}"
+
+
+def _drawn(point: Mapping[Any, Any]) -> dict[str, float]:
+    return _finite({name: value for name, value in point.items() if name not in NOT_DRAWN})
 
 
 def _finite(numbers: Mapping[str, Any]) -> dict[str, float]:
@@ -112,10 +117,7 @@ def _events(run: Run) -> list[Any]:
         return Event(wall_time=time, step=step, summary=Summary(value=values))
 
     columns = {name: _plain(value) for name, value in (run.settings | run.tags).items()}
-    curve = [
-        scalars(run.started + p["train_seconds"], int(p["step"]), _finite({name: p[name] for name in POINT}), "curve")
-        for p in run.curve
-    ]
+    curve = [scalars(run.started + p["train_seconds"], int(p["step"]), _drawn(p), "curve") for p in run.curve]
     return [
         Event(wall_time=run.started, summary=hparams_pb(columns, run.trial_id, run.started)),
         *curve,
@@ -167,7 +169,7 @@ def _log(client: Any, run: Run, artifacts: Path) -> None:
     metrics = [Metric(name, value, ended, steps) for name, value in run.measures.items()]
     for point in run.curve:
         time, step = _milliseconds(run.started + point["train_seconds"]), int(point["step"])
-        values = _finite({name: point[name] for name in POINT})
+        values = _drawn(point)
         metrics += [Metric(f"curve/{name}", value, time, step) for name, value in values.items()]
     params = [Param(name, value) for name, value in run.settings.items()]
     everything: dict[str, list[Any]] = {"metrics": metrics, "params": params}

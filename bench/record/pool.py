@@ -10,11 +10,13 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from bench.grid.plan import Plan, Trial
+from bench.record.datasets import other_data
 from bench.record.records import MEASURES, read_correct, read_curves, read_trials
 from bench.record.status import NOT_ENDED, Status
 from bench.record.table import Table
@@ -31,13 +33,17 @@ class PoolError(ValueError):
 
 @dataclass(frozen=True)
 class Pool:
-    """Records as :mod:`bench.record.records` reads them from one folder; ``machines`` is :func:`agreement`."""
+    """Records as :mod:`bench.record.records` reads them from one folder; ``machines`` is :func:`agreement`.
+
+    Trials on other data than the first folder's last run found are left out, and counted by ``num_other_data``.
+    """
 
     trials: pd.DataFrame
     curves: pd.DataFrame
     correct: dict[str, np.ndarray]
     timings: pd.DataFrame
     machines: pd.DataFrame
+    num_other_data: int = 0
 
 
 def union(plans: Sequence[Plan], folders: Sequence[Path]) -> Plan:
@@ -92,6 +98,9 @@ def read(folders: Sequence[Path]) -> Pool:
     both = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
     rank = both["status"].map(lambda status: Status(status).rank)
     kept = both.loc[rank.sort_values(kind="stable").index].drop_duplicates("trial_id").sort_index()
+    identity: Any = kept.filter(regex=r"^(trial_id|data\..*|\w+_digest)$").to_dict("records")
+    other = other_data(folders[0], identity)
+    kept = kept[~kept["trial_id"].isin(other)]
     source = dict(zip(kept["trial_id"], kept["folder"], strict=True))
     curves = [read_curves(folder) for folder in folders]
     mine = [points[points["trial_id"].map(source) == index] for index, points in enumerate(curves)]
@@ -103,6 +112,7 @@ def read(folders: Sequence[Path]) -> Pool:
         },
         timings=pd.concat([read_timings(folder) for folder in folders], ignore_index=True),
         machines=agreement(folders, frames, corrects),
+        num_other_data=len(other),
     )
 
 

@@ -12,12 +12,10 @@ from typing import Any
 from bench.grid.plan import Plan, Trial
 from bench.record.asked import GRID, keep
 from bench.record.outcome import Outcome
-from bench.record.records import ATTEMPTS, Recorded, Records
+from bench.record.records import ATTEMPTS, COMPILE_ERROR, Recorded, Records
 from bench.record.status import Status
 from lab.fingerprint import source_fingerprint
 from lab.settings import Settings
-
-NOT_IN_ROW = {"environment", "curve", "correct", "num_test_images", "sources"}
 
 
 class Recorder:
@@ -48,9 +46,9 @@ class Recorder:
             "started_at": started_at.astimezone(UTC).isoformat(timespec="seconds"),
             **trial.settings.flat(),
         }
-        if outcome.result is not None:
-            row |= {name: value for name, value in vars(outcome.result).items() if name not in NOT_IN_ROW}
-            row |= asdict(outcome.result.environment)
+        if (result := outcome.result) is not None:
+            row |= result.measures | asdict(result.environment) | result.digests
+            row |= {"source_fingerprint": result.source_fingerprint, COMPILE_ERROR: result.compile_error}
         row[ATTEMPTS] = attempts_before(row["source_fingerprint"], before) + (outcome.status is not Status.INTERRUPTED)
         row |= outcome.where
         complained = bool(self._unwritten)
@@ -69,8 +67,10 @@ class Recorder:
                 if result is None:
                     self.records.append(row, self._columns)
                 else:
+                    dev = None if result.dev_correct is None else (result.dev_correct, result.num_dev_images)
                     images = result.correct, result.num_test_images
-                    self.records.append(row, self._columns, result.curve, *images, result.sources)
+                    more: Any = {"dev_correct": dev, "examples": result.examples}
+                    self.records.append(row, self._columns, result.curve, *images, result.sources, **more)
                 del self._unwritten[0]
                 self._num_written += 1
         except OSError as error:

@@ -2,20 +2,24 @@
 
 ``trials.csv`` holds a row a trial, ``curves.csv`` a row an evaluation, ``correct.csv`` a bit a test image, and
 ``sources.csv`` what each fingerprint in ``trials.csv`` is of. A trial that was tried again stands there more than once
-until :meth:`Records.compact`; readers take its last row.
+until :meth:`Records.compact`; readers take its last row. ``examples/<trial_id>.npz`` has what each test image gave in
+real numbers.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+import io
+import zipfile
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from bench.grid import columns
+from bench.record.datasets import other_data
 from bench.record.status import Status
-from bench.record.table import Cells, RecordError, Table, encoded, last_of
+from bench.record.table import Cells, RecordError, Table, encoded, last_of, replace_file
 from lab.result import Evaluation
 
 if TYPE_CHECKING:
@@ -24,31 +28,33 @@ if TYPE_CHECKING:
 
 IDENTITY, MEASURES, ENVIRONMENT = (columns.names(kind) for kind in ("identity", "measure", "environment"))
 ATTEMPTS, COMPILE_ERROR = columns.ATTEMPTS, columns.COMPILE_ERROR
-CURVE = ["trial_id", *Evaluation.__dataclass_fields__]
+CURVE = ["trial_id", "step", "epoch", "train_loss", "train_seconds"]
 CORRECT = ["trial_id", "num_images", "correct"]
+DEV_CORRECT = ["num_dev_images", "dev_correct"]
 SOURCES = ["source_fingerprint", "file", "digest"]
-NUMERIC = {*(column.name for column in columns.COLUMNS if column.is_number), *CURVE[1:], "num_images"}
+CURVE_NUMBERS = {*CURVE[1:], "num_images", "num_dev_images"}
 
 
 class Recorded(NamedTuple):
-    """How a trial's last attempt ended; ``dev_accuracy`` is None where it failed."""
+    """How a trial's last attempt ended; ``score`` is the selecting one, None where it failed."""
 
     status: Status
-    dev_accuracy: float | None
+    score: float | None
     attempts: int
     source_fingerprint: str  # empty where it is not known
+    has_other_data: bool = False  # than what a run found last
 
 
 def ended(recorded: Mapping[str, Recorded]) -> dict[str, float | None]:
-    """The dev accuracy of each trial that ended, None where it failed: what decides a tuned setting."""
-    return {key: last.dev_accuracy for key, last in recorded.items() if last.status.has_ended}
+    """The selecting score of each trial that ended, None where it failed: what decides a tuned setting."""
+    return {key: last.score for key, last in recorded.items() if last.status.has_ended}
 
 
 class Records:
-    """What is recorded in one results folder."""
+    """What is recorded in one results folder, by the score in the column ``selecting``."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, selecting: str = "dev_accuracy") -> None:
+        self.folder, self._selecting = folder, selecting
         self.trials = Table(folder / "trials.csv", ["trial_id", "status"])
         self.curves = Table(folder / "curves.csv", CURVE)
         self.correct = Table(folder / "correct.csv", CORRECT)
@@ -63,17 +69,44 @@ class Records:
         correct: bytes | None = None,
         num_images: int = 0,
         sources: Mapping[str, str] | None = None,
+        *,
+        dev_correct: tuple[bytes, int] | None = None,
+        examples: Mapping[str, bytes] | None = None,
     ) -> None:
-        """Records one ended trial. Its row in ``trials.csv`` comes last: where it stands, all of it stands."""
+        """Records one ended trial. Its row in ``trials.csv`` comes last: where it stands, all of it stands.
+
+        ``correct`` and ``dev_correct`` (with the number of images) are packed bits, ``examples`` float32 by metric.
+        """
         trial_id = row["trial_id"]
         if sources:
             self._append_sources(row["source_fingerprint"], sources)
         if curve:
-            self.curves.append(CURVE, [{"trial_id": trial_id, **asdict(point)} for point in curve])
+            self._append_curve(trial_id, curve)
         if correct is not None:
-            bits = base64.b64encode(correct).decode()
-            self.correct.append(CORRECT, [{"trial_id": trial_id, "num_images": num_images, "correct": bits}])
-        self.trials.append([*IDENTITY, *setting_columns, *MEASURES, *ENVIRONMENT, ATTEMPTS, COMPILE_ERROR], [row])
+            cells = {"trial_id": trial_id, "num_images": num_images, "correct": _base64(correct)}
+            if dev_correct is not None:
+                cells |= {"num_dev_images": dev_correct[1], "dev_correct": _base64(dev_correct[0])}
+            self.correct.append(list(cells), [cells])
+        if examples:
+            self._write_examples(trial_id, examples)
+        measures = [*MEASURES, *(name for name in row if columns.is_measure(name) and name not in MEASURES)]
+        self.trials.append([*IDENTITY, *setting_columns, *measures, *ENVIRONMENT, ATTEMPTS, COMPILE_ERROR], [row])
+
+    def _append_curve(self, trial_id: str, curve: Sequence[Evaluation]) -> None:
+        start, end = CURVE[:3], CURVE[3:]
+        rows = [{"trial_id": trial_id, **asdict(point), **point.scores} for point in curve]
+        header = [*start, *curve[0].scores, *end]
+        self.curves.append(header, [{name: row[name] for name in header} for row in rows])
+
+    def _write_examples(self, trial_id: str, examples: Mapping[str, bytes]) -> None:
+        """One array ``(num_images,)`` float32 per metric."""
+        import numpy as np
+
+        folder, whole = self.folder / "examples", io.BytesIO()
+        arrays: dict[str, Any] = {name: np.frombuffer(values, np.float32) for name, values in examples.items()}
+        np.savez_compressed(whole, **arrays)
+        folder.mkdir(exist_ok=True)
+        replace_file(folder / f"{trial_id}.npz", whole.getvalue())
 
     def _append_sources(self, fingerprint: str, digests: Mapping[str, str]) -> None:
         if self.sources.changed():
@@ -92,23 +125,30 @@ class Records:
 
     def outcomes(self) -> dict[str, Recorded]:
         """Each recorded trial by its last row."""
-        return {row["trial_id"]: self._outcome(index, row) for index, row in enumerate(self.trials.rows())}
+        header, rows = self.trials.read()
+        column = self._selecting if self._selecting in header else "dev_accuracy"  # earlier versions kept all there
+        other = other_data(self.folder, list({row["trial_id"]: row for row in rows}.values()))
+        return {row["trial_id"]: self._outcome(index, row, column, other) for index, row in enumerate(rows)}
 
-    def _outcome(self, index: int, row: Mapping[str, str]) -> Recorded:
+    def _outcome(self, index: int, row: Mapping[str, str], selecting: str, other: Container[str]) -> Recorded:
         attempts = row.get(ATTEMPTS, "")
         try:
             status = Status(row["status"])
-            dev_accuracy = float(row.get("dev_accuracy", "")) if status is Status.OK else None
+            score = float(row.get(selecting, "")) if status is Status.OK else None
             count = int(attempts) if attempts else int(status is not Status.INTERRUPTED)
         except ValueError as error:
             raise RecordError(f"{self.trials.line_of(index)}: {error}") from error
-        return Recorded(status, dev_accuracy, count, row.get("source_fingerprint", ""))
+        return Recorded(status, score, count, row.get("source_fingerprint", ""), row["trial_id"] in other)
 
     def compact(self) -> None:
         """Removes the rows of earlier attempts, where a trial was tried again."""
         for table in (self.trials, self.correct):
             table.rewrite(lambda rows: last_of(["trial_id"], rows))
         self.curves.rewrite(_last_curves)
+
+
+def _base64(bits: bytes) -> str:
+    return base64.b64encode(bits).decode()
 
 
 def _last_curves(rows: list[Cells]) -> list[Cells]:
@@ -139,7 +179,7 @@ def read_curves(folder: Path) -> pd.DataFrame:
     import pandas as pd
 
     table = Records(folder).curves
-    frame = _frame(table, CURVE)
+    frame = _frame(table, [*CURVE, "dev_accuracy", "dev_loss"])
     starts = frame["step"] == 0
     attempt, attempts = (starts.groupby(frame["trial_id"]).transform(how) for how in ("cumsum", "sum"))
     backwards = ~starts & (frame.groupby("trial_id")["step"].diff() <= 0)
@@ -152,26 +192,47 @@ def read_curves(folder: Path) -> pd.DataFrame:
     return kept.reset_index(drop=True)
 
 
-def read_correct(folder: Path) -> dict[str, np.ndarray]:
-    """For each trial ``(num_images,)`` booleans: which test images were predicted right."""
+def read_correct(folder: Path, split: Literal["test", "dev"] = "test") -> dict[str, np.ndarray]:
+    """For each trial ``(num_images,)`` booleans: which images of the split were predicted right.
+
+    Those of dev are of the selected epoch.
+    """
     import numpy as np
 
     found, table = {}, Records(folder).correct
+    size, bits = CORRECT[1:] if split == "test" else DEV_CORRECT
     for index, row in enumerate(table.rows()):
+        if not row.get(bits):
+            continue
         try:
-            packed = np.frombuffer(base64.b64decode(row["correct"], validate=True), np.uint8)
-            found[row["trial_id"]] = np.unpackbits(packed, count=int(row["num_images"])).astype(bool)
+            packed = np.frombuffer(base64.b64decode(row[bits], validate=True), np.uint8)
+            found[row["trial_id"]] = np.unpackbits(packed, count=int(row[size])).astype(bool)
         except ValueError as error:
             raise RecordError(f"{table.line_of(index)}: must hold num_images bits in base64: {error}") from error
     return found
 
 
-def _frame(table: Table, columns: Sequence[str]) -> pd.DataFrame:
+def read_examples(folder: Path, metric: str = "test_loss") -> dict[str, np.ndarray]:
+    """For each trial that has them the values ``(num_images,)`` float32 of single test images."""
+    import numpy as np
+
+    found = {}
+    for path in sorted((folder / "examples").glob("*.npz")):
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                if metric in arrays:
+                    found[path.stem] = arrays[metric]
+        except (OSError, ValueError, zipfile.BadZipFile) as error:
+            raise RecordError(f"{path}: must hold arrays of numpy: {error}") from error
+    return found
+
+
+def _frame(table: Table, known: Sequence[str]) -> pd.DataFrame:
     import pandas as pd
 
     header, rows = table.read()
-    frame = pd.DataFrame(rows, columns=header or list(columns), dtype=str)
-    for column in frame.columns.intersection(list(NUMERIC)):
+    frame = pd.DataFrame(rows, columns=header or list(known), dtype=str)
+    for column in (name for name in frame.columns if name in CURVE_NUMBERS or columns.is_number(name)):
         cells = frame[column].where(~frame[column].isin(["", "nan"]))
         frame[column] = pd.to_numeric(cells, errors="coerce")
         wrong = cells.notna() & frame[column].isna()

@@ -1,4 +1,4 @@
-"""Results that were made by other source code than what is here now, and what changed since. Free of torch."""
+"""Results that were made by other source code, or on other data, than what is here now. Free of torch."""
 
 from __future__ import annotations
 
@@ -12,10 +12,14 @@ from lab.fingerprint import source_fingerprint, sources
 
 @dataclass(frozen=True)
 class Staleness:
-    """``changed``: by trial_id the source files that differ, none where the record does not tell."""
+    """``changed``: by trial_id the source files that differ, none where the record does not tell.
+
+    ``other_data``: the trials, by trial_id, that rest on other data than the last run found.
+    """
 
     changed: dict[str, tuple[str, ...]]
     num_finished: int
+    other_data: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """``6 of 40 results were made by other source code than what is here now: lab/models.py changed``."""
@@ -27,9 +31,13 @@ class Staleness:
 
 
 def is_stale(trial: Trial, recorded: Recorded | None) -> bool:
-    """Whether the trial is recorded as finished by other source code; no, where its code is not recorded."""
+    """Whether the trial is recorded as finished by other source code, or on other data; no, where that is not known."""
     if recorded is None or not recorded.status.is_finished:
         return False
+    return recorded.has_other_data or _is_other_code(trial, recorded)
+
+
+def _is_other_code(trial: Trial, recorded: Recorded) -> bool:
     return recorded.source_fingerprint not in ("", source_fingerprint(trial.settings))
 
 
@@ -50,9 +58,10 @@ def find_stale(plan: Plan, *folders: Records) -> Staleness:
     changed = {
         trial.trial_id: _changed(digests.get(recorded[trial.trial_id].source_fingerprint, {}), sources(trial.settings))
         for trial in finished
-        if is_stale(trial, recorded[trial.trial_id])
+        if _is_other_code(trial, recorded[trial.trial_id])
     }
-    return Staleness(changed, len(finished))
+    other = tuple(trial.trial_id for trial in finished if recorded[trial.trial_id].has_other_data)
+    return Staleness(changed, len(finished), other)
 
 
 def _changed(then: Mapping[str, str], now: Mapping[str, str]) -> tuple[str, ...]:

@@ -107,11 +107,10 @@ class Table:
                 self._seen = _stamp(self.path)
 
     def header(self) -> list[str]:
-        try:
-            with self.path.open(newline="", encoding="utf-8-sig") as file:
-                return next(csv.reader(file), [])
-        except FileNotFoundError:
+        if _stamp(self.path) == NO_FILE:
             return []
+        with self.path.open(newline="", encoding="utf-8-sig") as file:
+            return next(csv.reader(file), [])
 
     def rows(self) -> list[dict[str, str]]:
         """All whole rows as text; raises :class:`RecordError` at a row that doesn't have the header's columns."""
@@ -127,10 +126,9 @@ class Table:
         return self._read()[1]
 
     def _read(self) -> tuple[list[str], list[Cells]]:
-        try:
-            data = self.path.read_bytes()
-        except FileNotFoundError:
+        if _stamp(self.path) == NO_FILE:
             return [], []
+        data = self.path.read_bytes()
         try:
             text = data[: data.rfind(b"\n") + 1].decode("utf-8-sig")  # a spreadsheet may put a mark first
         except UnicodeDecodeError as error:
@@ -179,7 +177,7 @@ class Table:
 
     def _set_torn_line_aside(self) -> None:
         """A write that was cut off leaves a line without its end: it goes to a file of its own."""
-        if not self.path.exists() or self.path.stat().st_size == 0:
+        if _stamp(self.path)[1] == 0:
             return
         with self.path.open("rb+") as file:
             file.seek(-1, os.SEEK_END)
@@ -214,7 +212,10 @@ def replace_file(path: Path, data: bytes) -> None:
 
 
 def _stamp(path: Path) -> tuple[int, int, int]:
-    """Changes whenever somebody writes to the file."""
+    """Changes whenever somebody writes to the file; raises OSError unless it is there, or known not to be.
+
+    A file that can't be opened is not taken for one that is not there: what stands in it would be written over.
+    """
     try:
         status = path.stat()
     except FileNotFoundError:

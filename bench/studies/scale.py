@@ -33,6 +33,7 @@ from bench.execute.ray.slot import Needs, Slot
 from bench.execute.run import run
 from bench.grid.load import load_plan
 from bench.record.outcome import Outcome
+from bench.record.records import MEASURES
 from bench.record.status import Status
 from lab.result import Environment, Evaluation, Result
 
@@ -55,7 +56,9 @@ class SleepExecutor:
             curve = []
             for index in range(EVALUATIONS):
                 self._stopping.wait(self._seconds / EVALUATIONS)
-                curve.append(Evaluation(index, float(index), 0.5, 1.0, 1.0, self._seconds))
+                curve.append(
+                    Evaluation(index, float(index), 1.0, self._seconds, {"dev_accuracy": 0.5, "dev_loss": 1.0})
+                )
                 yield Evaluated(job.trial_id, 0, curve[-1])
             yield Ended(0, Outcome(job.trial_id, Status.OK, result=_result(job.trial_id, curve)))
 
@@ -69,21 +72,7 @@ def _result(trial_id: str, curve: list[Evaluation]) -> Result:
         trial_id,
         "ok",
         None,
-        test_accuracy=0.5,
-        dev_accuracy=0.5,
-        selected_epoch=1.0,
-        first_epoch_dev_accuracy=0.5,
-        final_dev_accuracy=0.5,
-        final_train_loss=1.0,
-        epochs=1.0,
-        steps=EVALUATIONS,
-        parameters=1,
-        forward_macs=1,
-        train_images_per_second=1.0,
-        eval_images_per_second=1.0,
-        train_seconds=1.0,
-        total_seconds=1.0,
-        peak_memory_bytes=1,
+        measures=dict.fromkeys(MEASURES, 0.5) | {"steps": EVALUATIONS},
         environment=environment,
         source_fingerprint="none",
         curve=curve,

@@ -60,7 +60,7 @@ def _splits(
     data = read(name, root, own)
     train, dev = (data.train[torch.from_numpy(index)] for index in _indices(data, dev_fraction, split_seed, limit))
     parts = {"train": train, "dev": dev, "test": data.test}
-    digests = {part: digest(images.images, images.labels) for part, images in parts.items()}
+    digests = {f"{part}_digest": digest(images.images, images.labels) for part, images in parts.items()}
     parts = _in_memory(parts)
     mean, deviation = moments(parts["train"].images)
     if channels is not None and mean.ndim == 3 and channels != len(mean):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lab import device as devices
+from lab.data.errors import DataError
 from lab.data.image_files import ImageFiles
 
 # What a data set holds, and the axes of one example.
@@ -85,12 +86,19 @@ class Splits:
     num_classes: int
     mean: Tensor
     deviation: Tensor
-    digests: Mapping[str, str] = field(default_factory=dict)  # what train, dev and test hold
+    digests: Mapping[str, str] = field(default_factory=dict)  # train_digest, dev_digest, test_digest
 
     @property
     def in_channels(self) -> int:
         """How many channels there are, or features."""
         return self.mean.shape[0]
+
+    def check_digests(self, expected: Mapping[str, str]) -> None:
+        """Raises :class:`DataError` where the data are others than those that the driver of the run read."""
+        other = [name.removesuffix("_digest") for name, was in expected.items() if self.digests.get(name) != was]
+        if other:
+            rule = f"{', '.join(other)} differ from what the run read at its start"
+            raise DataError(f"the data are not repeatable: {rule}; whatever draws or orders them needs a fixed seed")
 
     @property
     def dims(self) -> int:

@@ -53,7 +53,7 @@ def train(trial: dict[str, Any], record: Path) -> None:
     torch.set_num_threads(1)
     result = run_trial(Settings.parse(trial), device="cpu")
     with record.open("a") as file:
-        file.write(f"{result.trial_id},{result.test_accuracy!r}\n")
+        file.write(f"{result.trial_id},{result.measures.get('test_accuracy')!r}\n")
 
 
 # --- the commands; each returns the test accuracy of every trial ----------------------------------------------------

@@ -15,7 +15,10 @@ from lab.result import Evaluation
 pytestmark = pytest.mark.canary("python")
 SETTINGS = [f"model.setting_{index}" for index in range(20)]
 CORRECT_BITS = np.packbits(np.arange(10_000) % 7 > 0).tobytes()
-CURVE_POINTS = [Evaluation(100 * epoch, float(epoch), 0.9, 0.3, 0.25, 2.5 * epoch) for epoch in range(6)]
+CURVE_POINTS = [
+    Evaluation(100 * epoch, float(epoch), 0.25, 2.5 * epoch, {"dev_accuracy": 0.9, "dev_loss": 0.3})
+    for epoch in range(6)
+]
 
 
 def record(folder: Path, num_rows: int) -> Records:

@@ -44,8 +44,16 @@ def record(folder: Path, num_trials: int) -> None:
     for trial in load_plan(grid).trials:
         right = random.uniform(size=NUM_IMAGES) < 0.9
         accuracy = float(right.mean())
-        points = [Evaluation(20 * t, float(t), accuracy * (0.5 + t / 10), 1.0, 1.0, t / 5) for t in range(6)]
-        best = {"selected_epoch": 5.0, "first_epoch_dev_accuracy": points[1].dev_accuracy, "epochs": 5.0, "steps": 100}
+        points = [
+            Evaluation(20 * t, float(t), 1.0, t / 5, {"dev_accuracy": accuracy * (0.5 + t / 10), "dev_loss": 1.0})
+            for t in range(6)
+        ]
+        best = {
+            "selected_epoch": 5.0,
+            "first_epoch_dev_accuracy": points[1].scores["dev_accuracy"],
+            "epochs": 5.0,
+            "steps": 100,
+        }
         trials.append(
             {"trial_id": trial.trial_id, "grid": "made_up", "cell": trial.cell.label, "status": "ok"}
             | {"seed": trial.seed, "parameters": 175_000}

@@ -1,0 +1,85 @@
+"""Made-up trials by seed, whose truth is known: laws of chance, seeds that fail, results that are missing."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+from scipy import special
+
+from bench.stats.estimates import Floats
+
+Law = Literal["normal", "t3", "log-normal"]
+
+CHANCE, LEVEL, DEVIATION = 0.10, 0.90, 0.01  # accuracy of an untrained network, and of a trained one over seeds
+
+
+def noise(rng: np.random.Generator, law: Law, *shape: int) -> Floats:
+    """Centred, of deviation 1: normal, Student's t with 3 degrees, or minus a log-normal of shape 1."""
+    if law == "normal":
+        return rng.standard_normal(shape)
+    if law == "t3":
+        return rng.standard_t(3, shape) / np.sqrt(3)
+    drawn = np.exp(rng.standard_normal(shape))
+    return -(drawn - np.exp(0.5)) / np.sqrt((np.e - 1) * np.e)
+
+
+class Drawn(NamedTuple):
+    """Accuracies of A and B (C, S), NaN without one; and whether they trained: 1, 0, or NaN without a result."""
+
+    a: Floats
+    b: Floats
+    a_trained: Floats
+    b_trained: Floats
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """Two cells over contexts and seeds: B is ``gain`` better where it trains.
+
+    ``fails``: the share of trials of A and of B that end at chance; with ``informative`` they diverge, at B's worst
+    seeds. ``missing``: the share without a result. Seeds are shared: half of a cell's variance is the seed's own.
+    """
+
+    name: str
+    law: Law = "normal"
+    gain: float = 0.0
+    fails: tuple[float, float] = (0.0, 0.0)
+    informative: bool = False
+    missing: float = 0.0
+    contexts: int = 1
+    only_b: bool = False  # the law is that of B; A is normal
+
+    def draw(self, rng: np.random.Generator, num_seeds: int) -> Drawn:
+        shape = (self.contexts, num_seeds)
+        shared = noise(rng, "normal", 1, num_seeds)
+        own = [noise(rng, "normal" if self.only_b else self.law, *shape), noise(rng, self.law, *shape)]
+        values, trained = [], []
+        for one, gain, share in zip(own, (0.0, self.gain), self.fails, strict=True):
+            failed = one < special.ndtri(share) if self.informative else rng.random(shape) < share
+            at_chance = np.nan if self.informative else CHANCE + DEVIATION * rng.standard_normal(shape)
+            value = np.where(failed, at_chance, LEVEL + gain + DEVIATION * math.sqrt(0.5) * (shared + one))
+            lost = rng.random(shape) < self.missing
+            values.append(np.where(lost, np.nan, value))
+            trained.append(np.where(lost, np.nan, 1.0 - failed))
+        return Drawn(values[0], values[1], trained[0], trained[1])
+
+    @property
+    def where_both_trained(self) -> float:
+        """The true difference of B and A among pairs that both trained."""
+        if not self.informative:
+            return self.gain
+        spared = [_density(special.ndtri(share)) / (1 - share) for share in self.fails]
+        return self.gain + DEVIATION * math.sqrt(0.5) * (spared[1] - spared[0])
+
+    @property
+    def at_chance(self) -> float:
+        """The true difference where untrained trials count at chance."""
+        a, b = (1 - share for share in self.fails)
+        return b * (LEVEL + self.gain - CHANCE) - a * (LEVEL - CHANCE)
+
+
+def _density(z: float) -> float:
+    return math.exp(-z * z / 2) / math.sqrt(2 * math.pi)
