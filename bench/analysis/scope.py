@@ -25,7 +25,7 @@ def with_recorded_seeds(plan: Plan, trials: pd.DataFrame) -> Plan:
     if plan.asked.seeds is not None:
         return plan
     recorded = set(trials["trial_id"])
-    others = sorted({int(seed) for seed in trials["seed"].dropna()} - {*plan.seeds, *plan.tune_seeds})
+    others = sorted(_seeds(trials) - {*plan.seeds, *plan.tune_seeds})
     found = {
         seed: [trial for trial in (one.of_seed(seed) for one in plan.experiments) if trial.trial_id in recorded]
         for seed in others
@@ -51,18 +51,24 @@ def left_out(plan: Plan, trials: pd.DataFrame, found: pd.DataFrame) -> list[str]
     return [f"{len(rows)} recorded {verb} left out: {'; '.join(parts)}"]
 
 
+def _seeds(rows: pd.DataFrame) -> set[int]:
+    return {int(seed) for seed in rows["seed"].dropna()} if "seed" in rows else set()
+
+
 def _causes(plan: Plan, rows: pd.DataFrame) -> list[str]:
     """Why each row is left out, in words."""
     own = [trial.settings.flat() for trial in plan.experiments]
     names = [name for name in dict.fromkeys(name for one in own for name in one) if name in rows.columns]
+    if not names:
+        return [_without_difference(plan, _seeds(rows))] * len(rows)
     theirs = rows[names].fillna("").to_numpy(str)
     ours = np.array([[decode_text(encode(one.get(name))) for name in names] for one in own], dtype=str)
     distinct, index = np.unique(theirs, axis=0, return_inverse=True)
     differing = [_nearest(one, ours, names) for one in distinct]
     values = _values(differing, distinct, names)
-    seeds = sorted({int(seed) for seed, at in zip(rows["seed"], index.ravel(), strict=True) if not differing[at]})
-    plain = _without_difference(plan, seeds)
-    return [values[differing[at]] if differing[at] else plain for at in index.ravel()]
+    found = [differing[at] for at in index.ravel()]
+    plain = _without_difference(plan, _seeds(rows[[not paths for paths in found]]))
+    return [values[paths] if paths else plain for paths in found]
 
 
 def _nearest(row: np.ndarray, ours: np.ndarray, names: Sequence[str]) -> tuple[str, ...]:
@@ -94,7 +100,7 @@ def _setting(path: str, values: set[str]) -> str:
 def _without_difference(plan: Plan, seeds: Iterable[int]) -> str:
     """Why rows are left out whose settings are the plan's own."""
     known = {*plan.seeds, *plan.further_seeds}
-    others = [str(seed) for seed in seeds if seed not in known]
+    others = [str(seed) for seed in sorted(seeds) if seed not in known]
     if others:
         return f"of seed{'s' * (len(others) > 1)} {', '.join(others)}"
     return "of candidates that did not win" if plan.tune else "of settings that their rows do not tell"
