@@ -113,7 +113,7 @@ SCHEDULES: dict[str, Callable[..., Factor]] = {
 class Scheduler:
     """A scheduler of torch's kind: counts steps or epochs, or steps by what each evaluation on dev gave.
 
-    One that watches dev is given the loss, or the score where its ``mode`` is ``max``.
+    One that watches dev is given the loss, or the selecting score where its ``mode`` is ``max``.
     """
 
     def __init__(self, scheduler: Any, per: str) -> None:
@@ -128,9 +128,13 @@ class Scheduler:
         if self._per == "epoch" and not self._watches_dev:
             self._scheduler.step()
 
+    @property
+    def watches_score(self) -> bool:
+        return self._watches_dev and getattr(self._scheduler, "mode", "min") == "max"
+
     def evaluated(self, dev_loss: float, dev_score: float) -> None:
         if self._watches_dev:
-            self._scheduler.step(dev_score if getattr(self._scheduler, "mode", "min") == "max" else dev_loss)
+            self._scheduler.step(dev_score if self.watches_score else dev_loss)
 
     def state_dict(self) -> dict[str, Any]:
         return self._scheduler.state_dict()

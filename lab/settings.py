@@ -173,9 +173,7 @@ class Settings(BaseModel):
         A setting that is off by default (null, or empty) is left out at that default, so that one that a later version
         adds renames no trial; so is one that is marked as :class:`lab.sections.Quiet`.
         """
-        told = {name: _told(getattr(self, name)) for name in SECTIONS} | {"seed": self.seed}
-        canonical = json.dumps(told, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+        return digest({name: told(getattr(self, name)) for name in SECTIONS}, self.seed)
 
 
 def _flat(path: str, value: Any) -> dict[str, Value]:
@@ -187,7 +185,13 @@ def _flat(path: str, value: Any) -> dict[str, Value]:
     return {path: own.pop("name")} | {f"{path}.{name}": inner for name, inner in own.items()}
 
 
-def _told(section: Section) -> dict[str, Any]:
+def digest(sections: Mapping[str, Any], seed: int) -> str:
+    """12 hex digits over settings that tell a trial from others, and its seed."""
+    canonical = json.dumps({**sections, "seed": seed}, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+def told(section: Section) -> dict[str, Any]:
     """The settings that tell a section from another: all but those that are quiet at their default."""
     fields = type(section).model_fields
     return {name: value for name, value in section if name not in fields or not _is_silent(fields[name], value)}

@@ -28,7 +28,7 @@ from lab.process import seed_generators, starting_state
 from lab.rehearsal import make_network
 from lab.result import Evaluation, Result
 from lab.runner import Diverged, Interrupted, Measured, Progress, Runner, Undefined, save_weights
-from lab.schedules import build_schedule
+from lab.schedules import Factor, Scheduler, build_schedule
 from lab.scores import named
 from lab.selection import selection
 from lab.settings import DataSettings, Settings, TrainSettings, parse_section
@@ -272,7 +272,7 @@ def make_runner(settings: Settings, splits: Splits, device: torch.device) -> Run
         device,
         precision=settings.train.precision,
         clip_norm=settings.train.clip_norm,
-        schedule=build_schedule(settings.schedule, optimizer, num_steps=num_steps, num_epochs=settings.train.epochs),
+        schedule=make_schedule(settings, optimizer, num_steps),
         num_classes=splits.num_classes,
         selection=selection(settings.train),
         example_loss=_example_loss(settings.train, splits.num_classes),
@@ -297,6 +297,16 @@ def batches(settings: Settings, splits: Splits, part: str) -> Batches:
     images = {"dev": splits.dev, "test": splits.test}[part]
     batch_size = max(1, min(EVAL_BATCH, EVAL_PIXELS // size**2))
     return Batches(images, splits, batch_size=batch_size, size=size)
+
+
+def make_schedule(settings: Settings, optimizer: torch.optim.Optimizer, num_steps: int) -> Factor | Scheduler | None:
+    """The schedule of the training; raises ValueError for a plateau that would take what gets better for worse."""
+    made = build_schedule(settings.schedule, optimizer, num_steps=num_steps, num_epochs=settings.train.epochs)
+    selecting = selection(settings.train)
+    if isinstance(made, Scheduler) and made.watches_score and selecting.better == "lower":
+        rule = f"max watches {selecting.name}, of which lower is better; with min it watches dev_loss"
+        raise ValueError(f"schedule.mode: {rule}")
+    return made
 
 
 def make_loss(train: TrainSettings, num_classes: int, device: torch.device) -> Loss:

@@ -14,9 +14,11 @@ import torch
 
 from bench.grid.load import GridError, Plan, load_plan
 from lab import run_trial
+from lab.data import load_data
 from lab.networks import build_model
+from lab.optim import build_optimizer
 from lab.parts import make_part
-from lab.settings import ModelSettings, Settings, parse_section
+from lab.settings import DataSettings, ModelSettings, OptimizerSettings, Settings, parse_section
 
 Write = Callable[[str, str], None]
 
@@ -26,6 +28,7 @@ import enum
 from pathlib import Path
 from typing import Literal, Optional
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -54,6 +57,18 @@ class Odd(nn.Module):
 
     def forward(self, X):
         return self.fc(X.flatten(1))
+
+
+class Scale(enum.Enum):
+    HALF = 0.5
+    FULL = 1.0
+
+
+def pictures(pair=(2, 3), scale: Scale = Scale.HALF):
+    side = sum(pair + ())
+    images = (np.random.default_rng(0).random((40, side, side)) * scale.value).astype(np.float32)
+    labels = np.arange(40) % 2
+    return {"train_images": images, "train_labels": labels, "test_images": images, "test_labels": labels}
 
 
 def focal(logits, labels, gamma: float = 2.0, *, num_classes):
@@ -176,6 +191,25 @@ def test_members_by_name_or_value_and_dataclasses_of_mappings() -> None:
     assert given_to(options={"drop": None})["options"] == odd_parts.Options(4, None)
 
 
+def test_a_data_function_keeps_its_own_defaults_too() -> None:
+    """It stacks tuples, which a list would not do: the side is ``pair[0] + pair[1]``."""
+    data = parse_section("data", {"name": "odd_parts:pictures"})
+    assert isinstance(data, DataSettings)
+    assert load_data(data, torch.device("cpu")).train.images.shape[1:] == (1, 5, 5)
+    named = parse_section("data", {"name": "odd_parts:pictures", "pair": [4, 4], "scale": "FULL"})
+    assert isinstance(named, DataSettings)
+    assert load_data(named, torch.device("cpu")).train.images.shape[1:] == (1, 8, 8)
+
+
+def test_an_optimizer_keeps_its_own_defaults_and_takes_lists_as_tuples() -> None:
+    for own, betas in (({}, (0.9, 0.999)), ({"betas": [0.5, 0.9]}, (0.5, 0.9))):
+        settings = parse_section("optimizer", {"name": "torch.optim:NAdam", "lr": 0.1, **own})
+        assert isinstance(settings, OptimizerSettings)
+        made = build_optimizer(settings, [torch.nn.Parameter(torch.zeros(1))])
+        assert made.defaults["betas"] == betas
+        assert type(made.defaults["betas"]) is tuple
+
+
 def test_what_the_constructor_changes_stays_its_own() -> None:
     given_to(hidden=[1])["hidden"].append(2)
     assert given_to(hidden=[1])["hidden"] == [1]
@@ -290,8 +324,8 @@ def test_settings_of_a_loss_change_what_is_trained_and_stand_in_the_row() -> Non
         settings = Settings.parse(RAW | {"train": train})
         assert settings.flat()["train.loss"] == "odd_parts:Focal"
         assert settings.flat()["train.loss.gamma"] == gamma
-        results[gamma] = run_trial(settings, device="cpu").final_train_loss
-    plain = run_trial(Settings.parse(RAW), device="cpu").final_train_loss
+        results[gamma] = run_trial(settings, device="cpu").curve[-1].train_loss
+    plain = run_trial(Settings.parse(RAW), device="cpu").curve[-1].train_loss
     assert results[0.0] == pytest.approx(plain, rel=1e-5)  # without focus it is cross-entropy
     assert results[2.0] != pytest.approx(plain, rel=1e-2)
 

@@ -58,7 +58,10 @@ def record(folder: Path, plan: Plan, seed: Callable[[int], int] = int, order: np
         accuracy = 0.5 + 0.1 * (width > 8) + 0.2 * (rate == 0.1) + random.normal(0, 0.02)
         correct = random.uniform(size=IMAGES) + difficulty < accuracy + 0.15
         heights = [0.1, *(float(accuracy * (1 - math.exp(-epoch))) for epoch in (1, 2, 3))]
-        curve = [Evaluation(20 * k, float(k), height, 1.0, 1.0, k / 5) for k, height in enumerate(heights)]
+        curve = [
+            Evaluation(20 * k, float(k), 1.0, k / 5, {"dev_accuracy": height, "dev_loss": 1.0})
+            for k, height in enumerate(heights)
+        ]
         row = {"trial_id": trial.trial_id, "grid": plan.name, "cell": trial.cell.label, "seed": trial.seed}
         row |= {"status": "ok", "test_accuracy": float(correct.mean()), "dev_accuracy": heights[-1]}
         row |= {"final_dev_accuracy": heights[-1], "first_epoch_dev_accuracy": heights[1], "selected_epoch": 3}

@@ -56,16 +56,16 @@ LONGEST = 2.0  # seconds between two kills, at most
 def outcome(trial: Trial) -> Outcome:
     """How the trial ended, made up from its seed."""
     value = trial.seed / 7
-    curve = [Evaluation(step, step / 10, value, value, value, 0.0) for step in (0, 10, 20)]
-    accuracies = {"test_accuracy": value, "dev_accuracy": value, "final_dev_accuracy": value}
+    scores = {"dev_accuracy": value, "dev_loss": value}
     result = Result(
-        **{"trial_id": trial.trial_id, "status": "ok", "error": None, "selected_epoch": 2.0, **accuracies},
-        **{"first_epoch_dev_accuracy": value, "final_train_loss": value, "epochs": 2.0, "steps": 20},
-        **{"parameters": 1, "forward_macs": 1, "train_images_per_second": None, "eval_images_per_second": None},
-        **{"train_seconds": 0.0, "total_seconds": 0.0, "peak_memory_bytes": 0, "source_fingerprint": "f"},
-        environment=Environment("cpu", "cpu", 1, "", "", ""),
+        trial.trial_id,
+        "ok",
+        None,
+        {"test_accuracy": value, "dev_accuracy": value, "epochs": 2.0, "steps": 20},
+        Environment("cpu", "cpu", 1, "", "", ""),
+        "f",
         sources={"lab/trial.py": "f"},
-        curve=curve,
+        curve=[Evaluation(step, step / 10, value, 0.0, scores) for step in (0, 10, 20)],
         correct=trial.seed.to_bytes(4, "big"),
         num_test_images=32,
     )
@@ -152,7 +152,7 @@ def torture(folder: Path, kills: int, choose: random.Random) -> tuple[Counter[st
     """Runs the three to the writers' end; returns what was done, and how many reported rows were missing at a look."""
     writers = [Child(folder, "write", str(part)) for part in range(2)]
     children, tally, missing = [*writers, Child(folder, "compact")], Counter[str](), 0
-    while any(writer.process.returncode != 0 for writer in writers):
+    while any(writer.process.returncode != 0 for writer in writers) and tally["crashes"] < 10:
         time.sleep(choose.uniform(0.0, LONGEST))
         reported = set[str]().union(*(writer.reported() for writer in writers))
         missing = max(missing, len(reported - Records(folder / "tortured" / "torture").outcomes().keys()))

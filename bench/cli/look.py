@@ -16,7 +16,8 @@ from bench.cli.options import (
     Results,
     python,
 )
-from bench.grid.load import GridError, load_plan
+from bench.grid.load import GridError
+from bench.record.plan_file import read_plan
 
 if TYPE_CHECKING:
     from lab.settings import Section
@@ -114,7 +115,7 @@ def _show_stale(console: Console, folder: Path, trial_id: str) -> None:
     from bench.record.staleness import find_stale
 
     try:
-        plan = load_plan(folder / "grid.yaml")
+        plan = read_plan(folder)
         changed = find_stale(plan, Records(folder, plan.selecting)).changed
     except GridError:
         return

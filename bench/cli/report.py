@@ -13,9 +13,10 @@ from rich.console import Console
 from rich.text import Text
 
 from bench.cli.options import Only, Overrides, RecordedGrids, Refused, Results, Unrecorded
-from bench.grid.load import GridError, load_plan
+from bench.grid.load import GridError
 from bench.grid.plan import Asked, Plan
-from bench.record.asked import GRID, check_folder, command, holders, last_asked, read_asked
+from bench.record.asked import check_folder, command, holders, last_asked, plan_of, read_asked
+from bench.record.plan_file import GRID
 from bench.record.table import RecordError
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def _gather_all(asked: Sequence[Asked], results: Sequence[Path]) -> tuple[list[F
             if isinstance(one, str):
                 plan, (first, *others) = None, recorded_folders(one, results)
             else:
-                plan = load_plan(one.grid, overrides=one.overrides, only=one.only, seeds=one.seeds)
+                plan = plan_of(one, results)
                 first, *others = folders_of(plan, results)
             found.append(gather(first, plan, others=others))
         except GridError as error:
@@ -192,4 +193,4 @@ def _exported(grids: Sequence[Path], results: Path) -> list[Path]:
     """The folders of the grids that are named, or of all."""
     if not grids:
         return [folder for name in recorded_names([results]) for folder in recorded_folders(name, [results])]
-    return [folder for grid in grids for folder in folders_of(load_plan(grid), [results])]
+    return [folder for grid in grids for folder in folders_of(plan_of(Asked(grid), [results]), [results])]

@@ -61,14 +61,14 @@ def load_plan(path: Path, *, overrides: Sequence[str] = (), only: Sequence[str] 
     return replace(plan, asked=asked)
 
 
-def text_of(asked: Asked) -> str:
-    """``Plan.text`` of a grid without a look at the parts that it names; raises :class:`GridError`."""
+def name_and_text(asked: Asked) -> tuple[str, str]:
+    """Name and text of the plan of a grid, without a look at the parts that it names; raises :class:`GridError`."""
     errors: Errors = []
     sheet = _sheet(asked, errors, [])
     if errors:
         raise _grid_error(asked.grid, errors)
     _, _, idle = expand(sheet)
-    return dump(without_items(sheet.root, "exclude", idle))
+    return sheet.name, dump(without_items(sheet.root, "exclude", idle))
 
 
 def _sheet(asked: Asked, errors: Errors, warnings: list[str]) -> Sheet:

@@ -14,12 +14,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from bench.grid.load import GridError, load_plan, text_of
+from bench.grid.load import GridError, load_plan, name_and_text
 from bench.grid.plan import Asked, Plan
+from bench.record.plan_file import GRID, PLAN, plan_json, read_plan
 from bench.record.records import Records
 from bench.record.table import RecordError, lock_of, replace_file
 
-GRID, ASKED = "grid.yaml", "asked.json"
+ASKED = "asked.json"
 
 
 def read_asked(folder: Path) -> Asked | None:
@@ -35,9 +36,24 @@ def read_asked(folder: Path) -> Asked | None:
         raise RecordError(f"{path}: must be as `run` writes it, it can be removed: {error!r}") from error
 
 
+def plan_of(asked: Asked, results: Sequence[Path]) -> Plan:
+    """The plan of a grid; where a folder holds just that, without a look at the modules that it names."""
+    name, text = name_and_text(asked)
+    for folder in (one / name for one in results):
+        if is_kept(text, folder):
+            return replace(read_plan(folder), asked=asked)
+    return load_plan(asked.grid, overrides=asked.overrides, only=asked.only, seeds=asked.seeds)
+
+
+def is_kept(text: str, folder: Path) -> bool:
+    """Whether this is the grid that the folder was last asked for."""
+    grid = folder / GRID
+    return grid.exists() and grid.read_text(encoding="utf-8") == text
+
+
 def last_plan(folder: Path) -> Plan:
     """The plan of ``grid.yaml``, ``asked`` as :func:`last_asked` says."""
-    return replace(load_plan(folder / GRID), asked=last_asked(folder))
+    return replace(read_plan(folder), asked=last_asked(folder))
 
 
 def last_asked(folder: Path) -> Asked:
@@ -47,8 +63,8 @@ def last_asked(folder: Path) -> Asked:
     if asked is None:
         return own
     try:
-        same = text_of(asked) == (folder / GRID).read_text(encoding="utf-8")
-    except (GridError, OSError):
+        same = is_kept(name_and_text(asked)[1], folder)
+    except GridError:
         same = False
     return replace(asked, grid=shown(asked.grid)) if same else own
 
@@ -82,8 +98,8 @@ def another(folder: Path, holder: Path, grid: Path) -> str:
 
 
 def keep(plan: Plan, folder: Path) -> None:
-    """Writes ``grid.yaml`` and ``asked.json``, where they are not so; raises :class:`RecordError` or OSError."""
-    texts = {folder / GRID: plan.text}
+    """Writes how the plan is asked for, where it is not kept so; raises :class:`RecordError` or OSError."""
+    texts = {folder / GRID: plan.text, folder / PLAN: plan_json(plan)}
     if (asked := _asked(plan, folder)) is not None:
         texts[folder / ASKED] = _json(asked, folder)
     if all(path.exists() and path.read_text(encoding="utf-8") == text for path, text in texts.items()):
@@ -117,7 +133,7 @@ def _share(plan: Plan, folder: Path) -> bool:
     if records_some(plan, folder):
         return True
     try:
-        return bool(_experiments(plan) & _experiments(load_plan(folder / GRID)))
+        return bool(_experiments(plan) & _experiments(read_plan(folder)))
     except GridError:
         return False
 

@@ -10,8 +10,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from bench.grid.plan import Plan, Trial
-from bench.record.asked import GRID, keep
+from bench.record.asked import keep
 from bench.record.outcome import Outcome
+from bench.record.plan_file import GRID
 from bench.record.records import ATTEMPTS, COMPILE_ERROR, Recorded, Records
 from bench.record.status import Status
 from lab.fingerprint import source_fingerprint

@@ -13,6 +13,7 @@ import io
 import zipfile
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -160,9 +161,14 @@ def _last_curves(rows: list[Cells]) -> list[Cells]:
 
 
 def _start(curve: Sequence[Cells]) -> int:
-    """Where the last of several attempts begins; 0 where there is one, in whatever order its rows stand."""
-    starts = [index for index, row in enumerate(curve) if row["step"] == "0"]
-    return starts[-1] if len(starts) > 1 else 0
+    """Where the last of several attempts begins; 0 where there is one, in whatever order its rows stand.
+
+    Where rows of several are mixed up all stay, and no report reads them: :func:`read_curves`.
+    """
+    steps = [int(row["step"]) for row in curve]
+    if len(set(steps)) == len(steps) or any(0 < later <= earlier for earlier, later in pairwise(steps)):
+        return 0
+    return len(steps) - 1 - steps[::-1].index(0) if 0 in steps else 0
 
 
 def read_trials(folder: Path) -> pd.DataFrame:
@@ -176,17 +182,14 @@ def read_curves(folder: Path) -> pd.DataFrame:
 
     Raises :class:`RecordError` where rows of a trial that was tried more than once are not in that order.
     """
-    import pandas as pd
-
     table = Records(folder).curves
     frame = _frame(table, [*CURVE, "dev_accuracy", "dev_loss"])
-    starts = frame["step"] == 0
-    attempt, attempts = (starts.groupby(frame["trial_id"]).transform(how) for how in ("cumsum", "sum"))
-    backwards = ~starts & (frame.groupby("trial_id")["step"].diff() <= 0)
-    mixed = (attempts > 1) & (backwards | (attempt == 0))
-    kept = frame[(attempts <= 1) | (attempt == attempts)].sort_values("step", kind="stable")
-    doubled = kept.duplicated(["trial_id", "step"])
-    if len(wrong := pd.concat([frame["trial_id"][mixed], kept["trial_id"][doubled]])):
+    starts, trials = frame["step"] == 0, frame["trial_id"]
+    attempt, last = (starts.groupby(trials).transform(how) for how in ("cumsum", "sum"))
+    several = frame.duplicated(["trial_id", "step"]).groupby(trials).transform("any")
+    backwards = several & ~starts & (frame.groupby("trial_id")["step"].diff() <= 0)
+    kept = frame[~several | (attempt == last)].sort_values("step", kind="stable")
+    if len(wrong := trials[backwards]):
         rule = "the rows of each attempt at a trial must stand together, in the order of its steps"
         raise RecordError(f"{table.path}: {rule}; those of {wrong.iloc[0]} do not")
     return kept.reset_index(drop=True)

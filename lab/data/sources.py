@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from platformdirs import user_cache_path
 
@@ -16,6 +14,7 @@ from lab.data.folders import image_folder
 from lab.data.published import DATA_DIR_VARIABLE, PUBLISHED
 from lab.data.sets import DataSet
 from lab.imports import load, told
+from lab.parts import accepts, arguments, settings_type
 
 READERS: dict[str, Callable[..., DataSet]] = PUBLISHED | {"npz": npz, "image_folder": image_folder}
 
@@ -26,13 +25,13 @@ def default_data_dir() -> Path:
     return Path(named) if named else user_cache_path("ablation-bench") / "data"
 
 
-def read(name: str, root: Path, own: str = "{}") -> DataSet:
-    """The data set ``name``; ``own`` is its own settings as JSON. Raises :class:`DataError` where it is missing."""
-    settings = json.loads(own)
+def read(name: str, root: Path, said: str = "{}") -> DataSet:
+    """The data set ``name``; ``said`` is its own settings as JSON. Raises :class:`DataError` where it is missing."""
+    settings = json.loads(said)
     if name in READERS:
         return READERS[name](root, **settings)
     part = load(name)
-    given: dict[str, Any] = {"root": root} if "root" in inspect.signature(part).parameters else {}
+    own = arguments(settings_type("data", name).model_validate({"name": name, **settings}))
     with told(f"data {name}: raised"):
-        found = part(**settings, **given)
+        found = part(**accepts(part, {"root": root}), **own)
     return from_arrays(name, found)

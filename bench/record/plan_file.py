@@ -1,0 +1,118 @@
+"""``plan.json``: a plan as plain data, all that a report needs without importing the modules that the grid names.
+
+It stands beside ``grid.yaml`` and holds a digest of it: where somebody changed that file since, or where a folder is of
+an earlier version, the plan is read from ``grid.yaml`` itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from bench.grid.factors import Factor
+from bench.grid.hypotheses import Hypothesis, Term
+from bench.grid.load import load_plan
+from bench.grid.metrics import Metric
+from bench.grid.plan import Cell, Excluded, Plan, Trial
+from lab.recorded import RecordedSettings, plain_settings
+
+GRID, PLAN = "grid.yaml", "plan.json"
+VERSION = 1
+
+
+def plan_json(plan: Plan) -> str:
+    """The plan as text; :func:`read_plan` gives the same plan but for what only making trials needs."""
+    whole = {
+        "version": VERSION,
+        "grid": _digest(plan.text),
+        **{name: getattr(plan, name) for name in ("name", "question", "kind", "seeds", "tune_seeds", "warnings")},
+        **{name: getattr(plan, name) for name in ("baseline", "tune", "selecting")},
+        "factors": [{"name": factor.name, "levels": factor.levels} for factor in plan.factors],
+        "cells": [asdict(cell) for cell in plan.cells],
+        "excluded": [asdict(excluded) for excluded in plan.excluded],
+        "hypotheses": [asdict(hypothesis) for hypothesis in plan.hypotheses],
+        "metrics": [metric.name for metric in plan.metrics],
+        "measures": [asdict(metric) for metric in plan.measures.values()],
+        "experiments": _experiments(plan),
+    }
+    return json.dumps(whole, ensure_ascii=False, separators=(",", ":")) + "\n"
+
+
+def read_plan(folder: Path) -> Plan:
+    """The plan of a results folder; raises GridError where it has to be read from ``grid.yaml`` and cannot."""
+    grid = folder / GRID
+    try:
+        raw = json.loads((folder / PLAN).read_text(encoding="utf-8"))
+        text = grid.read_text(encoding="utf-8")
+        if raw["version"] == VERSION and raw["grid"] == _digest(text):
+            return _restored(raw, text)
+    except (OSError, ValueError, LookupError, TypeError):
+        pass  # it is made from grid.yaml, which says what is wrong with itself
+    return load_plan(grid)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _experiments(plan: Plan) -> list[dict[str, Any]]:
+    """The trials that share all but their seed, as one."""
+    found: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for trial in plan.trials:
+        key = trial.cell.label, repr(trial.tuned), trial.stage
+        if key not in found:
+            found[key] = {
+                "cell": trial.cell.label,
+                "tuned": trial.tuned,
+                "stage": trial.stage,
+                "settings": plain_settings(trial.settings),
+                "trials": {},
+            }
+        found[key]["trials"][str(trial.seed)] = trial.trial_id
+    return list(found.values())
+
+
+def _restored(raw: Mapping[str, Any], text: str) -> Plan:
+    cells = tuple(Cell(**cell) for cell in raw["cells"])
+    measures = {one["name"]: _metric(one) for one in raw["measures"]}
+    return Plan(
+        name=raw["name"],
+        question=raw["question"],
+        factors=tuple(Factor(factor["name"], tuple(factor["levels"])) for factor in raw["factors"]),
+        cells=cells,
+        trials=_trials(raw, {cell.label: cell for cell in cells}),
+        baseline=raw["baseline"],
+        hypotheses=tuple(_hypothesis(one) for one in raw["hypotheses"]),
+        excluded=tuple(Excluded(Cell(**one["cell"]), one["because"]) for one in raw["excluded"]),
+        warnings=tuple(raw["warnings"]),
+        kind=raw["kind"],
+        seeds=tuple(raw["seeds"]),
+        tune={name: tuple(candidates) for name, candidates in raw["tune"].items()},
+        tune_seeds=tuple(raw["tune_seeds"]),
+        metrics=tuple(measures[name] for name in raw["metrics"]),
+        measures=measures,
+        selecting=raw["selecting"],
+        text=text,
+    )
+
+
+def _trials(raw: Mapping[str, Any], cells: Mapping[str, Cell]) -> tuple[Trial, ...]:
+    found = []
+    for one in raw["experiments"]:
+        settings = RecordedSettings.restored(one["settings"], 0)
+        for seed, trial_id in one["trials"].items():
+            seeded, cell = settings.with_seed(int(seed)), cells[one["cell"]]
+            found.append(Trial(trial_id, raw["name"], cell, int(seed), seeded, one["tuned"], one["stage"]))
+    return tuple(found)
+
+
+def _metric(raw: Mapping[str, Any]) -> Metric:
+    return Metric(**{**raw, "range": tuple(raw["range"])})
+
+
+def _hypothesis(raw: Mapping[str, Any]) -> Hypothesis:
+    return Hypothesis(**{**raw, "terms": tuple(Term(**term) for term in raw["terms"])})
