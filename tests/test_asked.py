@@ -314,10 +314,10 @@ def test_a_factor_whose_levels_are_one_experiment_is_reported_so(say: Say) -> No
     assert "`hidden=two` is the same experiment as" in out.replace("lr=0.1 ", "").replace(" lr=0.1", "")
 
 
-def test_staleness_is_read_from_every_folder_that_is_pooled(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_staleness_is_read_from_every_folder_that_is_pooled(say: Say) -> None:
     write("rates.yaml")
-    trained("rates.yaml", "out", seeds=1)
-    folder = trained("rates.yaml", "other", only=["optimizer.lr=0.1"])
+    trained("rates.yaml", "other", only=["optimizer.lr=0.1"])
+    folder = trained("rates.yaml", "out", seeds=1)
     table = (folder / "trials.csv").read_text().splitlines()
     place = table[0].split(",").index("source_fingerprint")
     rows = [line.split(",") for line in table[1:]]
