@@ -107,6 +107,7 @@ def signature(runner: Runner, X: Tensor, y: Tensor) -> str:
     buffers = dict(runner.model.named_buffers())
     digest.update(f"{list(gradients)}{list(buffers)}".encode())
     for value in [*tensors_of(output), loss, *gradients.values(), *buffers.values()]:
-        digest.update(value.detach().cpu().flatten().contiguous().view(torch.uint8).numpy().tobytes())
+        dense = (value.to_dense() if value.is_sparse else value).detach().cpu()
+        digest.update(dense.flatten().contiguous().view(torch.uint8).numpy().tobytes())
     runner.model.zero_grad(set_to_none=True)
     return digest.hexdigest()[:12]

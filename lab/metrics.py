@@ -29,7 +29,10 @@ class Accuracy:
         self._correct = []
 
     def update(self, logits: Tensor, labels: Tensor) -> None:
-        """Adds a batch: logits ``(N, num_classes)``, labels ``(N,)``."""
+        """Adds a batch: logits ``(N, num_classes)``, labels ``(N,)``; raises ValueError for another number of axes."""
+        if logits.ndim != 2 or labels.ndim != 1:
+            shapes = f"{tuple(logits.shape)} and labels {tuple(labels.shape)}"
+            raise ValueError(f"accuracy needs logits (N, num_classes) and labels (N,), got logits {shapes}")
         self._correct.append(logits.argmax(dim=1) == labels)
 
     def accumulate(self) -> float:

@@ -95,9 +95,8 @@ def build_model(settings: ModelSettings, *, in_channels: int, num_classes: int, 
 
     make = MODELS[settings.name] if settings.name in MODELS else load(settings.name)
     given = accepts(make, {"in_channels": in_channels, "num_classes": num_classes, "size": size})
-    if (
-        is_open(make) and getattr(make, "__init__", None) is not nn.Module.__init__
-    ):  # torchvision's take it among their keywords
+    takes_none = getattr(make, "__init__", None) is nn.Module.__init__  # though its signature is open
+    if is_open(make) and not takes_none:  # torchvision's take it among their keywords
         given["num_classes"] = num_classes
     network = make(**given | arguments(settings))
     if not isinstance(network, nn.Module):

@@ -51,17 +51,21 @@ def fused(kind: str, params: Parameters, **settings: Any) -> Optimizer:
     return getattr(optim, kind)(params, fused=supported or None, **settings)
 
 
-def _at_rest(optimizer: Optimizer) -> Optimizer:
-    """Starts a parameter's momentum at zero, where torch would copy its first gradient: the same step.
+def gradient_descent(params: Parameters, **settings: Any) -> Optimizer:
+    """torch's SGD, whose fused kernel is kept from what it can't do: sparse gradients, and momenta that start later.
 
-    torch's fused kernel needs the momentum of all parameters or of none, and some may have their first gradient later.
+    A parameter's momentum starts at zero with its first gradient, where torch would copy the gradient: the same step.
     """
     from torch import zeros_like
 
-    late = [parameter for group in optimizer.param_groups for parameter in group["params"] if group["momentum"]]
+    optimizer = fused("SGD", params, **settings)
+    late = [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
     def start(optimizer: Optimizer, args: object, kwargs: object) -> None:
-        for parameter in [one for one in late if one.grad is not None]:
+        begun = [one for one in late if one.grad is not None]
+        for group in optimizer.param_groups:
+            group["fused"] = group["fused"] and not any(one.grad.is_sparse for one in begun)
+        for parameter in begun if settings.get("momentum") else []:
             optimizer.state[parameter].setdefault("momentum_buffer", zeros_like(parameter))
         late[:] = [one for one in late if one.grad is None]
 
@@ -71,12 +75,12 @@ def _at_rest(optimizer: Optimizer) -> Optimizer:
 
 def sgd(params: Parameters, lr: float, *, weight_decay: L2 = 0.0) -> Optimizer:
     """Gradient descent on mini-batches, without momentum: ``d_t = -lr g_t``."""
-    return fused("SGD", params, lr=lr, weight_decay=weight_decay)
+    return gradient_descent(params, lr=lr, weight_decay=weight_decay)
 
 
 def momentum(params: Parameters, lr: float, *, weight_decay: L2 = 0.0, momentum: Rho = 0.9) -> Optimizer:
     """SGD with heavy-ball momentum: ``d_t = rho d_(t-1) - lr g_t`` (Polyak 1964)."""
-    return _at_rest(fused("SGD", params, lr=lr, weight_decay=weight_decay, momentum=momentum))
+    return gradient_descent(params, lr=lr, weight_decay=weight_decay, momentum=momentum)
 
 
 def nesterov(params: Parameters, lr: float, *, weight_decay: L2 = 0.0, momentum: NesterovRho = 0.9) -> Optimizer:
@@ -84,7 +88,7 @@ def nesterov(params: Parameters, lr: float, *, weight_decay: L2 = 0.0, momentum:
 
     torch's weights are the ``w + rho d``.
     """
-    return _at_rest(fused("SGD", params, lr=lr, weight_decay=weight_decay, momentum=momentum, nesterov=True))
+    return gradient_descent(params, lr=lr, weight_decay=weight_decay, momentum=momentum, nesterov=True)
 
 
 def rmsprop(

@@ -280,6 +280,8 @@ def _check_metrics(metric: Named) -> Named:
         if not re.fullmatch(r"[a-z0-9_]+", name):
             rule = f"a name has lower-case letters, digits and _, got {name!r}"
             raise SettingsError([Problem("train.metric", rule)])
+        if name == "digest":
+            raise SettingsError([Problem("train.metric", "test_digest is what the test data are; name it otherwise")])
         if name in SCORES and (name, part) != ("accuracy", "accuracy"):
             rule = f"{name} is built in; give {part_name(part)} a name of its own: `{{my_{name}: '{part_name(part)}'}}`"
             raise SettingsError([Problem("train.metric", rule)])

@@ -171,7 +171,8 @@ def _construct(
         owners, drawn = draws.owners(network)
     settled = owners == [draw.owner for draw in draws.used]
     turned_out = [_Draw(draw.key, owner) for draw, owner in zip(draws.used, owners, strict=True)]
-    constants = {name: value for name, value in network.named_parameters() if name not in drawn}
+    parameters = network.named_parameters()
+    constants = {name: value for name, value in parameters if name not in drawn and not is_lazy(value)}
     return _Constructed(network, turned_out, settled, grew, constants)
 
 
@@ -181,7 +182,8 @@ def _parameter_names(network: nn.Module) -> set[tuple[str, bool]]:
 
 def _raise_if_unlike(one: nn.Module, other: nn.Module) -> None:
     values = dict(other.named_parameters())
-    unlike = [name for name, value in one.named_parameters() if name not in values or not _same(values[name], value)]
+    made = [(name, value) for name, value in one.named_parameters() if not is_lazy(value)]
+    unlike = [name for name, value in made if name not in values or not _same(values[name], value)]
     if unlike:
         rule = "must be the same each time that the network is made with one seed, but differs"
         how = "draw it from torch's, numpy's or Python's own generator, or seed the one that it is drawn from"
@@ -309,6 +311,8 @@ class _Draws(TorchDispatchMode):
         best: dict[int, tuple[tuple[int, bool], Owner]] = {}
         drawn = set()
         for name, tensor in [*network.named_parameters(), *network.named_buffers()]:
+            if is_lazy(tensor):  # it has no values yet
+                continue
             for call, distance in self._held.get(_storage(tensor), {}).items():
                 drawn.add(name)
                 if call >= len(self.used) or self.used[call].key is None:

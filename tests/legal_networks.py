@@ -302,6 +302,49 @@ class Sparse(nn.Module):
         return self.head(self.words(X.flatten(1).clamp(-2, 2).add(2).mul(4).long()))
 
 
+class Switched(Plain):
+    """One switch whose levels change training and not the outputs of the first evaluation."""
+
+    def __init__(self, level: str = "none") -> None:
+        super().__init__()
+        self.level = level
+        self.first.requires_grad_(level != "frozen")
+        if level == "slower":
+            self.first.weight.register_hook(lambda gradient: gradient / 2)
+        self.register_buffer("mean", torch.zeros(16))
+
+    def forward(self, X: Tensor) -> Any:
+        h = self.hidden(X)
+        if self.level == "averaged" and self.training:
+            self.get_buffer("mean").add_(h.detach().mean(0))
+        if self.level == "noisy" and self.training:
+            h = h + 0.1 * torch.randn_like(h)
+        return self.head(h.detach() if self.level == "detached" else h)
+
+
+# --- what cannot be trained -----------------------------------------------------------------------------------------
+
+
+class Unmade(Plain):
+    def __init__(self) -> None:
+        super().__init__()
+        self.unused = nn.LazyLinear(3)
+
+
+class Fixed(Plain):
+    def __init__(self) -> None:
+        super().__init__()
+        self.requires_grad_(False)
+
+
+class Unrepeatable(Plain):
+    """Draws from a generator that nobody seeded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first.weight = nn.Parameter(torch.from_numpy(np.random.default_rng().normal(size=(16, 64))).float())
+
+
 # --- optimizers -----------------------------------------------------------------------------------------------------
 
 
@@ -331,3 +374,19 @@ class TwoPasses(torch.optim.SGD):
             for one, gradient in moved:
                 one.sub_(gradient, alpha=0.05)
         super().step()
+
+
+class WithoutRate(torch.optim.Optimizer):
+    """Its steps are of a fixed length."""
+
+    def __init__(self, params: Iterator[nn.Parameter]) -> None:
+        super().__init__(params, {})
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # it has no closure
+        for group in self.param_groups:
+            for one in group["params"]:
+                one.data.sub_(0.001 * one.grad.sign())
+
+
+def without_rate(params: Iterator[nn.Parameter], lr: float) -> torch.optim.Optimizer:
+    return WithoutRate(params)

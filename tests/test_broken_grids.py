@@ -266,10 +266,14 @@ BROKEN: dict[str, tuple[str | bytes, str]] = {
     ),
     "a candidate twice": (BASE + "tune: {optimizer.lr: [0.1, 1e-1]}\n", "7:28: tune.optimizer.lr: 1e-1 is repeated"),
     "tuning seeds without tuning": (BASE + "tune_seeds: 2\n", "7:13: tune_seeds: nothing is tuned"),
-    "more tuning seeds than seeds": (
-        BASE + "tune: {optimizer.lr: [0.1, 1]}\ntune_seeds: 4\n",
-        "8:13: tune_seeds: must be at most the number of seeds, 3, got 4",
+    "no tuning seeds": (BASE + "tune: {optimizer.lr: [0.1, 1]}\ntune_seeds: 0\n", "8:13: tune_seeds: must be"),
+    # untrained and pair
+    "untrained by another word": (BASE + "untrained: zero\n", "7:12: untrained: must be"),
+    "chance of what is no accuracy": (
+        BASE + "metrics: test_loss\nuntrained: chance\n",
+        "8:1: untrained: chance is known of test_accuracy alone; give the number that an untrained trial counts as in",
     ),
+    "paired by another word": (BASE + "pair: fold\n", "7:7: pair: must be"),
     # exclude
     "an exclusion without a reason": (
         BASE + WIDTHS + "exclude: [{when: {model.width: 8}}]\n",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import textwrap
@@ -13,8 +14,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
 
 from bench.analysis.findings import gather
+from bench.execute.options import Options
+from bench.execute.progress import Progress
+from bench.execute.run import Summary, run
 from bench.grid.columns import DIGESTS
 from bench.grid.load import load_plan
 from bench.grid.plan import Plan
@@ -143,7 +148,7 @@ def test_a_trial_tells_the_digests_of_its_data_and_stops_where_they_are_others(
     settings = make_settings()
     (known,) = identify([settings.data.model_dump()])
     assert run_trial(settings, device="cpu", digests=known).digests == known
-    with pytest.raises(DataError, match="the data are not repeatable: test differ from what the run read at its start"):
+    with pytest.raises(DataError, match="the data are not repeatable: test of this process and"):
         run_trial(settings, device="cpu", digests=known | {"test_digest": "0"})
 
 
@@ -265,3 +270,119 @@ def test_old_rows_without_digests_are_judged_by_nothing() -> None:
 def test_splits_that_were_made_by_hand_have_no_digest_to_differ() -> None:
     images = Images(torch.zeros(4, 1, 2, 2), torch.zeros(4).long())
     Splits(images, images, images, 2, torch.zeros(1, 1, 1), torch.ones(1, 1, 1)).check_digests({})
+
+
+# --- a run ----------------------------------------------------------------------------------------------------------
+
+UNSEEDED = """
+    import numpy as np
+
+    def drawn(how: str):
+        labels = np.arange(60) % 3
+        images = np.zeros((60, 4, 4), np.uint8)
+        images[np.arange(60), labels] = np.arange(60)[:, None]
+        match how:
+            case "numpy":
+                order = np.random.permutation(60)
+            case "generator":
+                order = np.random.default_rng().permutation(60)
+            case "python":
+                import random
+                order = np.array(random.sample(range(60), 60))
+            case "torch":
+                import torch
+                order = torch.randperm(60).numpy()
+            case "process":
+                import os
+                order = np.roll(np.arange(60), os.getpid() % 59 + 1)
+            case _:
+                order = np.random.default_rng(7).permutation(60)
+        images, labels = images[order], labels[order]
+        train = dict(train_images=images[:45], train_labels=labels[:45])
+        return train | dict(test_images=images[45:], test_labels=labels[45:])
+"""
+
+
+def plan_on(folder: Path, data: str, seeds: int = 2) -> Plan:
+    grid = textwrap.dedent(GRID).replace("{name: digits, limit: 100}", data).replace("seeds: 3", f"seeds: {seeds}")
+    (folder / "grid.yaml").write_text(grid)
+    return load_plan(folder / "grid.yaml")
+
+
+def train(plan: Plan, **changes: Any) -> Summary:
+    options = Options(**{"results": Path("results"), "device": "cpu", "executor": "inline", "jobs": 1, **changes})
+    return run(plan, options, Progress(Console(file=io.StringIO()), ["bench"]))
+
+
+@pytest.mark.parametrize("how", ["numpy", "generator", "python", "torch", "process"])
+def test_data_that_are_drawn_without_a_seed_stop_a_trial_before_it_trains(
+    tmp_path: Path, workshop: Write, how: str
+) -> None:
+    workshop("my_data", textwrap.dedent(UNSEEDED))
+    plan = plan_on(tmp_path, f'{{name: "my_data:drawn", how: {how}}}', seeds=1)
+    assert train(plan).statuses == {"error": 2}
+    rows = Records(Path("results") / plan.name).trials.rows()
+    assert all(row["error"].startswith("DataError: the data are not repeatable: train, dev, test of") for row in rows)
+    assert all(row["test_accuracy"] == "" for row in rows)
+
+
+def test_data_that_are_drawn_with_a_seed_train(tmp_path: Path, workshop: Write) -> None:
+    workshop("my_data", textwrap.dedent(UNSEEDED))
+    plan = plan_on(tmp_path, '{name: "my_data:drawn", how: seeded}', seeds=1)
+    assert train(plan).statuses == {"ok": 2}
+    rows = Records(Path("results") / plan.name).trials.rows()
+    assert len({tuple(row[name] for name in DIGESTS) for row in rows}) == 1
+    assert all(len(rows[0][name]) == 12 for name in DIGESTS)
+
+
+def write_noise(path: str, noise: float) -> None:
+    random = np.random.default_rng(0)
+    labels = np.arange(90) % 3
+    images = random.normal(0, noise, (90, 4, 4)).astype(np.float32)
+    images[np.arange(90), labels, 0] += 1
+    parts = {"train_images": images[:60], "train_labels": labels[:60]}
+    np.savez(path, **parts, test_images=images[60:], test_labels=labels[60:])
+
+
+def test_nothing_is_added_beside_results_on_other_data_until_these_run_again(tmp_path: Path, workshop: Write) -> None:
+    plan = plan_on(tmp_path, "{name: npz, path: my.npz}")
+    folder = Path("results") / plan.name
+    write_noise("my.npz", 2)
+    assert train(plan).statuses == {"ok": 4}
+    first = (folder / "trials.csv").read_text()
+    write_noise("my.npz", 0.1)
+    _splits.cache_clear()
+    more = plan_on(tmp_path, "{name: npz, path: my.npz}", seeds=3)
+    with pytest.raises(ValueError, match=r"4 of 4 results rest on other data than npz my\.npz holds now: nothing is"):
+        train(more)
+    assert (folder / "trials.csv").read_text() == first, "nothing is added"
+    assert len(gather(folder, more).trials) == 0
+    assert train(more, stale=True).statuses == {"ok": 6}
+    rows = Records(folder).trials.rows()
+    assert len(rows) == 6
+    assert len({row["train_digest"] for row in rows}) == 1
+    assert len(gather(folder, more).trials) == 6
+
+
+def test_data_that_are_put_back_make_their_results_valid_again(tmp_path: Path, workshop: Write) -> None:
+    plan, more = (plan_on(tmp_path, "{name: npz, path: my.npz}", seeds) for seeds in (1, 2))
+    write_noise("my.npz", 2)
+    train(plan)
+    write_noise("my.npz", 0.1)
+    _splits.cache_clear()
+    with pytest.raises(ValueError, match="rest on other data"):
+        train(more)
+    write_noise("my.npz", 2)
+    _splits.cache_clear()
+    assert train(more).statuses == {"ok": 2}
+    assert len(gather(Path("results") / plan.name, more).trials) == 4
+
+
+def test_a_setting_tells_two_versions_of_data_apart(tmp_path: Path, workshop: Write) -> None:
+    one = plan_on(tmp_path, "{name: npz, path: my.npz}", 1)
+    write_noise("my.npz", 2)
+    train(one)
+    write_noise("other.npz", 0.1)
+    both = plan_on(tmp_path, "{name: npz, path: other.npz}", 1)
+    assert train(both).statuses == {"ok": 2}
+    assert len(Records(Path("results") / one.name).trials.rows()) == 4

@@ -298,9 +298,11 @@ def test_no_worker_outlives_the_run(job: Callable[..., Job]) -> None:
 
 
 def test_what_a_check_in_a_child_process_refuses_is_raised_here() -> None:
-    assert call_in_child(LAB.prepare, "cpu", [{"name": "digits"}], None) == ["cpu"]
+    assert call_in_child(LAB.devices, "cpu") == ["cpu"]
     with pytest.raises(ValueError, match="device must be auto, cpu"):
-        call_in_child(LAB.prepare, "tpu", [], None)
+        call_in_child(LAB.devices, "tpu")
+    with pytest.raises(ValueError, match=r"none\.npz: cannot be read"):
+        call_in_child(LAB.identify, [{"name": "npz", "path": "none.npz"}], None)
 
 
 def test_a_check_that_kills_its_process_is_an_error() -> None:

@@ -291,15 +291,21 @@ def test_an_included_section_is_itself_and_not_the_level_of_its_name(load: Load)
 TUNED = BASE + "factors: {model.residual: [true, false]}\ntune: {optimizer.lr: [0.1, 1e-2]}\nseeds: 3\n"
 
 
-def test_every_cell_gets_the_same_candidates_and_seeds(load: Load) -> None:
+def test_every_cell_gets_the_same_candidates_on_seeds_that_are_not_reported(load: Load) -> None:
     plan = load(TUNED)
 
-    expected = itertools.product(["residual=true", "residual=false"], [0.1, 0.01], [0, 1, 2])
+    expected = itertools.product(["residual=true", "residual=false"], [0.1, 0.01], [10_000, 10_001, 10_002])
     assert [(t.cell.label, t.tuned["optimizer.lr"], t.seed) for t in plan.trials] == list(expected)
     assert all(trial.settings.flat()["optimizer.lr"] == trial.tuned["optimizer.lr"] for trial in plan.trials)
     assert {trial.stage for trial in plan.trials} == {"tune"}
     assert plan.tune == {"optimizer.lr": (0.1, 0.01)}
-    assert plan.final_trials({trial.trial_id: 1.0 for trial in plan.trials}) == ()
+    final = plan.final_trials({trial.trial_id: 1.0 for trial in plan.trials})
+    assert {trial.seed for trial in final} == {0, 1, 2}
+
+
+def test_a_grid_that_asks_for_a_tuning_seed_itself_gets_others(load: Load) -> None:
+    plan = load(TUNED.replace("seeds: 3", "seeds: [10000, 7]") + "tune_seeds: 2\n")
+    assert (plan.seeds, plan.tune_seeds) == ((10_000, 7), (10_001, 10_002))
 
 
 def test_several_tuned_settings_are_tried_in_every_combination(load: Load) -> None:
@@ -307,7 +313,7 @@ def test_several_tuned_settings_are_tried_in_every_combination(load: Load) -> No
     assert len({(trial.tuned["optimizer.lr"], trial.tuned["data.batch_size"]) for trial in plan.trials}) == 6
 
 
-def test_the_best_mean_on_dev_wins_and_only_it_gets_the_other_seeds(load: Load) -> None:
+def test_the_best_mean_on_dev_wins_and_only_it_gets_the_grids_seeds(load: Load) -> None:
     plan = load(TUNED + "tune_seeds: 2\n")
     assert len(plan.trials) == 2 * 2 * 2
     # with shortcuts: means 0.75 and 0.70; without: means 0.4 and 0.6
@@ -319,11 +325,25 @@ def test_the_best_mean_on_dev_wins_and_only_it_gets_the_other_seeds(load: Load) 
 
     assert winners == {"residual=true": {"optimizer.lr": 0.1}, "residual=false": {"optimizer.lr": 0.01}}
     assert [(t.cell.label, t.tuned["optimizer.lr"], t.seed, t.stage) for t in final] == [
-        ("residual=true", 0.1, 2, "final"),
-        ("residual=false", 0.01, 2, "final"),
+        *(("residual=true", 0.1, seed, "final") for seed in range(3)),
+        *(("residual=false", 0.01, seed, "final") for seed in range(3)),
     ]
     assert [trial.trial_id for trial in final] == [trial.settings.trial_id for trial in final]
     assert not {trial.trial_id for trial in final} & accuracies.keys()
+
+
+def test_the_words_for_pairing_and_for_untrained_trials(load: Load) -> None:
+    assert (load(BASE).pair, load(BASE).untrained) == ("seed", "apart")
+    plan = load(BASE + "pair: none\nuntrained: 0.25\n")
+    assert (plan.pair, plan.untrained) == ("none", 0.25)
+    assert load(BASE + "untrained: chance\n").untrained == "chance"
+
+
+def test_trained_is_a_metric_of_hypotheses(load: Load) -> None:
+    texts = "factors: {model.width: [4, 8]}\nhypotheses:\n"
+    texts += "  - model.width=8 beats model.width=4 on trained\n  - trained > 0.9 where model.width=8\n"
+    first, second = load(BASE + texts).hypotheses
+    assert (first.metric, first.relation, second.metric, second.bound) == ("trained", ">", "trained", 0.9)
 
 
 def test_a_cell_waits_for_all_its_candidates(load: Load) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from lab.streams import build
+from lab.streams import build, rehearse
 
 
 def relations(network: nn.Module) -> set[tuple[str, ...]]:
@@ -307,3 +307,77 @@ def test_what_stands_beside_a_network_does_not_change_its_values(make: Callable[
     alone = build(lambda: nn.ModuleDict({"it": make()}), 0).state_dict()
     both = build(beside, 0).state_dict()
     assert all(torch.equal(value, both[name]) for name, value in alone.items())
+
+
+# --- parameters of the first forward pass, and constructors that never settle ---------------------------------------
+
+
+def lazy() -> nn.Module:
+    return nn.Sequential(nn.LazyLinear(5), nn.Dropout(0.5), nn.LazyBatchNorm1d(), nn.LazyLinear(3))
+
+
+class Grown(nn.Module):
+    def forward(self, X: Tensor) -> Tensor:
+        if not hasattr(self, "layer"):
+            self.layer = nn.Linear(X.shape[1], 3)
+            self.twice = nn.Parameter(2 * self.layer.weight.detach())
+        return self.layer(X) + X @ self.twice.T
+
+
+@pytest.mark.parametrize("make", [lazy, Grown])
+def test_what_a_first_pass_makes_starts_from_streams_of_its_own(make: Callable[[], nn.Module]) -> None:
+    def first_pass(network: nn.Module) -> None:
+        with torch.no_grad():
+            network.eval()(torch.zeros(2, 6))
+
+    def made_plainly() -> nn.Module:
+        network = make()
+        first_pass(network)
+        return network
+
+    one, other = (rehearse(make, seed, first_pass).network.state_dict() for seed in (0, 1))
+    assert relations(rehearse(make, 0, first_pass).network) == relations(made_plainly())
+    again = rehearse(make, 0, first_pass).network.state_dict()
+    assert all(torch.equal(value, again[name]) for name, value in one.items())
+    assert any(not torch.equal(value, other[name]) for name, value in one.items())
+
+
+def test_a_network_that_makes_nothing_in_its_first_pass_is_not_asked_for_one() -> None:
+    asked = []
+    made = rehearse(lambda: nn.Linear(3, 3), 0, asked.append)
+    assert asked == [made.rehearsal]
+    assert made.note is None
+
+
+def test_a_constructor_that_never_settles_starts_as_its_author_wrote_it_and_says_so() -> None:
+    class Restless(nn.Module):
+        made = 0
+
+        def __init__(self) -> None:
+            super().__init__()
+            Restless.made += 1
+            self.add_module(f"layer{Restless.made}", parametrizations.weight_norm(nn.Linear(4, 3)))
+
+    made = rehearse(Restless, 0, lambda network: None)
+    assert made.note is not None
+    assert "not shared with other networks" in made.note
+    weights = dict(made.network.named_parameters())
+    gain, direction = (next(value for name, value in weights.items() if f"original{at}" in name) for at in (0, 1))
+    torch.testing.assert_close(gain.flatten(), direction.norm(dim=1))
+
+
+@pytest.mark.parametrize("source", ["numpy", "python", "count"])
+def test_values_that_no_seed_settles_are_refused(source: str) -> None:
+    def make() -> nn.Module:
+        layer = nn.Linear(3, 2)
+        draw: dict[str, Callable[[], float]] = {
+            "numpy": np.random.default_rng().normal,
+            "python": random.Random().random,
+            "count": lambda: float(next(count)),
+        }
+        layer.bias = nn.Parameter(torch.tensor([draw[source](), 0.0]))
+        return layer
+
+    count = iter(range(100))
+    with pytest.raises(ValueError, match="the initial value of bias must be the same each time"):
+        build(make, 0)

@@ -17,7 +17,10 @@ from torch import Tensor, nn
 
 from lab import run_trial
 from lab.data import load_data
-from lab.result import Result
+from lab.inspection import inspect_all
+from lab.metrics import Accuracy
+from lab.outputs import logits_of
+from lab.result import Inspection, Result
 from lab.settings import Settings
 from lab.streams import build, derive
 from lab.trial import batches
@@ -36,8 +39,10 @@ def settings_of(make_settings: Make, network: str, **changes: Any) -> Settings:
 
 def numbers(result: Result) -> list[Any]:
     assert result.status == "ok", result.error
-    points = [(p.step, p.dev_accuracy, p.dev_loss, repr(p.train_loss)) for p in result.curve]
-    return [*points, result.test_accuracy, result.correct]
+    scores = {name: value for name, value in result.measures.items() if name.startswith(("test_", "dev_", "final_"))}
+    assert "test_accuracy" in scores
+    points = [(p.step, sorted(p.scores.items()), repr(p.train_loss)) for p in result.curve]
+    return [*points, sorted(scores.items()), result.correct]
 
 
 # --- the loop that a user would write -------------------------------------------------------------------------------
@@ -120,6 +125,7 @@ FIRST_PASS: dict[str, tuple[bool, ...]] = {"Lazy": (False,), "MadeInForward": (F
 LEGAL = [
     "Plain", "Lazy", "MadeInForward", "MadeInTraining", "Tuple", "Dict", "Named", "Data", "ExtraState", "Counts",
     "Queue", "Locked", "Coins", "NoAverages", "Late", "Tied", "Frozen", "Complex", "Double", "Hooked", "Normed",
+    "Sparse",
 ]  # fmt: skip
 OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
     "sgd": lambda params: torch.optim.SGD(params, lr=0.05),
@@ -133,7 +139,7 @@ OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
 
 def agree(result: Result, points: list[tuple[float, float]]) -> None:
     assert result.status == "ok", result.error
-    curve = [(point.train_loss, point.dev_loss) for point in result.curve[1:]]
+    curve = [(point.train_loss, point.scores["dev_loss"]) for point in result.curve[1:]]
     np.testing.assert_allclose(curve, points, rtol=2e-4)
 
 
@@ -171,6 +177,12 @@ def test_optimizers_with_closures_groups_and_parameters_left_out(make_settings: 
     agree(run_trial(settings, device="cpu"), points)
 
 
+def test_sparse_gradients_take_plain_steps(make_settings: Make) -> None:
+    settings = settings_of(make_settings, "Sparse", optimizer={"name": "sgd", "lr": 0.05})
+    points = by_hand(settings, lambda: build(legal_networks.Sparse, settings.seed), OPTIMIZERS["sgd"])
+    agree(run_trial(settings, device="cpu"), points)
+
+
 def test_a_loss_of_ones_own_gets_all_that_the_network_returns(make_settings: Make) -> None:
     settings = settings_of(make_settings, "TwoHeads", **{"train.loss": "legal_networks:two_heads"})
     make = lambda: build(legal_networks.TwoHeads, settings.seed)  # noqa: E731
@@ -195,6 +207,93 @@ def test_a_trial_that_was_cut_off_gives_the_same_numbers(
     settings = settings_of(make_settings, network, optimizer={"name": optimizer, "lr": 0.05})
     asked = iter([False] * 8 + [True] * 100)
     cut = run_trial(settings, device="cpu", checkpoint_dir=tmp_path, should_stop=lambda: next(asked))
-    assert (cut.status, cut.steps) == ("interrupted", 8)
+    assert (cut.status, cut.measures["steps"]) == ("interrupted", 8)
     resumed = run_trial(settings, device="cpu", checkpoint_dir=tmp_path)
     assert numbers(resumed) == numbers(run_trial(settings, device="cpu"))
+
+
+# --- which of the outputs are the logits ----------------------------------------------------------------------------
+
+A, B, C = torch.rand(4, 10), torch.rand(4, 10), torch.rand(4, 6)
+
+
+@pytest.mark.parametrize(
+    ("output", "logits"),
+    [
+        (A, A),
+        (C, C),  # a network may return what its own loss and metric understand
+        ((A, B), A),
+        ([C, A], A),
+        ({"features": A, "logits": B}, B),
+        ({"x": {"features": C}, "y": [B]}, B),
+        (legal_networks.Pair(A, B), B),
+        (legal_networks.Out(None, A, B), A),
+    ],
+)
+def test_the_logits_are_the_tensor_what_is_named_so_or_the_first_of_their_shape(output: Any, logits: Tensor) -> None:
+    assert logits_of(output, 4, 10) is logits
+
+
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [
+        (None, "returned NoneType without a tensor"),
+        ({"features": C}, r"returned dict of \(4, 6\) float32"),
+        ((A[:2], C), r"returned tuple of \(2, 10\) float32, \(4, 6\) float32"),
+        ("logits", "returned str without a tensor"),
+    ],
+)
+def test_an_output_without_logits_is_refused_with_what_it_is(output: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=rf"the network must return logits of shape \(4, 10\): .*{said}"):
+        logits_of(output, 4, 10)
+
+
+@pytest.mark.parametrize(
+    ("network", "said"),
+    [
+        ("TwoHeads", "would train the first alone.*name a loss of your own"),
+        ("Features", "must return logits of shape"),
+        ("Unmade", "the lazy parameter unused.weight must have been made by a forward pass"),
+        ("Fixed", "has no parameter that requires a gradient"),
+        ("Unrepeatable", "the initial value of first.weight must be the same each time"),
+    ],
+)
+def test_what_cannot_be_trained_rightly_is_refused_in_words(make_settings: Make, network: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        run_trial(settings_of(make_settings, network), device="cpu")
+
+
+def test_an_accuracy_of_a_map_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"accuracy needs logits .* got logits \(4, 10, 1, 1\) and labels \(4,\)"):
+        Accuracy().update(A[:, :, None, None], torch.zeros(4, dtype=torch.int64))
+
+
+def test_a_schedule_needs_a_learning_rate_to_change(make_settings: Make) -> None:
+    own = {"name": "legal_networks:without_rate", "lr": 0.1}
+    with pytest.raises(ValueError, match="WithoutRate has parameters without a learning rate"):
+        run_trial(settings_of(make_settings, "Plain", optimizer=own, schedule={"name": "cosine"}), device="cpu")
+
+
+# --- the look before the run ----------------------------------------------------------------------------------------
+
+
+def look(make_settings: Make, network: str, **model: Any) -> Inspection:
+    settings = settings_of(make_settings, network, model={"name": f"legal_networks:{network}", **model})
+    (found,) = inspect_all({"it": settings.model_dump()}, "cpu", None, 1, price=False)
+    return found
+
+
+@pytest.mark.parametrize("network", LEGAL)
+def test_the_look_asks_no_more_than_training_does(make_settings: Make, network: str) -> None:
+    found = look(make_settings, network)
+    assert found.error is None
+    assert found == look(make_settings, network)
+
+
+@pytest.mark.parametrize("level", ["frozen", "detached", "slower", "noisy", "averaged"])
+def test_the_look_sees_what_changes_training_alone(make_settings: Make, level: str) -> None:
+    assert look(make_settings, "Switched", level=level).signature != look(make_settings, "Switched").signature
+
+
+def test_the_look_sees_that_a_switch_does_nothing(make_settings: Make) -> None:
+    assert look(make_settings, "Switched", level="unknown").signature == look(make_settings, "Switched").signature

@@ -167,11 +167,10 @@ def test_only_and_set_combine(change: Change) -> None:
     assert labels(plan) == ["name=resnet18 residual=false width=8"]
 
 
-def test_seeds_counts_from_zero_and_limits_tuning(change: Change) -> None:
+def test_seeds_counts_from_zero_and_leaves_tuning_its_own(change: Change) -> None:
     assert change(seeds=2).seeds == (0, 1)
     plan = change(seeds=1, edit=lambda grid: grid + "tune: {optimizer.lr: [0.1, 0.2]}\ntune_seeds: 2\n")
-    assert plan.tune_seeds == (0,)
-    assert plan.warnings == ("--seeds 1: tuning has no more than these seeds either",)
+    assert (plan.seeds, plan.tune_seeds, plan.warnings) == ((0,), (10_000, 10_001), ())
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ exclude:
   - when: {model.residual: true, model.batch_norm: true}
     because: it is too much
 tune: {optimizer.lr: [0.1, 0.05]}
+tune_seeds: 2
 seeds: 2
 baseline: {model.residual: false, model.batch_norm: false}
 """

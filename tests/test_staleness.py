@@ -85,7 +85,7 @@ def test_trials_that_follow_from_tuning_are_judged_too(tmp_path: Path) -> None:
         record(tmp_path, trial)
     dev = {trial.trial_id: 0.5 for trial in plan.trials}
     finals = plan.final_trials(dev)
-    assert len(finals) == 4
+    assert len(finals) == 6
     for trial in finals:
         record(tmp_path, trial, {"lab/optim.py": "other"})
     assert set(find_stale(plan, Records(tmp_path)).changed) == {trial.trial_id for trial in finals}

@@ -9,13 +9,13 @@ from scipy import stats as scipy_stats
 from statsmodels.formula.api import ols
 from statsmodels.stats.anova import anova_lm
 
+from bench.stats.effect_sizes import hedges_factor
 from bench.stats.estimates import (
     Arm,
     contrast,
     critical_value,
     effect,
     exact,
-    hedges_factor,
     mean,
     mean_squares,
     two_sided_p,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +22,11 @@ from bench.analysis.summaries import (
     outcomes,
     seed_table,
     timed,
+    tuned_as_recorded,
     words,
 )
 from bench.grid.factors import short_names
-from bench.grid.load import Plan, load_plan
+from bench.grid.load import Plan, Trial, load_plan
 from bench.record.records import ENVIRONMENT, MEASURES
 
 BASE = """
@@ -122,26 +124,40 @@ def test_the_coverage_line_counts_every_trial_and_names_what_has_no_result(plan:
     assert coverage(found).loc["residual=false batch_norm=false"].to_dict() == {"diverged": 2, "missing": 0, "ok": 1}
 
 
-def test_where_a_grid_tunes_only_the_candidate_that_is_best_on_dev_is_compared(tmp_path: Path) -> None:
-    plan = load(tmp_path, "tune: {optimizer.lr: [0.1, 0.01]}\nfactors: {model.residual: [true, false]}\nseeds: 2\n")
-    dev = {("true", 0.1): 0.6, ("true", 0.01): 0.8, ("false", 0.1): 0.5, ("false", 0.01): 0.4}
-    trials = pd.DataFrame(
-        [
-            {
-                **{"trial_id": t.trial_id, "status": "ok", "test_accuracy": 0.5},
-                "dev_accuracy": dev[t.cell.levels["model.residual"], float(str(t.tuned["optimizer.lr"]))],
-            }
-            for t in plan.trials
-        ]
-    )
-    found = outcomes(plan, trials)
+TUNED = "tune: {optimizer.lr: [0.1, 0.01]}\nfactors: {model.residual: [true, false]}\nseeds: 2\ntune_seeds: 2\n"
+DEV = {("true", 0.1): 0.6, ("true", 0.01): 0.8, ("false", 0.1): 0.5, ("false", 0.01): 0.4}
+
+
+def tuned_rows(trials: Sequence[Trial]) -> pd.DataFrame:
+    dev = [DEV[t.cell.levels["model.residual"], float(str(t.tuned["optimizer.lr"]))] for t in trials]
+    ids = [t.trial_id for t in trials]
+    return pd.DataFrame({"trial_id": ids, "status": "ok", "test_accuracy": 0.5, "dev_accuracy": dev})
+
+
+def test_where_a_grid_tunes_the_winner_on_the_grids_own_seeds_is_compared(tmp_path: Path) -> None:
+    plan = load(tmp_path, TUNED)
+    found = outcomes(plan, tuned_rows(plan.trials))
+    assert len(found) == 8 + 4
+    compared = found[found["compared"]]
+    assert sorted(compared["seed"]) == [0, 0, 1, 1]
+    assert compared["status"].tolist() == ["missing"] * 4
+    assert tuned_as_recorded(plan, tuned_rows(plan.trials)) == plan
+
+
+def test_folders_whose_candidates_were_tried_on_the_grids_seeds_are_reported_as_they_were(tmp_path: Path) -> None:
+    plan = load(tmp_path, TUNED.replace("tune_seeds: 2\n", ""))
+    trials = tuned_rows(plan.tuned_on(plan.seeds).trials)
+    before = tuned_as_recorded(plan, trials)
+    found = outcomes(before, trials)
     assert len(found) == 8
-    compared = set(found["trial_id"][found["compared"]])
-    assert compared == {
+    won = {("true", 0.01), ("false", 0.1)}
+    assert set(found["trial_id"][found["compared"]]) == {
         t.trial_id
-        for t in plan.trials
-        if dev[t.cell.levels["model.residual"], float(str(t.tuned["optimizer.lr"]))] in (0.8, 0.5)
+        for t in before.trials
+        if (t.cell.levels["model.residual"], float(str(t.tuned["optimizer.lr"]))) in won
     }
+    full = trials.reindex(columns=[*trials.columns, *{*MEASURES, *ENVIRONMENT} - {*trials.columns}])
+    assert "the seeds that chose the candidates are reported too" in cautions(before, found, full)[0]
 
 
 def test_speeds_of_an_unlike_machine_are_left_out_and_said(plan: Plan) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,15 +17,18 @@ import pandas as pd
 from bench.analysis.summaries import timed, timed_alone
 from bench.grid.factors import Factor
 from bench.grid.hypotheses import Hypothesis
+from bench.grid.metrics import TRAINED
 from bench.grid.plan import Cell, Plan
 from bench.record.status import NOT_ENDED, Status
 from bench.stats import estimates
 from bench.stats.families import Standing, standings
 from bench.stats.joined import Joined, counting_untrained, share_contrast
+from bench.stats.unpaired import unpaired
 from lab.settings import num_classes
 
 SPEEDS = {"train_images_per_second", "eval_images_per_second", "train_seconds", "total_seconds"}
 EXACT = {"parameters", "forward_macs", "steps", "epochs"}  # what no seed changes
+NOT_OF_TRAINED = SPEEDS | EXACT | {"peak_memory_bytes"}  # what a trial tells whether or not it trained
 
 
 class Comparison:
@@ -53,6 +57,8 @@ class Comparison:
         classes = {num_classes(trial.settings.data) for trial in plan.trials}
         known = next(iter(classes)) if len(classes) == 1 else None
         self._chance = 1 / known if known else None
+        counts_as = self._chance if plan.untrained == "chance" else plan.untrained
+        self._worth = None if isinstance(counts_as, str) else counts_as
         self._bits = self._correct_images(correct or {})
         self._tested = {
             cell: set(own) - {""} for cell, own in self._ended["test_digest"].dropna().groupby(self._ended["cell"])
@@ -89,7 +95,7 @@ class Comparison:
             ),
             **self._share(labels),
             **columns("with_untrained", self._with_untrained(labels), 0.0, 1.0),
-            **columns("test_accuracy", estimates.contrast([self._arm(labels)], [1])),
+            **columns("test_accuracy", self._mean(labels)),
             **self._difference(cells, against),
             **columns("first_epoch_dev_accuracy", estimates.mean(self._first_epoch.loc[labels])),
             **self._speed(labels),
@@ -110,6 +116,12 @@ class Comparison:
             "trained_share_low": counted.low if counted else np.nan,
             "trained_share_high": counted.high if counted else np.nan,
         }
+
+    def _mean(self, labels: Sequence[str]) -> estimates.Estimated:
+        arms = [self._arm(labels)]
+        if self._worth is None:
+            return estimates.contrast(arms, [1])
+        return self._counting(arms, [self._trained.loc[list(labels)].to_numpy()], [1])
 
     def _with_untrained(self, labels: Sequence[str]) -> Joined:
         """The mean with untrained trials at chance; nothing where chance is unknown."""
@@ -134,7 +146,7 @@ class Comparison:
         if not pairs:
             return None
         ones, others = zip(*pairs, strict=True)
-        return estimates.effect(*self._alike([self._arm(ones), self._arm(others)], [*ones, *others]))
+        return self._effect(ones, others)
 
     def trains(self, cells: Sequence[Cell], against: Mapping[str, str]) -> Joined | None:
         """How often these cells train less how often the cells with the levels ``against`` do."""
@@ -149,7 +161,39 @@ class Comparison:
 
     def between(self, one: str, other: str) -> estimates.Effect:
         """Difference of two cells, by label, paired by seed."""
-        return estimates.effect(*self._alike([self._arm([one]), self._arm([other])], [one, other]))
+        return self._effect([one], [other])
+
+    def _effect(self, ones: Sequence[str], others: Sequence[str]) -> estimates.Effect:
+        """Of the trials that trained, unless the grid says what the others count as; paired, unless it says not to."""
+        arms = self._alike([self._arm(ones), self._arm(others)], [*ones, *others])
+        effect = estimates.effect(*arms)
+        if self._worth is None and self.plan.pair == "seed":
+            return effect
+        trained = [self._trained.loc[list(labels)].to_numpy() for labels in (ones, others)]
+        counted: estimates.Estimated = self._sum(arms, [1, -1])
+        if self._worth is not None:
+            counted = self._counting(arms, trained, [1, -1])
+        return replace(
+            effect,
+            estimate=counted,
+            p=counted.p_value(),
+            effect_size=np.nan,
+            probability_a_wins=np.nan,
+            identical=False,
+        )
+
+    def _sum(self, arms: Sequence[estimates.Arm], weights: Sequence[float]) -> estimates.Estimate:
+        return (unpaired if self.plan.pair == "none" else estimates.contrast)(arms, weights)
+
+    def _counting(
+        self, arms: Sequence[estimates.Arm], trained: Sequence[np.ndarray], weights: Sequence[float]
+    ) -> Joined:
+        """The weighted sum of the arms' means with untrained trials at what the grid says that they count as."""
+        assert self._worth is not None
+        end = self.plan.primary.range[1 if self.plan.primary.sign >= 0 else 0]
+        spread = unpaired if self.plan.pair == "none" else estimates.unmatched
+        best = np.nan if end is None else float(end)
+        return counting_untrained(arms, trained, weights, worth=self._worth, best=best, spread=spread)
 
     def _difference(self, cells: Sequence[Cell], against: Mapping[str, str]) -> dict[str, Any]:
         effect = self.effect(cells, against)
@@ -161,33 +205,55 @@ class Comparison:
             "pairs_planned": effect.pairs_planned,
         }
 
-    def contrast(self, hypothesis: Hypothesis) -> estimates.Estimate:
+    def trains_in(self, hypothesis: Hypothesis) -> Joined:
+        """How often the cells of each term train, weighted as the hypothesis does."""
+        strata = hypothesis.strata({cell.label: cell.levels for cell in self.plan.cells})
+        if not strata:
+            return Joined((), 0)
+        terms = [[label for stratum in strata for label in stratum[index]] for index in range(len(hypothesis.terms))]
+        weights = [term.weight for term in hypothesis.terms]
+        return share_contrast([self._trained.loc[labels] for labels in terms], weights)
+
+    def contrast(self, hypothesis: Hypothesis) -> estimates.Estimate | Joined:
         """The weighted sum of means that a hypothesis is about, in the strata that have all of its terms.
 
-        Speeds are those of :func:`timed` trials. Where strata differ in the cells of a term, these are averaged first.
+        Of the trials that trained, but for what any trial tells; speeds are those of :func:`timed` trials. Where strata
+        differ in the cells of a term, these are averaged first.
         """
-        strata = hypothesis.strata({cell.label: cell.levels for cell in self.plan.cells})
+        if hypothesis.metric == TRAINED.name:
+            return self.trains_in(hypothesis)
         trained = self._ended[self._ended["trained"] == 1]
-        judged = self._ended if hypothesis.metric in EXACT else trained
+        judged = self._ended if hypothesis.metric in NOT_OF_TRAINED else trained
         ended = timed(self._ended) if hypothesis.metric in SPEEDS else judged
         matrix = self._matrix(ended, hypothesis.metric).astype(float)
-        arms: list[estimates.Arm] = []
+        groups, weights = self._groups(hypothesis)
+        if not groups:
+            return estimates.mean([])
+        primary = hypothesis.metric == "test_accuracy"
+        bits = [self._arm(labels).examples if primary else None for labels in groups]
+        arms = [estimates.Arm(matrix.loc[labels].to_numpy(), own) for labels, own in zip(groups, bits, strict=True)]
+        if hypothesis.metric in EXACT:
+            return estimates.exact(sum(w * np.asarray(arm.values, float) for arm, w in zip(arms, weights, strict=True)))
+        arms = self._alike(arms, [label for labels in groups for label in labels])
+        if hypothesis.metric == self.plan.primary.name and self._worth is not None:
+            return self._counting(arms, [self._trained.loc[labels].to_numpy() for labels in groups], weights)
+        return self._sum(arms, weights)
+
+    def _groups(self, hypothesis: Hypothesis) -> tuple[list[list[str]], list[float]]:
+        """Cells by group, a context each, and the groups' weights; where strata differ in a term's cells, one each."""
+        strata = hypothesis.strata({cell.label: cell.levels for cell in self.plan.cells})
+        groups: list[list[str]] = []
         weights: list[float] = []
-        for index, term in enumerate(hypothesis.terms):
+        even = all(len({len(stratum[index]) for stratum in strata}) == 1 for index in range(len(hypothesis.terms)))
+        for index, term in enumerate(hypothesis.terms if strata else ()):
             own = [stratum[index] for stratum in strata]
-            if len(set(map(len, own))) > 1:
-                arms.append(estimates.Arm(np.array([matrix.loc[list(labels)].mean(skipna=False) for labels in own])))
-                weights.append(term.weight)
+            if even:
+                groups += [list(labels) for labels in zip(*own, strict=True)]
+                weights += [term.weight / len(own[0])] * len(own[0])
                 continue
-            for labels in zip(*own, strict=True):
-                bits = self._arm(labels).examples if hypothesis.metric == "test_accuracy" else None
-                arms.append(estimates.Arm(matrix.loc[list(labels)].to_numpy(), bits))
-                weights.append(term.weight / len(own[0]))
-        if hypothesis.metric in EXACT and arms:
-            total = sum(weight * np.asarray(arm.values, float) for arm, weight in zip(arms, weights, strict=True))
-            return estimates.exact(total)
-        cells = [label for stratum in strata for labels in stratum for label in labels]
-        return estimates.contrast(self._alike(arms, cells), weights) if arms else estimates.mean([])
+            groups += [[label] for labels in own for label in labels]
+            weights += [term.weight / len(own) / len(labels) for labels in own for _ in labels]
+        return groups, weights
 
     def typical(self, metric: str) -> float:
         """Mean size of a measure over the trials compared."""
@@ -230,9 +296,7 @@ def _stacked(tables: Sequence[np.ndarray | None]) -> np.ndarray | None:
     return np.stack([table if table.shape[1] else np.zeros((len(table), size), bool) for table in known])
 
 
-def columns(
-    name: str, value: estimates.Estimate | Joined, least: float = -np.inf, greatest: float = np.inf
-) -> dict[str, Any]:
+def columns(name: str, value: estimates.Estimated, least: float = -np.inf, greatest: float = np.inf) -> dict[str, Any]:
     """A row's columns of an estimate; its interval ends where values do, at ``least`` and ``greatest``."""
     low, high = value.interval()
     return {
@@ -296,7 +360,7 @@ def cell_standings(comparison: Comparison, cells: pd.DataFrame) -> list[Standing
     """Where each row of ``cells`` stands to the best of them; :func:`bench.stats.families.standings` says how."""
     labels = cells["cell"].tolist()
 
-    def minus(one: int, other: int) -> estimates.Estimate:
+    def minus(one: int, other: int) -> estimates.Estimated:
         return comparison.between(labels[one], labels[other]).estimate
 
     return standings(cells["test_accuracy"].tolist(), minus, comparison.plan.margin)

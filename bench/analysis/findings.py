@@ -14,6 +14,7 @@ from bench.analysis.anova import VarianceAnalysis, analyse_variance
 from bench.analysis.answer import answer
 from bench.analysis.audit import audit_recorded
 from bench.analysis.comparison import (
+    NOT_OF_TRAINED,
     SPEEDS,
     Comparison,
     cell_standings,
@@ -24,12 +25,15 @@ from bench.analysis.comparison import (
 from bench.analysis.learning import default_target, learning_table
 from bench.analysis.scope import left_out, with_recorded_seeds
 from bench.analysis.verdicts import p_text, significant
+from bench.grid.hypotheses import Hypothesis
+from bench.grid.metrics import TRAINED
 from bench.grid.plan import Plan
 from bench.record import pool
 from bench.record.asked import last_plan
 from bench.record.records import Records
 from bench.record.staleness import find_stale
 from bench.stats.families import selected_level
+from bench.stats.joined import Joined
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,7 @@ def gather(folder: Path, plan: Plan | None = None, *, others: Sequence[Path] = (
     plan = plan or pool.union([last_plan(one) for one in folders], folders)
     records = pool.read(folders)
     trials, timings = records.trials, records.timings
-    plan = with_recorded_seeds(plan, trials)
+    plan = with_recorded_seeds(summaries.tuned_as_recorded(plan, trials), trials)
     found = summaries.outcomes(plan, trials, records.curves)
     comparison = Comparison(plan, found, records.correct, timings)
     effects, hypotheses = effect_table(comparison), hypothesis_table(comparison)
@@ -200,17 +204,14 @@ def hypothesis_table(comparison: Comparison) -> pd.DataFrame:
     plan = comparison.plan
     claims = []
     for hypothesis in plan.hypotheses:
-        accuracy = hypothesis.metric.endswith("accuracy")
-        margin = plan.margin * (1.0 if accuracy else comparison.typical(hypothesis.metric))
-        margin = 0.0 if math.isnan(margin) else margin
-        counts = hypothesis.relation == "~" or (len(hypothesis.terms) > 1 and hypothesis.bound == 0)
-        estimate = comparison.contrast(hypothesis)
-        claims.append(verdicts.Claim(estimate, hypothesis.relation, hypothesis.bound, margin if counts else None))
+        estimate, margin = comparison.contrast(hypothesis), _margin(comparison, hypothesis)
+        claims.append(verdicts.Claim(estimate, hypothesis.relation, hypothesis.bound, margin))
     rows = [
         {
             "hypothesis": hypothesis.text,
             "ruling": item.ruling,
-            "evidence": evidence(hypothesis.metric, item, is_difference=len(hypothesis.terms) > 1),
+            "evidence": evidence(hypothesis.metric, item, is_difference=len(hypothesis.terms) > 1)
+            + _training(comparison, hypothesis),
             "metric": hypothesis.metric,
             "estimate": item.claim.estimate.value,
             "low": item.claim.estimate.low,
@@ -224,15 +225,42 @@ def hypothesis_table(comparison: Comparison) -> pd.DataFrame:
     )
 
 
+def _margin(comparison: Comparison, hypothesis: Hypothesis) -> float | None:
+    """Within which sides are equal; None against a number, where being above it by little is being above it."""
+    if hypothesis.relation != "~" and (len(hypothesis.terms) == 1 or hypothesis.bound != 0):
+        return None
+    alike = hypothesis.metric.endswith("accuracy") or hypothesis.metric == TRAINED.name
+    margin = comparison.plan.margin * (1.0 if alike else comparison.typical(hypothesis.metric))
+    return 0.0 if math.isnan(margin) else margin
+
+
+def _training(comparison: Comparison, hypothesis: Hypothesis) -> str:
+    """How often the sides of a hypothesis about how good they are train, where some of their trials did not."""
+    if hypothesis.metric == TRAINED.name or hypothesis.metric in NOT_OF_TRAINED:
+        return ""
+    trains = counts_of(comparison.trains_in(hypothesis))
+    return f"; where trained: in {trains}" if trains else ""
+
+
+def counts_of(trained: Joined, *, always: bool = False) -> str:
+    """``18 of 30 against 30 of 30``; empty where all trained, unless it is to be said always."""
+    shares = [part.share for part in trained.parts]
+    if not always and all(share.count == share.total for share in shares):
+        return ""
+    return " against ".join(f"{share.count} of {share.total}" for share in shares)
+
+
 def evidence(metric: str, item: verdicts.Judgement, *, is_difference: bool) -> str:
     """``difference +12.3 points (95 %: 8.1 to 16.5), p < 0.001, 5 seeds``."""
     estimate = item.claim.estimate
     if estimate.num_seeds == 0:
         reason = "timed alone" if metric in SPEEDS else "with a result on every side"
         return f"no trials {reason}"
-    accuracy = metric.endswith("accuracy")
+    accuracy = metric.endswith("accuracy") or metric == TRAINED.name
     scale, unit = (100, " points" if is_difference else " %") if accuracy else (1, "")
     what = "difference" if is_difference else "mean"
+    if metric == TRAINED.name and isinstance(estimate, Joined):
+        what = f"trains in {counts_of(estimate, always=True)}: {what if is_difference else 'share'}"
     sign = "+" if is_difference else ""
 
     def shown(number: float, sign: str = "") -> str:

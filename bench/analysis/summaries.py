@@ -26,7 +26,8 @@ MAX_ARMS = 6  # lines in one panel of a figure, before another factor is given p
 def outcomes(plan: Plan, trials: pd.DataFrame, curves: pd.DataFrame | None = None) -> pd.DataFrame:
     """A row for each trial that the plan asks for, with status ``missing`` where ``trials`` has none, and its measures.
 
-    ``compared`` is true for the trials that answer the question: all, or the winning candidate's where a grid tunes.
+    ``compared`` is true for the trials that answer the question: all, or the winning candidate's where a grid tunes, on
+    the grid's own seeds.
     ``trained`` is 1, 0, or NaN without a result; ``curves`` tell how often dev was read.
     """
     scores = selecting_scores(plan, trials)
@@ -34,7 +35,8 @@ def outcomes(plan: Plan, trials: pd.DataFrame, curves: pd.DataFrame | None = Non
 
     def compared(trial: Trial) -> bool:
         winner = winners.get(trial.cell.label)
-        return trial.stage == "final" or (winner is not None and trial.tuned == winner.tuned)
+        chose = trial.seed in plan.seeds and winner is not None and trial.tuned == winner.tuned
+        return trial.stage == "final" or chose
 
     planned = pd.DataFrame(
         [(t.trial_id, t.cell.label, t.seed, compared(t)) for t in plan.all_trials(scores)],
@@ -46,6 +48,16 @@ def outcomes(plan: Plan, trials: pd.DataFrame, curves: pd.DataFrame | None = Non
     never_asked = found["seed"].isin(plan.further_seeds) & (found["status"] == Status.MISSING)
     found = found[~never_asked].reset_index(drop=True)
     return found.assign(trained=trained(plan, found, curves))
+
+
+def tuned_as_recorded(plan: Plan, trials: pd.DataFrame) -> Plan:
+    """The plan, or that of folders whose candidates were tried on the grid's own seeds, as they once were."""
+    recorded = set(trials["trial_id"])
+    if not plan.tune or any(trial.trial_id in recorded for trial in plan.trials):
+        return plan
+    count = plan.document.get("tune_seeds", len(plan.seeds))
+    before = plan.tuned_on(plan.seeds[:count])
+    return before if any(trial.trial_id in recorded for trial in before.trials) else plan
 
 
 def selecting_scores(plan: Plan, trials: pd.DataFrame) -> dict[str, float | None]:
@@ -78,6 +90,8 @@ def coverage_line(found: pd.DataFrame) -> str:
 def cautions(plan: Plan, found: pd.DataFrame, trials: pd.DataFrame, timings: pd.DataFrame | None = None) -> list[str]:
     """What a reader must know before comparing: rows left out, stale or of unlike machines, speeds, too few seeds."""
     result = list(plan.warnings)
+    if plan.tune and set(plan.tune_seeds) & set(plan.seeds):
+        result.append("the seeds that chose the candidates are reported too: accuracies are flattered by having chosen")
     ended = found[found["status"] == Status.OK]
     unlike = [name for name in MACHINE if name != "concurrent_trials" and ended[name].nunique() > 1]
     if unlike:

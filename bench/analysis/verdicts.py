@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from bench.stats.estimates import ALPHA, Effect, Estimate
+from bench.stats.estimates import ALPHA, Effect, Estimate, Estimated
 from bench.stats.families import holm
 from bench.stats.joined import Joined
 from bench.stats.power import MOST_SEEDS, POWER, decision_probability, detectable_difference, seeds_for_margin
@@ -69,7 +69,7 @@ class Comparison:
 class Claim:
     """``estimate`` is above, below or (``~``) within ``margin`` of ``bound``; ``~`` without margin is a ValueError."""
 
-    estimate: Estimate | Joined
+    estimate: Estimated
     relation: Relation
     bound: float = 0.0
     margin: float | None = None
@@ -162,7 +162,7 @@ def _ruling(relation: Relation, centre: float, direction: _Direction, differs: b
 
 
 def _decide(
-    estimates: Sequence[Estimate | Joined], margins: Sequence[float | None], alpha: float
+    estimates: Sequence[Estimated], margins: Sequence[float | None], alpha: float
 ) -> Iterator[tuple[_Direction, float, float]]:
     """Direction of each estimate from 0, and its corrected p-values of a difference and of equivalence."""
     pairs = list(zip(estimates, margins, strict=True))
@@ -214,6 +214,10 @@ def _explain_difference(comparison: Comparison, scale: float, unit: str) -> str:
         return f"{comparison.verdict} by {significant(abs(estimate.value) * scale, 3)} {unit}"
     if estimate.basis == "nothing":
         return "undecided: the seeds do not differ, so nothing tells the size of chance"
+    if not isinstance(estimate, Estimate):
+        low, high = (end * scale for end in estimate.interval())
+        span = f"from {significant(low, 3, '+')} to {significant(high, 3, '+')}"
+        return f"undecided: with untrained trials counted, {span} {unit}"
     least = significant(comparison.detectable * scale, 2)
     seen = "identical so far" if effect.identical else f"only {least} {unit} would show"
     return f"undecided: {seen}{_plan(comparison, scale, unit)}"
@@ -241,7 +245,7 @@ def _plan(comparison: Comparison, scale: float, unit: str) -> str:
     size = f"{significant(margin * scale, 3)} {unit if margin * scale != 1 else unit.removesuffix('s')}"
     if comparison.seeds_for_margin is not None:
         return f"; to tell {size} from none, plan a new run of {comparison.seeds_for_margin} seeds"
-    if estimate.image_variance > 0 and not _images_allow(estimate, margin):
+    if isinstance(estimate, Estimate) and estimate.image_variance > 0 and not _images_allow(estimate, margin):
         return f"; no number of seeds would show {size} on {estimate.num_images:,} test images"
     return f"; {MOST_SEEDS:,} seeds would not show {size}"
 

@@ -85,7 +85,9 @@ def _print_total(plan: Plan, missing: Collection[Trial], console: Console) -> No
     console.print(f"{len(plan.cells)} cells, {len(plan.trials)} trials: {recorded} recorded, {left} to run")
     final = [seed for seed in plan.seeds if seed not in plan.tune_seeds]
     if plan.tune and final:
-        console.print(f"then the winner of each cell on {len(final)} more seeds: {len(final) * len(plan.cells)} trials")
+        console.print(
+            f"then the winner of each cell on {len(final)} seeds of their own: {len(final) * len(plan.cells)} trials"
+        )
 
 
 def _print_prices(plan: Plan, missing: Collection[Trial], prices: Prices, console: Console) -> bool:

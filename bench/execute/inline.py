@@ -9,7 +9,7 @@ from bench.execute.executor import ExecutorKind
 from bench.execute.job import Job
 from bench.execute.options import Options
 from bench.execute.processes import cores
-from bench.execute.trainables.lab import LAB, data_sections
+from bench.execute.trainables.lab import LAB
 from bench.execute.worker import attempt
 from bench.grid.plan import Trial
 from lab.result import Evaluation
@@ -42,9 +42,8 @@ class InlineExecutor:
 
 
 def make(options: Options, trials: Sequence[Trial]) -> InlineExecutor:
-    """Makes the executor once the device and the data sets are known to be there."""
-    devices = LAB.prepare(options.device, data_sections(trials), options.data_dir)
-    return InlineExecutor(devices[0], threads=cores())
+    """Makes the executor once the device is known to be there."""
+    return InlineExecutor(LAB.devices(options.device)[0], threads=cores())
 
 
 INLINE = ExecutorKind("inline", "one trial after the other in this process, for debugging", make)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ class Job:
     keep: str = "best"  # checkpoints once it has ended: best, all or none
     working_dir: Path = Path()  # where relative paths start and import paths are looked for
     is_fresh: bool = False  # what an earlier attempt left of it is removed first
+    digests: dict[str, str] = field(default_factory=dict)  # of its data, as the run found them
     trainable: str = "lab"  # a name of bench.execute.trainables.TRAINABLES
 
     @property

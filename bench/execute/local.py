@@ -20,7 +20,7 @@ from bench.execute.executor import POLL_SECONDS, STOP_SECONDS, ExecutorKind
 from bench.execute.job import Job
 from bench.execute.options import Options
 from bench.execute.processes import call_in_child, context, cores, death, end, end_with_parent, lead_group
-from bench.execute.trainables.lab import LAB, data_sections
+from bench.execute.trainables.lab import LAB
 from bench.execute.worker import attempt
 from bench.grid.plan import Trial
 from bench.record.outcome import Outcome
@@ -182,8 +182,8 @@ def _serve(connection: Connection, device: str, threads: int) -> None:
 
 
 def make(options: Options, trials: Sequence[Trial]) -> LocalExecutor:
-    """Makes the executor once the device and the data sets are known to be there."""
-    slots = call_in_child(LAB.prepare, options.device, data_sections(trials), options.data_dir)
+    """Makes the executor once the device is known to be there."""
+    slots = call_in_child(LAB.devices, options.device)
     num_workers = options.jobs or (cores() if slots == ["cpu"] else len(slots))
     devices = [slots[index % len(slots)] for index in range(num_workers)]
     return LocalExecutor(devices, threads=max(1, cores() // num_workers), timeout=options.timeout)

@@ -15,6 +15,7 @@ from types import FrameType
 from bench.execute import processes
 from bench.execute.agenda import read_agenda, reason_to_run
 from bench.execute.budget import Budget
+from bench.execute.data import check_data, identify
 from bench.execute.events import Ended, Evaluated, Lost, Started
 from bench.execute.executor import Executor
 from bench.execute.executors import EXECUTORS
@@ -23,9 +24,11 @@ from bench.execute.options import Options
 from bench.execute.price import price_plan
 from bench.execute.progress import Progress
 from bench.execute.trainables.lab import data_sections
+from bench.grid.columns import DIGESTS
 from bench.grid.plan import Plan, Trial
 from bench.record.asked import keep
 from bench.record.claims import Claims
+from bench.record.datasets import Digests, key_of
 from bench.record.outcome import Outcome
 from bench.record.recorder import Recorder
 from bench.record.records import Records
@@ -82,12 +85,19 @@ def run(
 ) -> Summary:
     """Trains what is on the agenda and records each trial as it ends; raises ValueError without device or data.
 
+    So it does where results rest on other data than are here now, before it adds to them.
+
     ``macs`` tell which cells take longest: these start first.
-    With ``tune_seeds`` the winners' other seeds follow in a second batch, once their candidates have run.
+    Where a grid tunes, the winners' trials on its seeds follow in a second batch, once the candidates have run.
     """
     start = time.monotonic()
     records = Records((options.results / plan.name).resolve(), plan.selecting)
     agenda = read_agenda(plan, records, options)
+    data: dict[str, Digests] = {}
+    if agenda.trials or options.stale:
+        data = identify(agenda.known, records, options)
+        check_data(agenda.known, records, options)
+        agenda = read_agenda(plan, records, options)
     if not agenda.trials:
         keep(plan, options.results / plan.name)
         return Summary(given_up=list(agenda.given_up))
@@ -95,7 +105,7 @@ def run(
     budget = _budget(plan, options, executor)
     recorder = Recorder(records, plan, executor.num_workers, progress.complain)
     keep(plan, options.results / plan.name)
-    session = _Session(plan, options, executor, recorder, progress, budget)
+    session = _Session(plan, options, executor, recorder, progress, budget, data)
     summary = session.summary
     with stopping(executor, progress.complain) as asked, progress:
         seen: set[str] = set()
@@ -132,6 +142,7 @@ class _Session:
     recorder: Recorder
     progress: Progress
     budget: Budget | None
+    data: Mapping[str, Digests]
     summary: Summary = field(default_factory=Summary)
 
     def run(self, batch: Sequence[Trial]) -> None:
@@ -142,7 +153,7 @@ class _Session:
         started: dict[str, datetime] = {}
         self.progress.begin(self.plan, batch, self.executor.num_workers)
         wanted = batch if self.budget is None else self.budget.affordable(batch)
-        for event in self.executor.run(_job(trial, folder, options) for trial in claims.take(wanted)):
+        for event in self.executor.run(self._job(trial, folder) for trial in claims.take(wanted)):
             match event:
                 case Started(trial_id, worker, node):
                     started[trial_id] = datetime.now(UTC)
@@ -156,6 +167,20 @@ class _Session:
                     self.progress.ended(worker, outcome)
         self.summary.elsewhere += claims.elsewhere
 
+    def _job(self, trial: Trial, folder: Path) -> Job:
+        options, digests = self.options, self.data.get(key_of(trial.settings), ())
+        return Job(
+            trial.trial_id,
+            trial.settings.model_dump(),
+            folder,
+            options.data_dir and options.data_dir.resolve(),
+            options.checkpoint,
+            options.keep,
+            Path.cwd(),
+            is_fresh=options.force,
+            digests=dict(zip(DIGESTS, digests, strict=False)),
+        )
+
     def _ended(self, trial: Trial, outcome: Outcome, started: datetime, claims: Claims) -> None:
         status = outcome.status
         self.recorder.ended(trial, outcome, started, claims.recorded(trial.trial_id))
@@ -165,19 +190,6 @@ class _Session:
             self.budget.ended(trial, (datetime.now(UTC) - started).total_seconds())
         if self.options.fail_fast and status.is_failed:
             self.executor.stop()
-
-
-def _job(trial: Trial, folder: Path, options: Options) -> Job:
-    return Job(
-        trial.trial_id,
-        trial.settings.model_dump(),
-        folder,
-        options.data_dir and options.data_dir.resolve(),
-        options.checkpoint,
-        options.keep,
-        Path.cwd(),
-        is_fresh=options.force,
-    )
 
 
 def warm_up(trials: Iterable[Trial], options: Options) -> None:

@@ -27,7 +27,7 @@ from bench.grid.factors import (
     same,
     short_names,
 )
-from bench.grid.form import NAME_PATTERN, GridForm, check_form
+from bench.grid.form import FIRST_TUNE_SEED, NAME_PATTERN, GridForm, check_form
 from bench.grid.hypotheses import Hypothesis, HypothesisError, parse_hypothesis
 from bench.grid.metric_words import MARGIN_RULE, Asked, read_margin, read_metrics
 from bench.grid.plan import Cell
@@ -72,6 +72,8 @@ class Sheet:
     seeds: tuple[int, ...]
     tune: dict[str, tuple[Change, ...]]
     tune_seeds: tuple[int, ...]
+    pair: str
+    untrained: str | float
     exclude: tuple[Exclusion, ...]
     include: tuple[Draft, ...]
     hypotheses: tuple[Hypothesis, ...]
@@ -148,6 +150,8 @@ class _Reader:
             seeds=seeds,
             tune=tune,
             tune_seeds=tune_seeds,
+            pair=self._value("pair"),
+            untrained=self._value("untrained"),
             exclude=tuple(exclude),
             include=tuple(include),
             hypotheses=tuple(hypotheses),
@@ -218,15 +222,12 @@ class _Reader:
         return tune
 
     def _tune_seeds(self, seeds: Sequence[int]) -> tuple[int, ...]:
-        count = self._value("tune_seeds")
-        if count is None:
-            return tuple(seeds) if "tune" in self.root.mapping else ()
-        at = self._node("tune_seeds").at
-        if "tune" not in self.root.mapping and "tune" not in self.broken:
-            self._error(at, "tune_seeds: nothing is tuned; name the settings and their candidates under `tune`")
-        elif seeds and count > len(seeds):
-            self._error(at, f"tune_seeds: must be at most the number of seeds, {len(seeds)}, got {count}")
-        return tuple(seeds[:count])
+        if "tune_seeds" in self.root.mapping and "tune" not in self.root.mapping and "tune" not in self.broken:
+            rule = "nothing is tuned; name the settings and their candidates under `tune`"
+            self._error(self._node("tune_seeds").at, f"tune_seeds: {rule}")
+        count = self._value("tune_seeds") if "tune" in self.root.mapping else 0
+        own = (seed for seed in itertools.count(FIRST_TUNE_SEED) if seed not in seeds)
+        return tuple(itertools.islice(own, count))
 
     def _margin(self) -> tuple[float | str, Position] | None:
         node = self.root.mapping.get("margin")

@@ -11,6 +11,7 @@ from bench.grid.strict_yaml import Node, Position, plain, spell
 from lab.settings import did_you_mean
 
 MAX_SEEDS = 10_000
+FIRST_TUNE_SEED = 10_000
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 Count = Annotated[int, Field(gt=0, le=MAX_SEEDS)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
@@ -50,7 +51,17 @@ class GridForm(_Form):
     tune: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(
         {}, description="a mapping of settings to the list of candidates that every cell tries; the best on dev counts"
     )
-    tune_seeds: Count | None = Field(None, description="the number of seeds that tuning uses; default: all")
+    tune_seeds: Count = Field(
+        3, description=f"the number of seeds that tuning uses: its own, from {FIRST_TUNE_SEED} on, never the grid's"
+    )
+    pair: Literal["seed", "none"] = Field(
+        "seed", description="seed, where a seed means the same in every cell, or none: cells are compared unpaired"
+    )
+    untrained: Literal["apart", "chance"] | float | int = Field(
+        "apart",
+        description="apart: how often trials train is a question of its own; chance or a number: what an untrained "
+        "trial counts as in the first metric",
+    )
     exclude: list[Exclusion] = Field([], description="a list of {when: ..., because: ...}")
     include: list[dict[str, Any]] = Field([], description="a list of cells beside the plan, each a mapping over base")
     hypotheses: list[str] = Field(

@@ -29,7 +29,7 @@ from bench.grid.factors import Errors, Factor, num_combinations
 from bench.grid.form import check_form
 from bench.grid.hypotheses import Hypothesis, HypothesisError, directed
 from bench.grid.metric_words import resolve_metrics
-from bench.grid.metrics import Metric
+from bench.grid.metrics import TRAINED, Metric
 from bench.grid.overrides import apply_overrides, without_items
 from bench.grid.plan import Asked, Cell, Excluded, Plan, Trial
 from bench.grid.resolution import Resolved, Resolver, check_untouched, expand
@@ -130,7 +130,12 @@ def _plan(sheet: Sheet, errors: Errors, warnings: list[str], *, lenient: bool) -
     measured = resolve_metrics(sheet.metrics, sheet.margin, settings, errors)
     if measured is None:
         return None
-    hypotheses = _directed(sheet, measured.measures, errors)
+    measures = measured.measures | {TRAINED.name: TRAINED}
+    hypotheses = _directed(sheet, measures, errors)
+    primary = measured.metrics[0].name
+    if sheet.untrained == "chance" and primary != "test_accuracy":
+        rule = f"chance is known of test_accuracy alone; give the number that an untrained trial counts as in {primary}"
+        errors.append((sheet.at("untrained"), f"untrained: {rule}"))
     kept = _merge(sheet, resolved, warnings)
     trials = [trial for one in kept for trial in _trials(sheet, one)]
     _check_apart(sheet, kept, trials, errors)
@@ -152,8 +157,10 @@ def _plan(sheet: Sheet, errors: Errors, warnings: list[str], *, lenient: bool) -
         seeds=sheet.seeds,
         tune={path: tuple(change.value for change in changes) for path, changes in sheet.tune.items()},
         tune_seeds=sheet.tune_seeds,
+        pair=sheet.pair,
+        untrained=sheet.untrained,
         metrics=measured.metrics,
-        measures=measured.measures,
+        measures=measures,
         selecting=measured.selecting.name,
         document=plain_mapping(root),
         text=dump(root),
@@ -175,9 +182,15 @@ def _directed(sheet: Sheet, measures: Mapping[str, Metric], errors: Errors) -> t
 def _check_size(sheet: Sheet, errors: Errors) -> bool:
     num_cells = num_combinations(sheet.kind, sheet.factors) + len(sheet.include)
     num_candidates = math.prod(len(changes) for changes in sheet.tune.values())
-    total = num_cells * num_candidates * max(1, len(sheet.seeds))
+    tuning = num_candidates * len(sheet.tune_seeds) if sheet.tune else 0
+    total = num_cells * (tuning + max(1, len(sheet.seeds)))
     if total > MAX_TRIALS:
-        product = f"{num_cells:,} cells x {num_candidates:,} candidates x {len(sheet.seeds):,} seeds"
+        tried = f"{num_candidates:,} candidates x "
+        if sheet.tune:
+            tried = f"({tried}{len(sheet.tune_seeds):,} tuning seeds + {len(sheet.seeds):,} seeds)"
+        else:
+            tried = f"{tried}{len(sheet.seeds):,} seeds"
+        product = f"{num_cells:,} cells x {tried}"
         errors.append((sheet.at("factors"), f"{product} are {total:,} trials; a grid has at most {MAX_TRIALS:,}"))
     return total <= MAX_TRIALS
 
@@ -200,7 +213,7 @@ def _merge(sheet: Sheet, resolved: Sequence[Resolved], warnings: list[str]) -> l
 
 
 def _trials(sheet: Sheet, one: Resolved) -> list[Trial]:
-    """The trials of a cell that are known before any result: all seeds, or with ``tune_seeds`` those that choose."""
+    """The trials of a cell that are known before any result: all seeds, or those that choose among candidates."""
     seeds = sheet.tune_seeds if sheet.tune else sheet.seeds
     stage: Literal["tune", "final"] = "tune" if sheet.tune else "final"
     trials = []

@@ -96,6 +96,10 @@ class Metric:
         return None
 
 
+# Derived in the analysis from every row, and recorded in none: whether a trial trained.
+TRAINED = Metric("trained", "higher", unit="%", range=(0, 1))
+
+
 def lab_metrics(own: Mapping[str, Score] = {}, loss_unit: str = "nats") -> dict[str, Metric]:  # never changed
     """Every column of numbers of the laboratory's rows, by name; ``own`` are the scores of ``train.metric``.
 

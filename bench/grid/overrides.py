@@ -32,10 +32,6 @@ def apply_overrides(
     if seeds is not None:
         source = f"--seeds {seeds}"
         root = root.replace("seeds", compose(str(seeds), source))
-        limit = root.mapping.get("tune_seeds")
-        if limit is not None and isinstance(limit.content, int) and limit.content > seeds > 0:
-            root = root.replace("tune_seeds", compose(str(seeds), source))
-            warnings.append(f"{source}: tuning has no more than these seeds either")
     return root
 
 

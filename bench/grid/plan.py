@@ -27,7 +27,7 @@ class Cell:
 class Trial:
     """One training run. ``tuned`` holds the candidate it tries.
 
-    Trials of the stage ``tune`` choose among candidates; with ``tune_seeds``, the winner's other seeds are ``final``.
+    Trials of the stage ``tune`` choose among candidates on seeds of their own; the winner's are ``final``.
     """
 
     trial_id: str
@@ -88,6 +88,8 @@ class Plan:
     tune_seeds: tuple[int, ...] = ()
     metrics: tuple[Metric, ...] = (lab_metrics()["test_accuracy"],)  # what the grid asks about, the primary one first
     measures: dict[str, Metric] = field(default_factory=lab_metrics)  # every column of numbers of its trials
+    pair: str = "seed"  # or none: seeds of unlike cells have nothing to do with each other
+    untrained: str | float = "apart"  # or what an untrained trial counts as in the primary metric: chance, or a number
     selecting: str = "dev_accuracy"  # the measure that chooses epochs and candidates
     document: dict[str, Any] = field(default_factory=dict)  # the grid as it is run, overrides applied
     text: str = ""  # the same as YAML, numbers as they were written; load_plan on it gives the same plan
@@ -132,8 +134,13 @@ class Plan:
                     winners[label] = trials[best][0]
         return winners
 
+    def tuned_on(self, seeds: Sequence[int]) -> Plan:
+        """The same plan with candidates that are tried on these seeds."""
+        trials = tuple(trial.of_seed(seed) for trial in self.experiments for seed in seeds)
+        return replace(self, trials=trials, tune_seeds=tuple(seeds))
+
     def final_trials(self, scores: Mapping[str, float | None]) -> tuple[Trial, ...]:
-        """The winners' trials on the seeds that tuning left out, for each cell whose tuning has ended."""
+        """The winners' trials on the grid's seeds, for each cell whose tuning has ended: none that chose it."""
         left = [seed for seed in (*self.seeds, *self.further_seeds) if seed not in self.tune_seeds]
         winners = self.winners(scores).values()
         return tuple(replace(winner.of_seed(seed), stage="final") for winner in winners for seed in left)

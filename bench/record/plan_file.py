@@ -30,7 +30,7 @@ def plan_json(plan: Plan) -> str:
         "version": VERSION,
         "grid": _digest(plan.text),
         **{name: getattr(plan, name) for name in ("name", "question", "kind", "seeds", "tune_seeds", "warnings")},
-        **{name: getattr(plan, name) for name in ("baseline", "tune", "selecting")},
+        **{name: getattr(plan, name) for name in ("baseline", "tune", "selecting", "pair", "untrained")},
         "factors": [{"name": factor.name, "levels": factor.levels} for factor in plan.factors],
         "cells": [asdict(cell) for cell in plan.cells],
         "excluded": [asdict(excluded) for excluded in plan.excluded],
@@ -96,6 +96,8 @@ def _restored(raw: Mapping[str, Any], text: str) -> Plan:
         metrics=tuple(measures[name] for name in raw["metrics"]),
         measures=measures,
         selecting=raw["selecting"],
+        pair=raw["pair"],
+        untrained=raw["untrained"],
         text=text,
     )
 

@@ -17,11 +17,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, special
+
+from bench.stats.effect_sizes import standardised
 
 Floats = NDArray[np.float64]
 Basis = Literal["seeds and test set", "seeds", "test set", "exact", "nothing"]
@@ -30,6 +32,29 @@ ALPHA = 0.05
 
 
 # --- one estimate and its interval ----------------------------------------------------------------------------------
+
+
+class Estimated(Protocol):
+    """What verdicts ask of an estimate, whatever its interval is made of."""
+
+    @property
+    def value(self) -> float: ...
+    @property
+    def centre(self) -> float: ...
+    @property
+    def num_seeds(self) -> int: ...
+    @property
+    def basis(self) -> Basis: ...
+    @property
+    def is_general(self) -> bool: ...
+    @property
+    def low(self) -> float: ...
+    @property
+    def high(self) -> float: ...
+    def interval(self, level: float = ...) -> tuple[float, float]: ...
+    def p_value(self, null: float = ...) -> float: ...
+    def p_equivalence(self, margin: float) -> float: ...
+    def minus(self, value: float) -> Estimated: ...
 
 
 @dataclass(frozen=True)
@@ -149,7 +174,7 @@ class Effect:
     ``identical``: no image at any seed tells the arms apart.
     """
 
-    estimate: Estimate
+    estimate: Estimated
     p: float
     effect_size: float
     probability_a_wins: float
@@ -173,7 +198,7 @@ def effect(a: Arm, b: Arm) -> Effect:
     """Mean difference of A and B; :func:`contrast` says what counts where results are missing."""
     sample = combine([a, b], [1, -1])
     difference = estimate(sample)
-    size, wins = _standardised(sample)
+    size, wins = standardised(sample.values, _rest(sample.per_example))
     return Effect(
         estimate=difference,
         p=difference.p_value(),
@@ -369,24 +394,6 @@ def mean_squares(table: Floats) -> tuple[float, float, float]:
     return rows / df_rows, columns / df_columns, max(0.0, rest) / (df_rows * df_columns)
 
 
-def _standardised(sample: Sample) -> tuple[float, float]:
-    """Hedges' g of the paired differences, and the probability that one more difference is above 0.
-
-    The second is Student's predictive distribution (Gelman et al., Bayesian Data Analysis, 3rd ed., section 3.2).
-    """
-    n = sample.values.size
-    if n < 2:
-        return math.nan, math.nan
-    variance = float(sample.values.var(ddof=1))
-    if variance < 1e-20 and sample.per_example is not None:  # as in the estimate: equal by rounding
-        variance = mean_squares(sample.per_example)[2] / sample.per_example.shape[1]
-    if variance < 1e-20:
-        return math.nan, math.nan
-    size = float(sample.values.mean()) / math.sqrt(variance)
-    wins = float(special.stdtr(n - 1, size / math.sqrt(1 + 1 / n)))
-    return (size * hedges_factor(n - 1) if n > 2 else math.nan), wins
-
-
-def hedges_factor(df: int) -> float:
-    """Small-sample correction of a standardised mean, df >= 2 (Hedges 1981, J. Educational Statistics 6:107)."""
-    return math.exp(special.gammaln(df / 2) - special.gammaln((df - 1) / 2)) / math.sqrt(df / 2)
+def _rest(per_example: Floats | None) -> float:
+    """What is left of the variance of one seed's mean where seeds agree by rounding; 0 where nothing tells."""
+    return 0.0 if per_example is None or len(per_example) < 2 else mean_squares(per_example)[2] / per_example.shape[1]

@@ -128,7 +128,7 @@ def share_contrast(arms: Sequence[ArrayLike], weights: Sequence[float]) -> Joine
         return Joined((), 0)
     parts = tuple(Part(share, weight) for share, weight in zip(counts, weights, strict=True))
     seeds = int(np.isfinite(np.concatenate(tables)).any(0).sum()) if len({t.shape[1] for t in tables}) == 1 else 0
-    two = len(parts) == 2 and weights[0] == -weights[1] != 0
+    two = len(parts) == 2 and weights[0] == -weights[1] != 0 and len(tables[0]) == len(tables[1])
     return Joined(parts, seeds, exact_p=p_equal_shares(*tables) if two else None)
 
 

@@ -9,7 +9,7 @@ import math
 import numpy as np
 from scipy import optimize, special
 
-from bench.stats.estimates import ALPHA, Estimate, Floats, critical_value
+from bench.stats.estimates import ALPHA, Estimate, Estimated, Floats, critical_value
 
 POWER = 0.8
 CONFIDENCE = 0.8  # that the deviation of seeds is under the bound that a new run is planned with
@@ -42,15 +42,15 @@ def _estimated_variances(df: int) -> Floats:
     return special.gammaincinv(df / 2, (np.arange(1000) + 0.5) / 1000) * 2 / df if df else np.zeros(1)
 
 
-def detectable_difference(estimate: Estimate, *, alpha: float = ALPHA, power: float = POWER) -> float:
+def detectable_difference(estimate: Estimated, *, alpha: float = ALPHA, power: float = POWER) -> float:
     """True difference that is told from 0 with this power at the seeds and test set of ``estimate``; NaN if unknown."""
-    if not estimate.is_general or estimate.basis == "exact":
+    if not isinstance(estimate, Estimate) or not estimate.is_general or estimate.basis == "exact":
         return math.nan
     return _detectable(*_variances(estimate), estimate.num_seeds, alpha, power)
 
 
 def seeds_for_margin(
-    estimate: Estimate, margin: float, *, alpha: float = ALPHA, power: float = POWER, confidence: float = CONFIDENCE
+    estimate: Estimated, margin: float, *, alpha: float = ALPHA, power: float = POWER, confidence: float = CONFIDENCE
 ) -> int | None:
     """Seeds of a new run that tells a difference of ``margin`` from none with this power, whichever of them is true.
 
@@ -58,7 +58,7 @@ def seeds_for_margin(
     (Browne 1995, Statistics in Medicine 14:1933): a few seeds show too small a one half of the time. None where nothing
     is known of seeds, or more than 1,000 would be needed, as where the test set is too small.
     """
-    if not estimate.is_general or estimate.basis == "exact" or margin <= 0:
+    if not isinstance(estimate, Estimate) or not estimate.is_general or estimate.basis == "exact" or margin <= 0:
         return None
     seed_variance, image_variance = _variances(estimate)
     bound = seed_variance * estimate.df / float(special.chdtri(estimate.df, confidence))

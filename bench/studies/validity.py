@@ -20,7 +20,7 @@ import typer
 
 from bench.analysis.verdicts import Claim, Comparison, compare, judge
 from bench.grid.plan import best_candidate
-from bench.stats.estimates import ALPHA, Arm, Effect, Estimate, Floats, contrast, effect, mean
+from bench.stats.estimates import ALPHA, Arm, Effect, Estimate, Estimated, Floats, contrast, effect, mean
 from bench.stats.families import holm, selected_level, standings
 from bench.stats.joined import counting_untrained, share_contrast
 from bench.stats.power import seeds_for_margin
@@ -55,7 +55,7 @@ def before(a: Floats, b: Floats) -> Estimate:
     return mean(means.mean() + np.nanmean(kept - means, axis=0))
 
 
-def covers(estimate: Estimate, truth: float) -> float:
+def covers(estimate: Estimated, truth: float) -> float:
     """1, 0, or NaN where there is no interval."""
     low, high = estimate.interval()
     return math.nan if math.isnan(low) else float(low - 1e-12 <= truth <= high + 1e-12)

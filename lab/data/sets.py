@@ -97,7 +97,7 @@ class Splits:
         """Raises :class:`DataError` where the data are others than those that the driver of the run read."""
         other = [name.removesuffix("_digest") for name, was in expected.items() if self.digests.get(name) != was]
         if other:
-            rule = f"{', '.join(other)} differ from what the run read at its start"
+            rule = f"{', '.join(other)} of this process and of the run's start hold other examples"
             raise DataError(f"the data are not repeatable: {rule}; whatever draws or orders them needs a fixed seed")
 
     @property

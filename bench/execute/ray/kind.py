@@ -9,8 +9,7 @@ from typing import Any
 
 from bench.execute.executor import Executor, ExecutorKind
 from bench.execute.options import Options
-from bench.execute.processes import call_in_child
-from bench.execute.trainables.lab import LAB, data_sections
+from bench.execute.trainables.lab import data_sections
 from bench.grid.plan import Trial
 
 
@@ -49,7 +48,6 @@ def make(options: Options, trials: Sequence[Trial]) -> Executor:
     own: RayOptions = options.executor_options
     assert own.address is not None
     data, here, results = data_sections(trials), Path.cwd(), options.results.resolve()
-    call_in_child(LAB.prepare, "cpu", data, options.data_dir)
     return cluster_executor(
         own.address,
         len(trials),

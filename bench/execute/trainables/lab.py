@@ -39,6 +39,7 @@ class LabTrainable:
                 checkpoint_dir=job.folder / "checkpoints" / job.trial_id,
                 checkpoint_seconds=job.checkpoint_seconds,
                 keep=job.keep,
+                digests=job.digests,
                 on_evaluation=on_evaluation,
                 should_stop=should_stop,
             )
@@ -50,11 +51,11 @@ class LabTrainable:
 
         return slots(device)
 
-    def prepare(self, device: str, data: Sequence[Mapping[str, Any]], data_dir: Path | None) -> list[str]:
-        """Does the same once every data set is downloaded and readable; raises ValueError where one is not."""
-        from lab.trial import prepare
+    def identify(self, data: Sequence[Mapping[str, Any]], data_dir: Path | None) -> list[dict[str, str]]:
+        """Reads data sets and tells their digests; raises ValueError where one cannot be had."""
+        from lab.trial import identify
 
-        return prepare(device, data, data_dir)
+        return identify(data, data_dir)
 
     def inspect(
         self, settings: Mapping[str, Any], device: str, data_dir: Path | None, threads: int, price: bool

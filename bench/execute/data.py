@@ -1,0 +1,41 @@
+"""What the data of a run are, asked once before it: nothing is added beside results on other data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bench.execute.options import Options
+from bench.execute.processes import call_in_child
+from bench.execute.trainables.lab import LAB, data_sections
+from bench.grid.columns import DIGESTS
+from bench.grid.plan import Trial
+from bench.record.datasets import Digests, described, key_of, note_data
+from bench.record.records import Records
+
+
+def identify(trials: Sequence[Trial], records: Records, options: Options) -> dict[str, Digests]:
+    """Reads the data of the trials, and notes what they are; by their settings (:func:`key_of`).
+
+    Raises ValueError where data cannot be had, OSError where it cannot be noted.
+    """
+    sections = data_sections(trials)
+    found = call_in_child(LAB.identify, sections, options.data_dir)
+    by_section = dict(zip(map(str, sections), found, strict=True))
+    data: dict[str, Digests] = {}
+    for trial in trials:
+        digests = by_section[str(trial.settings.data.model_dump())]
+        data[key_of(trial.settings)] = tuple(digests[name] for name in DIGESTS)
+    note_data(records.folder, data)
+    return data
+
+
+def check_data(trials: Sequence[Trial], records: Records, options: Options) -> None:
+    """Raises ValueError where trials are recorded on other data than a run found last, unless these run again."""
+    outcomes = records.outcomes()
+    finished = [trial for trial in trials if trial.trial_id in outcomes and outcomes[trial.trial_id].status.is_finished]
+    other = [trial for trial in finished if outcomes[trial.trial_id].has_other_data]
+    if other and not (options.stale or options.force):
+        what = described({key_of(trial.settings) for trial in other})
+        rule = f"{len(other)} of {len(finished)} results rest on other data than {what} holds now"
+        ways = "--stale reruns them; or a setting, such as another data.path, tells the two apart"
+        raise ValueError(f"{records.folder}: {rule}: nothing is added beside them; {ways}")
