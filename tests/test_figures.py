@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from bench.report import figures
+from bench.report import canvas, figures, labels
 
 ARMS = ["residual, batch_norm", "residual, no batch_norm", "no residual, batch_norm", "no residual, no batch_norm"]
 
@@ -65,7 +65,7 @@ def texts(figure: Figure) -> list[str]:
     return [text for text in found if text]
 
 
-def labels(figure: Figure, wanted: list[str]) -> list[Text]:
+def labels_of(figure: Figure, wanted: list[str]) -> list[Text]:
     """The arms' labels inside axes, after a last layout."""
     figure.draw_without_rendering()
     return [
@@ -89,20 +89,20 @@ NEAR = [0.95, 0.94, 0.945, 0.1]  # three lines that end in one place
 
 
 def test_labels_that_have_room_stay_where_they_are_wanted() -> None:
-    assert figures.spread([0.5, 0.1, 0.9], 0.2, 0, 1).tolist() == pytest.approx([0.5, 0.1, 0.9])
+    assert labels.spread([0.5, 0.1, 0.9], 0.2, 0, 1).tolist() == pytest.approx([0.5, 0.1, 0.9])
 
 
 def test_labels_that_clash_are_moved_apart_about_their_middle() -> None:
-    assert figures.spread([0.5, 0.5], 0.2, 0, 1).tolist() == pytest.approx([0.4, 0.6])
+    assert labels.spread([0.5, 0.5], 0.2, 0, 1).tolist() == pytest.approx([0.4, 0.6])
 
 
 def test_labels_at_an_edge_are_moved_inwards() -> None:
-    assert figures.spread([1.0, 0.98], 0.2, 0, 1).tolist() == pytest.approx([1.0, 0.8])
+    assert labels.spread([1.0, 0.98], 0.2, 0, 1).tolist() == pytest.approx([1.0, 0.8])
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12), st.floats(0.001, 0.5))
 def test_labels_keep_their_order_and_their_distance_within_the_bounds(wanted: list[float], gap: float) -> None:
-    places = figures.spread(wanted, gap, 0, 1)
+    places = labels.spread(wanted, gap, 0, 1)
     order = np.argsort(wanted, kind="stable")
     room = min(gap, 1 / max(1, len(wanted) - 1))
     assert np.diff(places[order]).min(initial=room) >= room - 1e-9
@@ -113,14 +113,14 @@ def test_labels_keep_their_order_and_their_distance_within_the_bounds(wanted: li
 @pytest.mark.parametrize("panels", [1, 2])
 def test_labels_at_line_ends_do_not_overlap(panels: int) -> None:
     table = cells(NEAR * panels, [1000, 2000, 1500, 1200] * panels, panels)
-    found = labels(figures.curves(points(table), table), ARMS)
+    found = labels_of(figures.curves(points(table), table), ARMS)
     assert len(found) == 4 * panels
     assert_apart(found)
 
 
 @pytest.mark.parametrize("rates", [[1000.0, 1010.0, 1020.0, 1030.0], [100.0, 1000.0, 1050.0, 9000.0]])
 def test_labels_of_points_do_not_overlap(rates: list[float]) -> None:
-    found = labels(figures.trade_off(cells(NEAR, rates)), ARMS)
+    found = labels_of(figures.trade_off(cells(NEAR, rates)), ARMS)
     assert len(found) == 4
     assert_apart(found)
 
@@ -171,17 +171,17 @@ def test_one_seed_without_interval_is_drawn() -> None:
         figures.curves(points(table), table)
     )
     assert "n = 1" in texts(figures.seeds(dots(table), table))
-    assert len(labels(figures.trade_off(table), ARMS)) == 4
+    assert len(labels_of(figures.trade_off(table), ARMS)) == 4
 
 
 def test_colours_and_shapes_tell_arms_apart_and_numbers_go_from_dark_to_light() -> None:
-    looks = figures._looks(cells(NEAR, [1.0] * 4))
+    looks = canvas.arm_looks(cells(NEAR, [1.0] * 4))
     assert len({color for color, _, _ in looks.values()}) == len({marker for _, marker, _ in looks.values()}) == 4
     assert len({dash for _, _, dash in looks.values()}) == 4
     ordered = cells(NEAR, [1.0] * 4).assign(ordered=True)
     grey = [
         sum(int(color[i : i + 2], 16) * w for i, w in ((1, 0.3), (3, 0.59), (5, 0.11)))
-        for color, _, _ in figures._looks(ordered).values()
+        for color, _, _ in canvas.arm_looks(ordered).values()
     ]
     assert grey == sorted(grey)
     assert min(np.diff(grey)) > 20
@@ -203,7 +203,7 @@ def test_panels_stand_in_rows_and_columns_and_wrap_where_there_is_one_row() -> N
 def test_the_same_numbers_give_the_same_files_and_no_figure_stays_open(tmp_path: Path) -> None:
     for name in ("one", "two"):
         table = cells(NEAR, [1000.0, 2000.0, 1500.0, 1200.0])
-        figures.save(figures.seeds(dots(table), table), tmp_path / name)
+        canvas.save(figures.seeds(dots(table), table), tmp_path / name)
     assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
     assert (tmp_path / "one.png").read_bytes().startswith(b"\x89PNG")
@@ -221,7 +221,7 @@ def test_the_forest_names_each_effect_and_its_verdict_and_hollow_is_undecided() 
     assert [text.get_text() for text in axes.texts] == ["worse", "undecided"]
     points = [line for line in axes.lines if line.get_marker() == "D"]
     assert [float(np.asarray(line.get_xdata())[0]) for line in points] == pytest.approx([-30, 1])
-    assert [line.get_markerfacecolor() for line in points] == [figures.OKABE_ITO[0], "white"]
+    assert [line.get_markerfacecolor() for line in points] == [canvas.OKABE_ITO[0], "white"]
 
 
 def test_the_interaction_has_a_line_a_level_labelled_at_its_end() -> None:

@@ -90,7 +90,9 @@ def gather(folder: Path, plan: Plan | None = None, *, others: Sequence[Path] = (
     said += audit_recorded(plan, found)
     if count := records.num_other_data:
         said.append(f"{count} results on other data than the last run found are left out; run again with --stale")
-    if (stale := find_stale(plan, *(Records(one, plan.selecting) for one in folders))).changed:
+    stale = find_stale(plan, *(Records(one, plan.selecting) for one in folders))
+    said += [f"{where}; the row is left out, and the next run trains its trial again" for where in stale.unreadable]
+    if stale.changed:
         said.append(f"{stale}; run again with --stale")
     return Findings(
         folder=folder,

@@ -93,6 +93,8 @@ def run(
     start = time.monotonic()
     records = Records((options.results / plan.name).resolve(), plan.selecting)
     agenda = read_agenda(plan, records, options)
+    for where in agenda.staleness.unreadable:
+        progress.complain(f"{where}; the row counts as not recorded")
     data: dict[str, Digests] = {}
     if agenda.trials or options.stale:
         data = identify(agenda.known, records, options)

@@ -12,6 +12,7 @@ import base64
 import io
 import zipfile
 from collections.abc import Container, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
@@ -34,6 +35,9 @@ CORRECT = ["trial_id", "num_images", "correct"]
 DEV_CORRECT = ["num_dev_images", "dev_correct"]
 SOURCES = ["source_fingerprint", "file", "digest"]
 CURVE_NUMBERS = {*CURVE[1:], "num_images", "num_dev_images"}
+
+
+EMPTY = ("", "nan")
 
 
 class Recorded(NamedTuple):
@@ -61,6 +65,7 @@ class Records:
         self.correct = Table(folder / "correct.csv", CORRECT)
         self.sources = Table(folder / "sources.csv", SOURCES)
         self._fingerprints: set[str] = set()
+        self.unreadable: list[str] = []  # rows of the last :meth:`outcomes`: where, and why
 
     def append(
         self,
@@ -125,27 +130,50 @@ class Records:
         return found
 
     def outcomes(self) -> dict[str, Recorded]:
-        """Each recorded trial by its last row."""
+        """Each recorded trial by its last row; ``unreadable`` tells the rows that count as if they were not there."""
         header, rows = self.trials.read()
         column = self._selecting if self._selecting in header else "dev_accuracy"  # earlier versions kept all there
+        numbers = [name for name in header if columns.is_number(name)]
         other = other_data(self.folder, list({row["trial_id"]: row for row in rows}.values()))
-        return {row["trial_id"]: self._outcome(index, row, column, other) for index, row in enumerate(rows)}
-
-    def _outcome(self, index: int, row: Mapping[str, str], selecting: str, other: Container[str]) -> Recorded:
-        attempts = row.get(ATTEMPTS, "")
-        try:
-            status = Status(row["status"])
-            score = float(row.get(selecting, "")) if status is Status.OK else None
-            count = int(attempts) if attempts else int(status is not Status.INTERRUPTED)
-        except ValueError as error:
-            raise RecordError(f"{self.trials.line_of(index)}: {error}") from error
-        return Recorded(status, score, count, row.get("source_fingerprint", ""), row["trial_id"] in other)
+        found: dict[str, Recorded | str] = {}
+        for index, row in enumerate(rows):
+            try:
+                found[row["trial_id"]] = _outcome(row, column, numbers, other)
+            except ValueError as error:
+                found[row["trial_id"]] = f"{self.trials.line_of(index)}: {error}"
+        self.unreadable = [*self.trials.unreadable, *(one for one in found.values() if isinstance(one, str))]
+        return {trial_id: one for trial_id, one in found.items() if isinstance(one, Recorded)}
 
     def compact(self) -> None:
         """Removes the rows of earlier attempts, where a trial was tried again."""
         for table in (self.trials, self.correct):
             table.rewrite(lambda rows: last_of(["trial_id"], rows))
         self.curves.rewrite(_last_curves)
+
+
+def _outcome(row: Mapping[str, str], selecting: str, numbers: Sequence[str], other: Container[str]) -> Recorded:
+    """How the trial ended; raises ValueError where the row cannot be read."""
+    for name in numbers:
+        _number(name, row[name])
+    if row["status"] not in set(Status):
+        raise ValueError(f"status must be one of {', '.join(Status)}, got {row['status']!r}")
+    status = Status(row["status"])
+    score = _number(selecting, row.get(selecting, "")) if status is Status.OK else None
+    if status is Status.OK and score is None:
+        raise ValueError(f"{selecting} must be a number, got ''")
+    attempts = _number(ATTEMPTS, row.get(ATTEMPTS, ""))
+    count = int(status is not Status.INTERRUPTED) if attempts is None else int(attempts)
+    return Recorded(status, score, count, row.get("source_fingerprint", ""), row["trial_id"] in other)
+
+
+def _number(name: str, cell: str) -> float | None:
+    """A cell as a number, None where it is empty; raises ValueError."""
+    if cell in EMPTY:
+        return None
+    try:
+        return float(cell)
+    except ValueError:
+        raise ValueError(f"{name} must be a number, got {cell!r}") from None
 
 
 def _base64(bits: bytes) -> str:
@@ -165,25 +193,31 @@ def _start(curve: Sequence[Cells]) -> int:
 
     Where rows of several are mixed up all stay, and no report reads them: :func:`read_curves`.
     """
-    steps = [int(row["step"]) for row in curve]
+    steps = [int(row["step"]) if row["step"].isdecimal() else -1 for row in curve]
     if len(set(steps)) == len(steps) or any(0 < later <= earlier for earlier, later in pairwise(steps)):
         return 0
     return len(steps) - 1 - steps[::-1].index(0) if 0 in steps else 0
 
 
 def read_trials(folder: Path) -> pd.DataFrame:
-    """``trials.csv``, one row a trial; measures as numbers, all else as text."""
-    frame = _frame(Records(folder).trials, [*IDENTITY, *MEASURES, *ENVIRONMENT])
-    return frame.drop_duplicates("trial_id", keep="last", ignore_index=True)
+    """``trials.csv``, one row a trial; measures as numbers, all else as text.
+
+    A trial whose last row cannot be read is left out, as :meth:`Records.outcomes` does.
+    """
+    frame, sound = _frame(Records(folder).trials, [*IDENTITY, *MEASURES, *ENVIRONMENT])
+    sound &= frame["status"].isin(list(Status))
+    last = ~frame.duplicated("trial_id", keep="last")
+    return frame[last & sound].reset_index(drop=True)
 
 
 def read_curves(folder: Path) -> pd.DataFrame:
-    """``curves.csv``: each trial's last attempt, in the order of its steps.
+    """``curves.csv``: each trial's last attempt, in the order of its steps, without rows that cannot be read.
 
     Raises :class:`RecordError` where rows of a trial that was tried more than once are not in that order.
     """
     table = Records(folder).curves
-    frame = _frame(table, [*CURVE, "dev_accuracy", "dev_loss"])
+    frame, sound = _frame(table, [*CURVE, "dev_accuracy", "dev_loss"])
+    frame = frame[sound]
     starts, trials = frame["step"] == 0, frame["trial_id"]
     attempt, last = (starts.groupby(trials).transform(how) for how in ("cumsum", "sum"))
     several = frame.duplicated(["trial_id", "step"]).groupby(trials).transform("any")
@@ -204,14 +238,12 @@ def read_correct(folder: Path, split: Literal["test", "dev"] = "test") -> dict[s
 
     found, table = {}, Records(folder).correct
     size, bits = CORRECT[1:] if split == "test" else DEV_CORRECT
-    for index, row in enumerate(table.rows()):
+    for row in table.rows():
         if not row.get(bits):
             continue
-        try:
+        with suppress(ValueError):  # a row that cannot be read: without it, seeds alone tell the size of chance
             packed = np.frombuffer(base64.b64decode(row[bits], validate=True), np.uint8)
             found[row["trial_id"]] = np.unpackbits(packed, count=int(row[size])).astype(bool)
-        except ValueError as error:
-            raise RecordError(f"{table.line_of(index)}: must hold num_images bits in base64: {error}") from error
     return found
 
 
@@ -230,16 +262,15 @@ def read_examples(folder: Path, metric: str = "test_loss") -> dict[str, np.ndarr
     return found
 
 
-def _frame(table: Table, known: Sequence[str]) -> pd.DataFrame:
+def _frame(table: Table, known: Sequence[str]) -> tuple[pd.DataFrame, pd.Series[bool]]:
+    """The table, numbers as numbers, and which rows hold a number wherever one belongs."""
     import pandas as pd
 
     header, rows = table.read()
     frame = pd.DataFrame(rows, columns=header or list(known), dtype=str)
+    sound = pd.Series(True, index=frame.index)
     for column in (name for name in frame.columns if name in CURVE_NUMBERS or columns.is_number(name)):
-        cells = frame[column].where(~frame[column].isin(["", "nan"]))
+        cells = frame[column].where(~frame[column].isin(EMPTY))
         frame[column] = pd.to_numeric(cells, errors="coerce")
-        wrong = cells.notna() & frame[column].isna()
-        if wrong.any():
-            index = int(wrong.to_numpy().argmax())
-            raise RecordError(f"{table.line_of(index)}: {column} must be a number, got {cells[index]!r}")
-    return frame
+        sound &= cells.isna() | frame[column].notna()
+    return frame, sound

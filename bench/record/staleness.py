@@ -20,6 +20,7 @@ class Staleness:
     changed: dict[str, tuple[str, ...]]
     num_finished: int
     other_data: tuple[str, ...] = ()
+    unreadable: tuple[str, ...] = ()  # rows that count as not recorded: where, and why
 
     def __str__(self) -> str:
         """``6 of 40 results were made by other source code than what is here now: lab/models.py changed``."""
@@ -61,7 +62,7 @@ def find_stale(plan: Plan, *folders: Records) -> Staleness:
         if _is_other_code(trial, recorded[trial.trial_id])
     }
     other = tuple(trial.trial_id for trial in finished if recorded[trial.trial_id].has_other_data)
-    return Staleness(changed, len(finished), other)
+    return Staleness(changed, len(finished), other, tuple(where for records in folders for where in records.unreadable))
 
 
 def _changed(then: Mapping[str, str], now: Mapping[str, str]) -> tuple[str, ...]:

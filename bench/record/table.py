@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import errno
 import io
-import itertools
 import json
 import os
 import re
@@ -61,8 +60,10 @@ class Table:
     """One CSV file with a header. Each change is one read-modify-write under its lock, on the disk when it returns.
 
     A reader needs no lock: a file that is rewritten is replaced whole, and a line without its end is not read.
-    A file that lacks one of the columns ``needed`` is not ours: reading it raises :class:`RecordError`. A change raises
-    OSError where the disk does not take it, or the lock is not to be had; it can then be tried again.
+    A file that lacks one of the columns ``needed`` is not ours: reading it raises :class:`RecordError`. A row that
+    cannot be read is left out, ``unreadable`` says of each where and why, and a file beside this one keeps those that a
+    rewrite would lose. A change raises OSError where the disk does not take it, or the lock is not to be had; it can
+    then be tried again.
     """
 
     def __init__(self, path: Path, needed: Sequence[str] = ()) -> None:
@@ -70,6 +71,9 @@ class Table:
         self._lock = lock_of(path)
         self._seen = NO_FILE
         self._in_doubt = False  # a write failed and may stand all the same
+        self.unreadable: list[str] = []  # of the last reading
+        self._bad_rows: list[list[str]] = []
+        self._line_numbers: list[int] = []
 
     def changed(self) -> bool:
         """Whether somebody else wrote since this object was last asked; at first, if there is a file."""
@@ -109,11 +113,11 @@ class Table:
     def header(self) -> list[str]:
         if _stamp(self.path) == NO_FILE:
             return []
-        with self.path.open(newline="", encoding="utf-8-sig") as file:
+        with self.path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
             return next(csv.reader(file), [])
 
     def rows(self) -> list[dict[str, str]]:
-        """All whole rows as text; raises :class:`RecordError` at a row that doesn't have the header's columns."""
+        """All whole rows that can be read, as text; raises :class:`RecordError` where the header is not ours."""
         return self.read()[1]
 
     def read(self) -> tuple[list[str], list[dict[str, str]]]:
@@ -126,14 +130,12 @@ class Table:
         return self._read()[1]
 
     def _read(self) -> tuple[list[str], list[Cells]]:
+        self.unreadable, self._bad_rows, self._line_numbers = [], [], []
         if _stamp(self.path) == NO_FILE:
             return [], []
         data = self.path.read_bytes()
-        try:
-            text = data[: data.rfind(b"\n") + 1].decode("utf-8-sig")  # a spreadsheet may put a mark first
-        except UnicodeDecodeError as error:
-            line = data[: error.start].count(b"\n") + 1
-            raise RecordError(f"{self.path}:{line}: must be UTF-8, has byte {data[error.start]:#04x}") from error
+        # A spreadsheet may put a mark first.
+        text = data[: data.rfind(b"\n") + 1].decode("utf-8-sig", "surrogateescape")
         reader = csv.reader(io.StringIO(text, newline=""))
         header = next(reader, [])
         lacking = [column for column in self._needed if column not in header]
@@ -141,19 +143,17 @@ class Table:
             raise RecordError(f"{self.path}:1: the header must have {', '.join(lacking)}, has {', '.join(header)}")
         rows = []
         for cells in reader:
-            if len(cells) != len(header):
-                where = f"{self.path}:{reader.line_num}"
-                raise RecordError(f"{where}: a row must have the header's {len(header)} columns, has {len(cells)}")
+            if problem := _problem(cells, len(header)):
+                self.unreadable.append(f"{self.path}:{reader.line_num}: {problem}")
+                self._bad_rows.append(cells)
+                continue
             rows.append(dict(zip(header, cells, strict=True)))
+            self._line_numbers.append(reader.line_num)
         return header, rows
 
     def line_of(self, index: int) -> str:
-        """File and line of a row, counted from 0, for a message."""
-        with self.path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file)
-            for _ in itertools.islice(reader, index + 2):  # the header, and up to the row
-                pass
-            return f"{self.path}:{reader.line_num}"
+        """File and line of a row of the last reading, counted from 0, for a message."""
+        return f"{self.path}:{self._line_numbers[index]}"
 
     def _add(self, lines: bytes) -> None:
         """Appends to the file that has this name now; where that fails, none of the lines stand."""
@@ -173,6 +173,12 @@ class Table:
         self._in_doubt = False
 
     def _replace(self, header: Sequence[str], rows: Iterable[Cells]) -> None:
+        """Replaces the file; rows of the last reading that could not be read go to a file of their own."""
+        if self._bad_rows:
+            text = io.StringIO()
+            csv.writer(text, lineterminator="\n").writerows(self._bad_rows)
+            with self.path.with_name(f"{self.path.name}.unreadable").open("ab", buffering=0) as file:
+                _write_all(file, text.getvalue().encode("utf-8", "surrogateescape"))
         replace_file(self.path, _lines(header, [dict(zip(header, header, strict=True)), *rows]))
 
     def _set_torn_line_aside(self) -> None:
@@ -189,6 +195,16 @@ class Table:
             with self.path.with_name(f"{self.path.name}.torn").open("ab", buffering=0) as torn:
                 _write_all(torn, whole[end:] + b"\n")
             file.truncate(end)
+
+
+def _problem(cells: Sequence[str], num_columns: int) -> str | None:
+    """Why a row cannot be read; None where it can."""
+    if len(cells) != num_columns:
+        return f"a row must have the header's {num_columns} columns, has {len(cells)}"
+    if all(map(str.isascii, cells)):
+        return None
+    odd = re.search("[\udc80-\udcff]", "".join(cells))
+    return f"must be UTF-8, has byte {ord(odd[0]) - 0xDC00:#04x}" if odd else None
 
 
 def lock_of(path: Path) -> FileLock:

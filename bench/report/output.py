@@ -118,7 +118,7 @@ def draw(target: Path, findings: Findings, columns: int = 0) -> dict[str, str]:
     cells = findings.cells
     if not cells["n"].any():
         return {}
-    from bench.report import figures
+    from bench.report import canvas, figures
 
     drawn = {"curves": figures.curves(findings.curves, cells, columns)} if len(findings.curves) else {}
     drawn["accuracy"] = figures.seeds(findings.seeds, cells, columns)
@@ -129,7 +129,7 @@ def draw(target: Path, findings: Findings, columns: int = 0) -> dict[str, str]:
     if findings.variance is not None and findings.variance.cell_means is not None:
         drawn["interaction"] = figures.interaction(findings.variance.cell_means, columns)
     for name, figure in drawn.items():
-        figures.save(figure, target / (f"{name}-{columns}-column" if columns else name), columns)
+        canvas.save(figure, target / (f"{name}-{columns}-column" if columns else name), columns)
     return {name: FIGURES[name] for name in drawn}
 
 

@@ -1,0 +1,189 @@
+"""What all figures share: their style and size, panels, colours and names of arms, and how they are saved.
+
+Colours are Okabe and Ito's (2008), which colour-blind readers tell apart, or one scale from dark to light where arms
+are numbers; marker shapes, dashes and direct labels say the same again, so that a print in grey loses nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+import textwrap
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, Locator, LogLocator, MaxNLocator
+
+OKABE_ITO = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
+MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
+DASHES = ["-", "--", "-.", ":"]
+INK, MUTED = "#222222", "#595959"
+SIZES = {  # points, on the screen
+    "font.size": 12,
+    "axes.titlesize": 12.5,
+    "axes.labelsize": 12,
+    "xtick.labelsize": 12,
+    "ytick.labelsize": 12,
+    "axes.labelpad": 4,
+    "axes.titlepad": 6,
+    "xtick.major.pad": 3.5,
+    "ytick.major.pad": 3.5,
+    "lines.linewidth": 2,
+    "lines.markersize": 6,
+    "axes.linewidth": 1,
+    "grid.linewidth": 1,
+}
+STYLE = {
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.edgecolor": "#888888",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "grid.color": "#E4E4E4",
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "pdf.fonttype": 42,  # letters stay letters, as publishers ask
+    "svg.hashsalt": "bench",  # the same numbers give the same file
+}
+LABEL = 10.5  # points on the screen, of direct labels
+DPI, PAPER_DPI = 200, 400
+PAPER_WIDTHS = {1: 3.3, 2: 6.9}  # inches, by columns
+PAPER_SCALE = 8 / 12
+GOLDEN = 0.618034  # its multiples, modulo one, keep apart however many there are
+PERCENT = FuncFormatter(lambda value, _: f"{100 * value:.3g} %")
+MAX_COLUMNS = 3  # of panels, before they wrap
+
+Panels = list[tuple[Axes, pd.DataFrame]]
+
+
+@contextmanager
+def style(columns: int = 0) -> Iterator[None]:
+    """The look of every figure, while it is drawn and while it is saved."""
+    scale = PAPER_SCALE if columns else 1.0
+    with mpl.rc_context(sns.axes_style("whitegrid") | STYLE | {name: size * scale for name, size in SIZES.items()}):
+        yield
+
+
+def scaled(size: float) -> float:
+    """What a size in points on the screen is in the figure that is drawn now."""
+    return size * float(mpl.rcParams["font.size"]) / SIZES["font.size"]
+
+
+def save(figure: Figure, path: Path, columns: int = 0) -> None:
+    """Writes the figure to ``path`` with .png, .svg and .pdf added."""
+    with style(columns):
+        figure.savefig(path.with_name(f"{path.name}.png"), dpi=PAPER_DPI if columns else DPI)
+        figure.set_layout_engine("none")
+        figure.savefig(path.with_name(f"{path.name}.svg"), metadata={"Date": None})
+        figure.savefig(path.with_name(f"{path.name}.pdf"), metadata={"CreationDate": None})
+
+
+# --- panels ---------------------------------------------------------------------------------------------------------
+
+
+def empty_figure(width: float, height: float, title: str, about: str, columns: int) -> Figure:
+    """An empty figure of so many inches on the screen, there below its title and the line that says what marks mean."""
+    if columns:
+        figure = Figure(figsize=(PAPER_WIDTHS[columns], height * PAPER_SCALE))
+        FigureCanvasAgg(figure)
+        figure.set_layout_engine("constrained", w_pad=0.02, h_pad=0.02)
+        return figure
+    lines = textwrap.wrap(about, int(width * 13))
+    head = 0.5 + 0.19 * len(lines)
+    figure = Figure(figsize=(width, height + head))
+    FigureCanvasAgg(figure)
+    left, total = 0.12 / width, height + head
+    figure.set_layout_engine("constrained", rect=(left, 0.1 / total, 1 - 2 * left, (height - 0.1) / total), wspace=0.04)
+    figure.text(left, 1 - 0.12 / total, title, fontsize=15, weight="bold", va="top")
+    figure.text(left, 1 - 0.42 / total, "\n".join(lines), fontsize=LABEL, color=MUTED, va="top")
+    return figure
+
+
+def panelled(cells: pd.DataFrame, title: str, about: str, columns: int) -> tuple[Figure, Panels]:
+    """A figure with a panel for each combination of facets, and the cells of each panel."""
+    levels, facets = cells["row"].unique(), cells["column"].unique()
+    most = columns or (len(facets) if len(levels) > 1 else MAX_COLUMNS)
+    num_columns = min(most, len(facets))
+    num_rows = -(-len(levels) * len(facets) // num_columns)
+    width = 5.2 * num_columns if num_columns > 1 else 7.5
+    figure = empty_figure(width, 3.7 * num_rows, title, about, columns)
+    grid = figure.subplots(num_rows, num_columns, sharex=True, sharey=True, squeeze=False)
+    panels = []
+    places = [*itertools.product(levels, facets), *[(None, None)] * grid.size]
+    for axes, (row, column) in zip(grid.flat, places, strict=False):
+        here = cells[(cells["row"] == row) & (cells["column"] == column)]
+        if here.empty:
+            axes.remove()
+        else:
+            axes.set_title(heading(here))
+            axes.tick_params(labelbottom=True)
+            panels.append((axes, here))
+    return figure, panels
+
+
+def rows(table: pd.DataFrame) -> list[Any]:
+    return list(table.itertuples())
+
+
+def heading(panel: pd.DataFrame) -> str:
+    return ", ".join(facet for facet in (panel["column"].iloc[0], panel["row"].iloc[0]) if facet)
+
+
+def percent_axes(panels: Panels, y: str, x: str) -> None:
+    """Names the axes once for all panels; the upright one is in percent."""
+    figure = panels[0][0].figure
+    figure.supxlabel(x, fontsize=scaled(12))
+    figure.supylabel(y, fontsize=scaled(12))
+    for axes, _ in panels:
+        axes.yaxis.set_major_formatter(PERCENT)
+
+
+def arm_looks(cells: pd.DataFrame) -> dict[str, tuple[str, str, str]]:
+    """Colour, marker and dashes of each arm."""
+    arms = list(cells["arm"].unique())
+    scale = cells["ordered"].all() and len(arms) > 2
+    colors = sns.color_palette("viridis", len(arms)).as_hex() if scale else OKABE_ITO
+    return {arm: look_of(index, colors) for index, arm in enumerate(arms)}
+
+
+def look_of(index: int, colors: Sequence[str] = OKABE_ITO) -> tuple[str, str, str]:
+    return colors[index % len(colors)], MARKERS[index % len(MARKERS)], DASHES[index % len(DASHES)]
+
+
+def rate_ticks(axes: Axes) -> Locator:
+    return LogLocator(subs=(1, 2, 5)) if axes.get_xscale() == "log" else MaxNLocator(5, steps=[1, 2, 5, 10])
+
+
+def seeds_text(cells: pd.DataFrame) -> str:
+    planned = cells["planned"].max()
+    return f"{planned} seeds" if planned > 1 else "one seed"
+
+
+def losses(cell: Any) -> str:
+    """``2 diverged``: what became of the trials of a cell that have no result."""
+    missing = cell.planned - cell.n - cell.diverged - cell.failed
+    counts = [(cell.diverged, "diverged"), (cell.failed, "failed"), (missing, "missing")]
+    return ", ".join(f"{count} {word}" for count, word in counts if count)
+
+
+def name_absent(axes: Axes, absent: pd.DataFrame) -> None:
+    """Says below a panel which of its cells have nothing to show, and why."""
+    if len(absent):
+        text = "not shown: " + ", ".join(f"{cell.arm} ({losses(cell)})" for cell in rows(absent))
+        axes.set_xlabel(textwrap.fill(text, 50), loc="left", fontsize=scaled(9.5), color=MUTED)
+
+
+def wrapped(label: str) -> str:
+    """The label in short lines, broken between levels only."""
+    return textwrap.fill(
+        ", ".join(level.replace(" ", "\xa0") for level in label.split(", ")), 18, break_long_words=False
+    )
