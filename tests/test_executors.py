@@ -302,7 +302,7 @@ def test_what_a_check_in_a_child_process_refuses_is_raised_here() -> None:
     with pytest.raises(ValueError, match="device must be auto, cpu"):
         call_in_child(LAB.devices, "tpu")
     with pytest.raises(ValueError, match=r"none\.npz: cannot be read"):
-        call_in_child(LAB.identify, [{"name": "npz", "path": "none.npz"}], None)
+        call_in_child(LAB.identify, [({"name": "npz", "path": "none.npz"}, {"epochs": 1})], None)
 
 
 def test_a_check_that_kills_its_process_is_an_error() -> None:

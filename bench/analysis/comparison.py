@@ -35,7 +35,8 @@ class Comparison:
     """The results of a grid by seed and cell, to be summed up over any of its cells.
 
     ``found`` is of :func:`bench.analysis.summaries.outcomes`. ``correct`` holds a bit per test image for each trial;
-    where all trials of a comparison have theirs, its intervals count the test set beside the seeds.
+    where all trials of a comparison have theirs, its intervals count the test set beside the seeds. ``dev_correct`` is
+    the same of dev, for hypotheses about it.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Comparison:
         found: pd.DataFrame,
         correct: Mapping[str, np.ndarray] | None = None,
         timings: pd.DataFrame | None = None,
+        dev_correct: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         self.plan = plan
         self._found = found
@@ -60,6 +62,7 @@ class Comparison:
         counts_as = self._chance if plan.untrained == "chance" else plan.untrained
         self._worth = None if isinstance(counts_as, str) else counts_as
         self._bits = self._correct_images(correct or {})
+        self._dev_bits = self._correct_images(dev_correct or {})
         self._tested = {
             cell: set(own) - {""} for cell, own in self._ended["test_digest"].dropna().groupby(self._ended["cell"])
         }
@@ -229,8 +232,7 @@ class Comparison:
         groups, weights = self._groups(hypothesis)
         if not groups:
             return estimates.mean([])
-        primary = hypothesis.metric == "test_accuracy"
-        bits = [self._arm(labels).examples if primary else None for labels in groups]
+        bits = [self._examples(hypothesis.metric, labels) for labels in groups]
         arms = [estimates.Arm(matrix.loc[labels].to_numpy(), own) for labels, own in zip(groups, bits, strict=True)]
         if hypothesis.metric in EXACT:
             return estimates.exact(sum(w * np.asarray(arm.values, float) for arm, w in zip(arms, weights, strict=True)))
@@ -261,8 +263,14 @@ class Comparison:
 
     def _arm(self, labels: Sequence[str]) -> estimates.Arm:
         """Test accuracies of these cells (cells, seeds), and which images they got right (cells, seeds, images)."""
-        bits = _stacked([self._bits[label] for label in labels]) if self._share_images(labels) else None
-        return estimates.Arm(self._test.loc[list(labels)].to_numpy(), bits)
+        return estimates.Arm(self._test.loc[list(labels)].to_numpy(), self._examples("test_accuracy", labels))
+
+    def _examples(self, metric: str, labels: Sequence[str]) -> np.ndarray | None:
+        """Which images of its split these cells got right (cells, seeds, images), where that is known of them all."""
+        bits = {"test_accuracy": self._bits, "dev_accuracy": self._dev_bits}.get(metric)
+        if bits is None or not self._share_images(labels):
+            return None
+        return _stacked([bits[label] for label in labels])
 
     def _alike(self, arms: Sequence[estimates.Arm], labels: Sequence[str]) -> list[estimates.Arm]:
         """The arms of these cells, without their bits where these are not of the same images."""

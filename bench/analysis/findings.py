@@ -81,7 +81,9 @@ def gather(folder: Path, plan: Plan | None = None, *, others: Sequence[Path] = (
     trials, timings = records.trials, records.timings
     plan = with_recorded_seeds(summaries.tuned_as_recorded(plan, trials), trials)
     found = summaries.outcomes(plan, trials, records.curves)
-    comparison = Comparison(plan, found, records.correct, timings)
+    on_dev = any(hypothesis.metric == "dev_accuracy" for hypothesis in plan.hypotheses)
+    dev_correct = pool.dev_correct(folders, records) if on_dev else {}
+    comparison = Comparison(plan, found, records.correct, timings, dev_correct)
     effects, hypotheses = effect_table(comparison), hypothesis_table(comparison)
     winners = winner_table(plan, trials)
     cells = cell_table(comparison).merge(summaries.layout(plan), on="cell")
@@ -274,6 +276,8 @@ def evidence(metric: str, item: verdicts.Judgement, *, is_difference: bool) -> s
     seeds = f"{estimate.num_seeds} seed{'s' * (estimate.num_seeds > 1)}"
     if math.isnan(estimate.low):
         return f"{text}, no interval, {seeds}"
+    if "dev_" in metric and estimate.basis == "seeds" and metric != TRAINED.name:
+        seeds += ", on this dev set"
     interval = f"95 %: {shown(estimate.low)} to {shown(estimate.high)}"
     return f"{text} ({interval}), p {p_text(item.p_holm)}, {seeds}"
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ class Pool:
     timings: pd.DataFrame
     machines: pd.DataFrame
     num_other_data: int = 0
+    source: dict[str, int] = field(default_factory=dict)  # which of the folders each trial is taken from
 
 
 def union(plans: Sequence[Plan], folders: Sequence[Path]) -> Plan:
@@ -107,13 +108,23 @@ def read(folders: Sequence[Path]) -> Pool:
     return Pool(
         trials=kept.drop(columns="folder").reset_index(drop=True),
         curves=pd.concat(mine, ignore_index=True) if len(mine) > 1 else curves[0],
-        correct={
-            key: bits for index, found in enumerate(corrects) for key, bits in found.items() if source.get(key) == index
-        },
+        correct=_of_source(corrects, source),
         timings=pd.concat([read_timings(folder) for folder in folders], ignore_index=True),
         machines=agreement(folders, frames, corrects),
         num_other_data=len(other),
+        source=source,
     )
+
+
+def dev_correct(folders: Sequence[Path], pool: Pool) -> dict[str, np.ndarray]:
+    """Which dev images each of the trials got right at its selected epoch, where that is recorded."""
+    return _of_source([read_correct(folder, "dev") for folder in folders], pool.source)
+
+
+def _of_source(corrects: Sequence[dict[str, np.ndarray]], source: dict[str, int]) -> dict[str, np.ndarray]:
+    return {
+        key: bits for index, found in enumerate(corrects) for key, bits in found.items() if source.get(key) == index
+    }
 
 
 def read_timings(folder: Path) -> pd.DataFrame:

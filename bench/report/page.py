@@ -113,14 +113,11 @@ def figures(findings: Findings) -> list[Figure]:
     return found
 
 
-def variance_text(findings: Findings) -> list[tuple[str, str, str]]:
-    """Source, share of the variance, and p of each line of the analysis of variance."""
+def variance_text(findings: Findings) -> list[tuple[str, str]]:
+    """Source and share of the variance of each line of the analysis of variance."""
     if findings.variance is None:
         return []
-    return [
-        (source.name, f"{100 * source.share:.1f} %", "–" if pd.isna(source.p) else f"{source.p:.2g}")
-        for source in findings.variance.sources
-    ]
+    return [(source.name, f"{100 * source.share:.1f} %") for source in findings.variance.sources]
 
 
 def varying(findings: Findings) -> list[str]:
