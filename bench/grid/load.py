@@ -35,6 +35,7 @@ from bench.grid.plan import Asked, Cell, Excluded, Plan, Trial
 from bench.grid.resolution import Resolved, Resolver, check_untouched, expand
 from bench.grid.strict_yaml import Position, YamlError, dump, plain_mapping, read
 from lab.settings import Value, did_you_mean
+from lab.visiting import visiting
 
 __all__ = ["Cell", "Excluded", "Factor", "GridError", "Hypothesis", "Plan", "Trial", "load_plan"]
 
@@ -50,6 +51,7 @@ class GridError(ValueError):
         super().__init__("\n".join(messages))
 
 
+@visiting()
 def load_plan(path: Path, *, overrides: Sequence[str] = (), only: Sequence[str] = (), seeds: int | None = None) -> Plan:
     """Reads and checks the grid at ``path`` with ``--set``, ``--only`` and ``--seeds``; raises :class:`GridError`."""
     asked = Asked(path, tuple(overrides), tuple(only), seeds)
