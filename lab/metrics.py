@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lab.regression import Errors
 from lab.returned import name_of, number
 from lab.scores import Better
 
@@ -110,9 +111,9 @@ class Predictions:
 
 
 class Scores:
-    """All scores of a split: a user's ``metrics``, and those that follow from a classifier's ``predictions``."""
+    """All scores of a split: a user's ``metrics``, and those that follow from ``predictions`` or errors."""
 
-    def __init__(self, metrics: Mapping[str, Metric], predictions: Predictions | None = None) -> None:
+    def __init__(self, metrics: Mapping[str, Metric], predictions: Predictions | Errors | None = None) -> None:
         self.metrics, self.predictions = dict(metrics), predictions
         self._all = [*self.metrics.values(), *([predictions] if predictions is not None else [])]
 

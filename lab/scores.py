@@ -55,6 +55,8 @@ BUILT_IN = CLASSIFICATION | REGRESSION
 POSITIVE: Range = (0.0, None)
 MEASURES = {
     "selected_epoch": Score("neither"),
+    "num_dev_images": Score("neither"),
+    "dev_majority": Score("neither"),  # the share of dev's most frequent class: what a constant guess gets right
     "final_train_loss": Score("lower"),
     "epochs": Score("neither"),
     "steps": Score("neither"),

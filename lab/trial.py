@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from lab import device as devices
-from lab import parts
+from lab import parts, regression
 from lab.compilation import compile_network
 from lab.data import Batches, Splits, load_data
 from lab.fingerprint import source_fingerprint, sources
@@ -31,7 +31,7 @@ from lab.runner import Diverged, Interrupted, Measured, Progress, Runner, Undefi
 from lab.schedules import Factor, Scheduler, build_schedule
 from lab.scores import named
 from lab.selection import selection
-from lab.settings import DataSettings, Settings, TrainSettings, parse_section
+from lab.settings import BUILT_IN, DataSettings, Settings, TrainSettings, parse_section
 
 CHECKPOINT_SECONDS = 10.0  # at most so often is the state of a trial written; a shorter one is run again instead
 # What torch.load and Runner.load_state raise for a file that is torn, not ours, or of another network.
@@ -120,6 +120,9 @@ def run_trial(
         "total_seconds": total.seconds,
         "peak_memory_bytes": devices.peak_memory_bytes(where),
     }
+    if not splits.dev.labels.is_floating_point():
+        measures["num_dev_images"] = len(splits.dev)
+        measures["dev_majority"] = float(torch.bincount(splits.dev.labels).max()) / len(splits.dev)
     if at.train_seconds:
         measures["train_images_per_second"] = at.images / at.train_seconds
     if evaluation.seconds:
@@ -234,10 +237,21 @@ def prepare(device: str, data: Sequence[Mapping[str, Any]], data_dir: Path | Non
     return found
 
 
-def identify(data: Sequence[Mapping[str, Any]], data_dir: Path | None = None) -> list[dict[str, str]]:
-    """Reads data sets, given by their settings; returns the digests of each. Raises :class:`lab.data.DataError`."""
-    cpu = torch.device("cpu")
-    return [dict(load_data(_data_settings(raw), cpu, data_dir).digests) for raw in data]
+def identify(
+    cells: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]], data_dir: Path | None = None
+) -> list[dict[str, str]]:
+    """Reads data sets, given by their settings with those of ``train``; returns the digests of each.
+
+    Raises :class:`lab.data.DataError`, and ValueError where loss or metric do not go with the labels.
+    """
+    found = []
+    for data, train in cells:
+        splits = load_data(_data_settings(data), torch.device("cpu"), data_dir)
+        trained = parse_section("train", train)
+        assert isinstance(trained, TrainSettings)
+        check_task(trained, splits)
+        found.append(dict(splits.digests))
+    return found
 
 
 def _data_settings(raw: Mapping[str, Any]) -> DataSettings:
@@ -251,11 +265,12 @@ def make_runner(settings: Settings, splits: Splits, device: torch.device) -> Run
 
     Raises ValueError where the network cannot be trained, and whatever it raises itself.
     """
-    size = _size(settings, splits)
+    check_task(settings.train, splits)
+    in_channels, size = _input(settings, splits)
     model, macs = make_network(
         settings.model,
         settings.seed,
-        in_channels=splits.in_channels,
+        in_channels=in_channels,
         num_classes=splits.num_classes,
         size=size,
         batch=lambda: next(iter(batches(settings, splits, "train")))[0],
@@ -268,7 +283,7 @@ def make_runner(settings: Settings, splits: Splits, device: torch.device) -> Run
         model,
         optimizer,
         make_loss(settings.train, splits.num_classes, device),
-        make_scores(settings.train, splits.num_classes),
+        make_scores(settings.train, splits.num_classes, is_regression=splits.is_regression),
         device,
         precision=settings.train.precision,
         clip_norm=settings.train.clip_norm,
@@ -295,7 +310,7 @@ def batches(settings: Settings, splits: Splits, part: str) -> Batches:
         order = {"order": settings.seed, "augment": data.augment}
         return Batches(splits.train, splits, batch_size=data.batch_size, size=size, **order)  # type: ignore[arg-type]
     images = {"dev": splits.dev, "test": splits.test}[part]
-    batch_size = max(1, min(EVAL_BATCH, EVAL_PIXELS // size**2))
+    batch_size = max(1, min(EVAL_BATCH, EVAL_PIXELS // size**splits.dims))
     return Batches(images, splits, batch_size=batch_size, size=size)
 
 
@@ -313,6 +328,8 @@ def make_loss(train: TrainSettings, num_classes: int, device: torch.device) -> L
     """The loss on the device; raises ValueError for one with parameters of its own, which nothing would train."""
     if train.loss == "cross_entropy":
         return on_logits(functools.partial(F.cross_entropy, label_smoothing=train.label_smoothing), num_classes)
+    if regression.is_loss(train.loss):
+        return on_logits(regression.mean_error(str(train.loss)), num_classes)
     loss = parts.make_part("loss", train.loss, {"num_classes": num_classes})
     if isinstance(loss, torch.nn.Module):
         loss.to(device)
@@ -321,24 +338,48 @@ def make_loss(train: TrainSettings, num_classes: int, device: torch.device) -> L
     return loss
 
 
-def make_scores(train: TrainSettings, num_classes: int) -> Scores:
+def make_scores(train: TrainSettings, num_classes: int, *, is_regression: bool = False) -> Scores:
     """What is computed of each split: the built-in scores, and the user's metrics."""
     found = {}
     for name, part in named(train.metric).items():
-        if part != "accuracy":
+        if part not in BUILT_IN["metric"]:
             found[name] = check_metric(parts.make_part("metric", part, {"num_classes": num_classes}), name)
-        elif name != "accuracy":
+        elif name != part:
             found[name] = Accuracy()
-    return Scores(found, Predictions())
+    return Scores(found, regression.Errors() if is_regression else Predictions())
+
+
+def check_task(train: TrainSettings, splits: Splits) -> None:
+    """Raises ValueError where loss or metric are of classes and the labels float targets, or the other way round."""
+    labels = f"float targets (N, {splits.num_classes})" if splits.is_regression else "classes"
+    of_targets, of_classes = {*regression.LOSSES, "rmse", "mae"}, {"cross_entropy", "accuracy"}
+    wrong, right = (of_classes, of_targets) if splits.is_regression else (of_targets, of_classes)
+    for what, named_parts in (("loss", [train.loss]), ("metric", [*named(train.metric).values()])):
+        for part in named_parts:
+            if isinstance(part, str) and part in wrong:
+                ways = [name for name in BUILT_IN[what] if name in right]
+                rule = f"{part} does not go with these labels, which are {labels}"
+                raise ValueError(f"train.{what}: {rule}: {' or '.join(ways)} does, or one of your own")
 
 
 def _example_loss(train: TrainSettings, num_classes: int) -> Loss | None:
     """The loss of each example where its mean is the loss of the batch; None for a loss of the user's."""
+    if regression.is_loss(train.loss):
+        return on_logits(regression.example_error(str(train.loss)), num_classes)
     if train.loss != "cross_entropy":
         return None
     each = functools.partial(F.cross_entropy, label_smoothing=train.label_smoothing, reduction="none")
     return on_logits(each, num_classes)
 
 
+def _input(settings: Settings, splits: Splits) -> tuple[int, int]:
+    """What a network is told of its input: channels (or features) and side (of signals their length, else 1).
+
+    To an mlp, which flattens them, signals are as many features.
+    """
+    channels, size = splits.in_channels, _size(settings, splits)
+    return (channels * size, 1) if settings.model.name == "mlp" and splits.dims == 1 else (channels, size)
+
+
 def _size(settings: Settings, splits: Splits) -> int:
-    return settings.data.size or splits.train.images.shape[-1]
+    return settings.data.size or (splits.train.images.shape[-1] if splits.dims else 1)
