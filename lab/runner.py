@@ -368,6 +368,7 @@ class Runner:
         state = {
             "model": self.model.state_dict(),
             "hidden": hidden_state(self.model),
+            "trained": [name for name, parameter in self.model.named_parameters() if parameter.requires_grad],
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.scheduler.state_dict() if self.scheduler else None,
             "best_weights": self.best_weights,
@@ -385,6 +386,8 @@ class Runner:
         state = copy.deepcopy(state)  # the optimizer would go on to change the tensors it is given
         self.model.load_state_dict(state["model"])
         load_hidden_state(self.model, state["hidden"])
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_(name in state["trained"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.scheduler is not None:
             self.scheduler.load_state_dict(state["schedule"])
