@@ -293,6 +293,20 @@ class Frozen(Plain):
         self.first.requires_grad_(False)
 
 
+class Thawed(Frozen):
+    """Its first layer is trained from the fourth step on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.passes = 0
+
+    def forward(self, X: Tensor) -> Any:
+        self.passes += self.training
+        if self.passes == 4:
+            self.first.requires_grad_(True)
+        return super().forward(X)
+
+
 class Complex(Plain):
     def __init__(self) -> None:
         super().__init__()

@@ -125,7 +125,7 @@ FIRST_PASS: dict[str, tuple[bool, ...]] = {"Lazy": (False,), "MadeInForward": (F
 LEGAL = [
     "Plain", "Lazy", "MadeInForward", "MadeInTraining", "Tuple", "Dict", "Named", "Data", "ExtraState", "Counts",
     "Queue", "Locked", "Coins", "NoAverages", "Late", "Tied", "Frozen", "Complex", "Double", "Hooked", "Normed",
-    "Sparse", "Objects",
+    "Sparse", "Objects", "Thawed",
 ]  # fmt: skip
 OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
     "sgd": lambda params: torch.optim.SGD(params, lr=0.05),
