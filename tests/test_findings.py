@@ -181,3 +181,19 @@ def test_a_winner_at_the_edge_of_the_candidates_is_warned_of(tmp_path: Path) -> 
 
 def test_p_values_are_said_with_what_matters_of_them() -> None:
     assert [p_text(p) for p in (0.0323, 0.00099, math.nan)] == ["= 0.032", "< 0.001", "unknown"]
+
+
+def test_a_hypothesis_on_dev_counts_the_dev_set_where_its_images_are_recorded(tmp_path: Path) -> None:
+    import numpy as np
+
+    grid = GRID + "    hypotheses:\n      - model.residual=true > model.residual=false on dev_accuracy\n"
+    (tmp_path / "grid.yaml").write_text(textwrap.dedent(grid))
+    plan, rng = load_plan(tmp_path / "grid.yaml"), np.random.default_rng(0)
+    for recorded, said in ((False, "4 seeds, on this dev set"), (True, "4 seeds")):
+        for trial in plan.trials:
+            right = rng.random(80) < (0.9 if trial.cell.levels["model.residual"] == "true" else 0.8)
+            row = {"trial_id": trial.trial_id, "status": "ok", "seed": trial.seed, "dev_accuracy": right.mean()}
+            dev = (np.packbits(right).tobytes(), 80) if recorded else None
+            test = {"correct": np.packbits([True, False]).tobytes(), "num_images": 2}
+            Records(tmp_path).append(row | {"test_accuracy": 0.5}, [], **test, dev_correct=dev)
+        assert gather(tmp_path).hypotheses["evidence"][0].endswith(said)

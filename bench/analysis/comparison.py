@@ -35,7 +35,8 @@ class Comparison:
     """The results of a grid by seed and cell, to be summed up over any of its cells.
 
     ``found`` is of :func:`bench.analysis.summaries.outcomes`. ``correct`` holds a bit per test image for each trial;
-    where all trials of a comparison have theirs, its intervals count the test set beside the seeds.
+    where all trials of a comparison have theirs, its intervals count the test set beside the seeds. ``dev_correct`` is
+    the same of dev, for hypotheses about it.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Comparison:
         found: pd.DataFrame,
         correct: Mapping[str, np.ndarray] | None = None,
         timings: pd.DataFrame | None = None,
+        dev_correct: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         self.plan = plan
         self._found = found
@@ -60,6 +62,7 @@ class Comparison:
         counts_as = self._chance if plan.untrained == "chance" else plan.untrained
         self._worth = None if isinstance(counts_as, str) else counts_as
         self._bits = self._correct_images(correct or {})
+        self._dev_bits = self._correct_images(dev_correct or {})
         self._tested = {
             cell: set(own) - {""} for cell, own in self._ended["test_digest"].dropna().groupby(self._ended["cell"])
         }
@@ -82,12 +85,13 @@ class Comparison:
     def summary(self, cells: Sequence[Cell], against: Mapping[str, str]) -> dict[str, Any]:
         """Counts, means, intervals, and the difference to ``against`` (factor levels), paired by seed and cell."""
         labels = [cell.label for cell in cells]
-        found = self._found[self._found["cell"].isin(labels)]
-        statuses = Counter(found["status"][found["compared"]])
+        found = self._found[self._found["cell"].isin(labels) & self._found["compared"]]
+        further = found["seed"].isin(self.plan.further_seeds)
+        statuses = Counter(found["status"])
         ended = self._ended[self._ended["cell"].isin(labels)]
         return {
             "n": statuses[Status.OK],
-            "planned": len(labels) * len(self.plan.seeds),
+            "planned": len(labels) * len(self.plan.seeds) + int(further.sum()),
             "diverged": statuses[Status.DIVERGED],
             "failed": sum(
                 count for status, count in statuses.items() if status not in {Status.OK, Status.DIVERGED} | NOT_ENDED
@@ -228,8 +232,7 @@ class Comparison:
         groups, weights = self._groups(hypothesis)
         if not groups:
             return estimates.mean([])
-        primary = hypothesis.metric == "test_accuracy"
-        bits = [self._arm(labels).examples if primary else None for labels in groups]
+        bits = [self._examples(hypothesis.metric, labels) for labels in groups]
         arms = [estimates.Arm(matrix.loc[labels].to_numpy(), own) for labels, own in zip(groups, bits, strict=True)]
         if hypothesis.metric in EXACT:
             return estimates.exact(sum(w * np.asarray(arm.values, float) for arm, w in zip(arms, weights, strict=True)))
@@ -260,8 +263,14 @@ class Comparison:
 
     def _arm(self, labels: Sequence[str]) -> estimates.Arm:
         """Test accuracies of these cells (cells, seeds), and which images they got right (cells, seeds, images)."""
-        bits = _stacked([self._bits[label] for label in labels]) if self._share_images(labels) else None
-        return estimates.Arm(self._test.loc[list(labels)].to_numpy(), bits)
+        return estimates.Arm(self._test.loc[list(labels)].to_numpy(), self._examples("test_accuracy", labels))
+
+    def _examples(self, metric: str, labels: Sequence[str]) -> np.ndarray | None:
+        """Which images of its split these cells got right (cells, seeds, images), where that is known of them all."""
+        bits = {"test_accuracy": self._bits, "dev_accuracy": self._dev_bits}.get(metric)
+        if bits is None or not self._share_images(labels):
+            return None
+        return _stacked([bits[label] for label in labels])
 
     def _alike(self, arms: Sequence[estimates.Arm], labels: Sequence[str]) -> list[estimates.Arm]:
         """The arms of these cells, without their bits where these are not of the same images."""
@@ -318,6 +327,7 @@ def sampled(*shown: pd.DataFrame) -> str:
 def level_table(comparison: Comparison, factor: Factor) -> pd.DataFrame:
     """A row for each level of the factor: :meth:`Comparison.summary` against its baseline level, all else equal.
 
+    A level whose cells are all those of another one, being the same experiments, has no row of its own.
     A factor that the baseline omits is compared with its first level. ``is_baseline`` marks the row of that level.
     """
     plan = comparison.plan
@@ -330,19 +340,18 @@ def level_table(comparison: Comparison, factor: Factor) -> pd.DataFrame:
 
 
 def comparable_cells(plan: Plan, factor: Factor) -> dict[str, list[Cell]]:
-    """The cells of each level, where the plan has all levels under the same levels of the other factors.
+    """The cells of each level that has any, where the plan has all of these under the same levels of other factors.
 
-    Where it nowhere has, as when an exclusion takes one level out of everything, each level has all of its cells.
+    Where it nowhere has, each level has all of its cells.
     """
     by_others: dict[frozenset[tuple[str, str]], dict[str, Cell]] = {}
     for cell in plan.cells:
         if cell.levels.get(factor.name) in factor.levels:
             others = frozenset((name, level) for name, level in cell.levels.items() if name != factor.name)
             by_others.setdefault(others, {})[cell.levels[factor.name]] = cell
-    matched = [cells for cells in by_others.values() if len(cells) == len(factor.levels)]
-    return {
-        level: [cells[level] for cells in matched or by_others.values() if level in cells] for level in factor.levels
-    }
+    levels = [level for level in factor.levels if any(level in cells for cells in by_others.values())]
+    matched = [cells for cells in by_others.values() if len(cells) == len(levels)]
+    return {level: [cells[level] for cells in matched or by_others.values() if level in cells] for level in levels}
 
 
 def cell_table(comparison: Comparison) -> pd.DataFrame:

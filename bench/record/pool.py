@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ class Pool:
     timings: pd.DataFrame
     machines: pd.DataFrame
     num_other_data: int = 0
+    source: dict[str, int] = field(default_factory=dict)  # which of the folders each trial is taken from
 
 
 def union(plans: Sequence[Plan], folders: Sequence[Path]) -> Plan:
@@ -69,6 +70,7 @@ def union(plans: Sequence[Plan], folders: Sequence[Path]) -> Plan:
         seeds=_merged([plan.seeds for plan in plans]),
         tune_seeds=_merged([plan.tune_seeds for plan in plans]),
         text="\n---\n".join(dict.fromkeys(plan.text for plan in plans)),
+        asked=replace(first.asked, seeds=None),
     )
 
 
@@ -95,7 +97,7 @@ def read(folders: Sequence[Path]) -> Pool:
     frames = [read_trials(folder).assign(folder=index) for index, folder in enumerate(folders)]
     corrects = [read_correct(folder) for folder in folders]
     both = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
-    rank = both["status"].map(lambda status: 0 if status == Status.OK else 2 if status in NOT_ENDED else 1)
+    rank = both["status"].map(lambda status: Status(status).rank)
     kept = both.loc[rank.sort_values(kind="stable").index].drop_duplicates("trial_id").sort_index()
     identity: Any = kept.filter(regex=r"^(trial_id|data\..*|\w+_digest)$").to_dict("records")
     other = other_data(folders[0], identity)
@@ -106,13 +108,23 @@ def read(folders: Sequence[Path]) -> Pool:
     return Pool(
         trials=kept.drop(columns="folder").reset_index(drop=True),
         curves=pd.concat(mine, ignore_index=True) if len(mine) > 1 else curves[0],
-        correct={
-            key: bits for index, found in enumerate(corrects) for key, bits in found.items() if source.get(key) == index
-        },
+        correct=_of_source(corrects, source),
         timings=pd.concat([read_timings(folder) for folder in folders], ignore_index=True),
         machines=agreement(folders, frames, corrects),
         num_other_data=len(other),
+        source=source,
     )
+
+
+def dev_correct(folders: Sequence[Path], pool: Pool) -> dict[str, np.ndarray]:
+    """Which dev images each of the trials got right at its selected epoch, where that is recorded."""
+    return _of_source([read_correct(folder, "dev") for folder in folders], pool.source)
+
+
+def _of_source(corrects: Sequence[dict[str, np.ndarray]], source: dict[str, int]) -> dict[str, np.ndarray]:
+    return {
+        key: bits for index, found in enumerate(corrects) for key, bits in found.items() if source.get(key) == index
+    }
 
 
 def read_timings(folder: Path) -> pd.DataFrame:
