@@ -368,6 +368,9 @@ class Runner:
         state = {
             "model": self.model.state_dict(),
             "hidden": hidden_state(self.model),
+            "loss": [self.loss_fn.state_dict(), hidden_state(self.loss_fn)]
+            if isinstance(self.loss_fn, nn.Module)
+            else [],
             "trained": [name for name, parameter in self.model.named_parameters() if parameter.requires_grad],
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.scheduler.state_dict() if self.scheduler else None,
@@ -386,6 +389,9 @@ class Runner:
         state = copy.deepcopy(state)  # the optimizer would go on to change the tensors it is given
         self.model.load_state_dict(state["model"])
         load_hidden_state(self.model, state["hidden"])
+        if isinstance(self.loss_fn, nn.Module):
+            self.loss_fn.load_state_dict(state["loss"][0])
+            load_hidden_state(self.loss_fn, state["loss"][1])
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad_(name in state["trained"])
         self.optimizer.load_state_dict(state["optimizer"])
