@@ -36,7 +36,7 @@ def _tuning(plan: Plan) -> Iterator[str]:
             f"unequal tuning: `{most}` chooses among {budgets[most]} candidates, `{least}` among {budgets[least]}; "
             "more tries find a better one by chance alone"
         )
-    optimizers = {trial.settings.optimizer.name for trial in plan.trials}
+    optimizers = {trial.lab.optimizer.name for trial in plan.trials if plan.run is None}
     if len(optimizers) > 1 and "optimizer.lr" not in plan.tune:
         yield "optimizers are compared at one learning rate each: none is at its own best; tune optimizer.lr"
 

@@ -108,12 +108,12 @@ def _learning(
 ) -> dict[str, Any]:
     own = ended[ended["cell"] == cell.label]
     trained = own["trained"] == 1
-    settings = next(trial.settings for trial in plan.trials if trial.cell.label == cell.label)
+    first = next(trial for trial in plan.trials if trial.cell.label == cell.label)
     curves = [points.get(key) for key in own["trial_id"][trained]]
     areas = [area_under_curve(one["epoch"], one["dev_accuracy"]) for one in curves if one is not None and len(one) > 1]
     steps = _to_target(own, points, target)
     timed = summary["train_images_per_second_basis"] == "rounds"
-    seconds = settings.data.batch_size / summary["train_images_per_second"] if timed else math.nan
+    seconds = first.lab.data.batch_size / summary["train_images_per_second"] if timed else math.nan
     return {
         "cell": cell.label,
         "ended": len(own),

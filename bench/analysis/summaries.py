@@ -160,7 +160,7 @@ def machine_names(timings: pd.DataFrame) -> pd.Series:
 
 def _rates(plan: Plan, timings: pd.DataFrame) -> pd.DataFrame:
     rates = timings.drop_duplicates("timing_id", keep="last").set_index("timing_id")[RATES].astype(float)
-    keys = {trial.cell.label: timing_id(trial.settings) for trial in plan.trials}
+    keys = {trial.cell.label: timing_id(trial.lab) for trial in plan.trials if plan.run is None}
     return rates.reindex([keys[cell.label] for cell in plan.cells]).set_axis([cell.label for cell in plan.cells])
 
 

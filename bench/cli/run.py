@@ -192,6 +192,8 @@ def _run_one(plan: Plan, grid: Path, options: Options, timed: bool, console: Con
         raise Unrecorded(f"{folder}: cannot be written: {error}") from error
     for name, _ in sorted(_torn(folder).items() - torn.items()):
         console.print(f"{folder}: a line that was half written is set aside in {name}", soft_wrap=True)
+    if summary.refused:
+        raise Refused(f"{plan.name}: stopped: {summary.refused}")
     if summary.unwritten is not None:
         raise Unrecorded(f"{folder}: some results could not be written: {summary.unwritten}; run it again to get them")
     for sentence in _told(summary, plan, folder):

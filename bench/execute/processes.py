@@ -70,6 +70,13 @@ def warm_up(data: Sequence[Mapping[str, Any]], data_dir: Path | None) -> None:
     del os.environ[DATA_VARIABLE]
 
 
+def limit_threads(threads: int) -> None:
+    """How many threads a trial may use in this process, and in those that it starts."""
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.set_num_threads(threads)
+
+
 def cores() -> int:
     """CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

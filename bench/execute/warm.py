@@ -40,7 +40,8 @@ for name in (
     "lab.trial",
     "bench.execute.worker",
 ):  # the first: the first optimizer of a process imports it
-    importlib.import_module(name)
+    with contextlib.suppress(ModuleNotFoundError):  # own code runs where torch is not installed
+        importlib.import_module(name)
 if DATA_VARIABLE in os.environ:
     read_ahead(*json.loads(os.environ.pop(DATA_VARIABLE)))
 gc.freeze()  # what was imported stays: the collection after each trial need not go through it, nor copy its pages

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from bench.grid.factors import known_settings
 from bench.grid.form import GridForm
+from bench.grid.language import known_settings
 from bench.grid.metric_words import MARGIN_SCHEMA, metrics_schema
 from bench.grid.metrics import lab_metrics
 from lab.settings import PARTS, SECTIONS, Section

@@ -16,4 +16,5 @@ class Outcome:
     status: Status
     error: str | None = None
     result: Result | None = None
+    stops_run: bool = False  # no trial of the run can do better: a declared metric is not reported
     where: dict[str, str] = field(default_factory=dict)  # columns of the row: on a cluster node, hostname and device
