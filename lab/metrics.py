@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from lab.regression import Errors
-from lab.returned import name_of, number
-from lab.scores import Better
+from lab.returned import ReturnedError, name_of, number
+from lab.scores import Better, declared
 
 Metric = Any  # an object with reset(), update(outputs, labels), and compute() or accumulate(), which give a number
 
@@ -134,7 +134,7 @@ class Scores:
     def values(self) -> dict[str, float]:
         """The scores of what was added since the last reset; raises ReturnedError where a metric gives no number."""
         found = self.predictions.scores() if self.predictions is not None else {}
-        return found | {name: computed(metric) for name, metric in self.metrics.items()}
+        return found | {name: in_range(computed(metric), metric) for name, metric in self.metrics.items()}
 
     def correct(self) -> Tensor | None:
         """Which images were predicted right, where something here knows."""
@@ -147,6 +147,15 @@ class Scores:
 def computed(metric: Metric) -> float:
     """The value of a metric as a number; raises ReturnedError."""
     return number(getattr(metric, _last_step(metric))(), source_of(metric))
+
+
+def in_range(value: float, metric: Metric) -> float:
+    """The value, if it lies in the range that the metric declares, or is NaN; raises ReturnedError."""
+    low, high = declared(metric).range
+    if (low is not None and value < low) or (high is not None and value > high):
+        ends = ", ".join("" if end is None else f"{end:g}" for end in (low, high))
+        raise ReturnedError(f"{source_of(metric)} must lie in [{ends}], as its class says, returned {value:g}")
+    return value
 
 
 def source_of(metric: Metric) -> str:

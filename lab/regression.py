@@ -57,3 +57,7 @@ class Errors:
         """Root mean square error and mean absolute error over all targets, in the targets' unit."""
         errors = torch.cat(self._errors).cpu().numpy().astype(np.float64)
         return {"rmse": float(np.sqrt(np.mean(errors**2))), "mae": float(np.mean(np.abs(errors)))}
+
+    def squares(self) -> Tensor:
+        """``(N,)``: the mean squared error of each example."""
+        return torch.cat(self._errors).square().mean(dim=1)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from lab.device import Clock, autocast, network_format, resolve, transfer
 from lab.hidden_state import hidden_state, load_hidden_state
-from lab.metrics import Metric, Scores, source_of
+from lab.metrics import Errors, Metric, Scores, source_of
 from lab.outputs import Loss, logits_of
 from lab.result import Evaluation
 from lab.returned import finite, mean_loss, with_gradient
@@ -72,11 +72,15 @@ def _is_finite(point: Evaluation) -> bool:
 
 @dataclass(frozen=True)
 class Measured:
-    """What one pass over a split gave: its scores by name; for each example its loss, and whether it was right."""
+    """What one pass over a split gave: its scores by name; for each example its loss, and whether it was right.
+
+    Of float targets ``squares`` has the squared error of each example.
+    """
 
     scores: dict[str, float]
     losses: Tensor | None
     correct: Tensor | None
+    squares: Tensor | None = None
 
 
 def _always_go_on() -> bool:
@@ -332,7 +336,8 @@ class Runner:
         if not num_images:
             raise ValueError("the loader gave no batches: it must be iterable anew in each evaluation")
         scores = {"loss": float(total) / num_images} | self.scores.values()
-        return Measured(scores, torch.cat(losses) if losses else None, self.scores.correct())
+        squares = self.scores.predictions.squares() if isinstance(self.scores.predictions, Errors) else None
+        return Measured(scores, torch.cat(losses) if losses else None, self.scores.correct(), squares)
 
     @torch.no_grad()
     def predict(self, X: Tensor) -> Tensor:
@@ -363,6 +368,10 @@ class Runner:
         state = {
             "model": self.model.state_dict(),
             "hidden": hidden_state(self.model),
+            "loss": [self.loss_fn.state_dict(), hidden_state(self.loss_fn)]
+            if isinstance(self.loss_fn, nn.Module)
+            else [],
+            "trained": [name for name, parameter in self.model.named_parameters() if parameter.requires_grad],
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.scheduler.state_dict() if self.scheduler else None,
             "best_weights": self.best_weights,
@@ -380,6 +389,11 @@ class Runner:
         state = copy.deepcopy(state)  # the optimizer would go on to change the tensors it is given
         self.model.load_state_dict(state["model"])
         load_hidden_state(self.model, state["hidden"])
+        if isinstance(self.loss_fn, nn.Module):
+            self.loss_fn.load_state_dict(state["loss"][0])
+            load_hidden_state(self.loss_fn, state["loss"][1])
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_(name in state["trained"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.scheduler is not None:
             self.scheduler.load_state_dict(state["schedule"])

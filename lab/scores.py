@@ -50,6 +50,7 @@ REGRESSION = {
     "mae": Score("lower", (0.0, None), scale="log"),
 }
 BUILT_IN = CLASSIFICATION | REGRESSION
+METRICS = tuple(name for name in BUILT_IN if name != "loss")  # what ``train.metric`` may name
 
 # What a trial reports once, beside its scores on dev and on test.
 POSITIVE: Range = (0.0, None)

@@ -186,8 +186,8 @@ class TrainSettings(Section):
     )
     metric: Part | list[Part] | dict[str, Part] = Field(
         "accuracy",
-        description="accuracy; of float targets rmse or mae; or import path of a metric with reset, update, compute, "
-        "or with settings {name: path, ...}; a list, or a mapping of names",
+        description="accuracy, macro_f1, calibration_error; of float targets rmse or mae; or import path of a metric "
+        "with reset, update, compute, or with settings {name: path, ...}; a list, or a mapping of names",
     )
     select: str | None = Field(
         None, description="score on dev that selects the epoch, such as dev_loss; default: that of the first metric"

@@ -23,7 +23,7 @@ from lab.optim import OPTIMIZERS
 from lab.parts import parse_part, settings_type, shortest, signed
 from lab.schedules import SCHEDULES
 from lab.scores import BUILT_IN as SCORES
-from lab.scores import Named, default_selection, named
+from lab.scores import METRICS, Named, default_selection, named
 from lab.sections import (
     DATASETS,
     NOUNS,
@@ -74,7 +74,7 @@ __all__ = [
     "timing_id",
 ]
 
-BUILT_IN = {"loss": ("cross_entropy", "mse", "l1"), "metric": ("accuracy", "rmse", "mae")}
+BUILT_IN = {"loss": ("cross_entropy", "mse", "l1"), "metric": METRICS}
 MEASURED_BY = {"mse": "rmse", "l1": "mae"}  # the metric of a regression by its loss, where none is named
 PART_PATHS = {f"train.{what}": what for what in BUILT_IN}  # settings that have settings of their own
 
@@ -290,9 +290,9 @@ def _check_metrics(metric: Named) -> Named:
             raise SettingsError([Problem("train.metric", rule)])
         if name == "digest":
             raise SettingsError([Problem("train.metric", "test_digest is what the test data are; name it otherwise")])
-        if part in MEASURED_BY.values() and name != part:
+        if part in METRICS and name != part:
             raise SettingsError([Problem("train.metric", f"{part} is built in, and is called {part}; got {name!r}")])
-        if name in SCORES and (name != part or name not in BUILT_IN["metric"]):
+        if name in SCORES and name != part:
             rule = f"{name} is built in; give {part_name(part)} a name of its own: `{{my_{name}: '{part_name(part)}'}}`"
             raise SettingsError([Problem("train.metric", rule)])
     short = {name: check_part("metric", part) for name, part in metrics.items()}

@@ -21,7 +21,7 @@ from lab.compilation import compile_network
 from lab.data import Batches, Splits, load_data
 from lab.fingerprint import source_fingerprint, sources
 from lab.measure import count_parameters
-from lab.metrics import Accuracy, Predictions, Scores, check_metric
+from lab.metrics import CLASSIFICATION, Predictions, Scores, check_metric
 from lab.optim import build_optimizer
 from lab.outputs import Loss, on_logits
 from lab.process import seed_generators, starting_state
@@ -167,7 +167,8 @@ def _packed(correct: torch.Tensor | None) -> bytes | None:
 
 
 def _examples(tested: Measured) -> dict[str, bytes]:
-    return {} if tested.losses is None else {"test_loss": tested.losses.float().cpu().numpy().tobytes()}
+    found = {"test_loss": tested.losses, "test_rmse": tested.squares}
+    return {name: values.float().cpu().numpy().tobytes() for name, values in found.items() if values is not None}
 
 
 class Checkpoint:
@@ -340,19 +341,16 @@ def make_loss(train: TrainSettings, num_classes: int, device: torch.device) -> L
 
 def make_scores(train: TrainSettings, num_classes: int, *, is_regression: bool = False) -> Scores:
     """What is computed of each split: the built-in scores, and the user's metrics."""
-    found = {}
-    for name, part in named(train.metric).items():
-        if part not in BUILT_IN["metric"]:
-            found[name] = check_metric(parts.make_part("metric", part, {"num_classes": num_classes}), name)
-        elif name != part:
-            found[name] = Accuracy()
+    own = {name: part for name, part in named(train.metric).items() if part not in BUILT_IN["metric"]}
+    made = {name: parts.make_part("metric", part, {"num_classes": num_classes}) for name, part in own.items()}
+    found = {name: check_metric(metric, name) for name, metric in made.items()}
     return Scores(found, regression.Errors() if is_regression else Predictions())
 
 
 def check_task(train: TrainSettings, splits: Splits) -> None:
     """Raises ValueError where loss or metric are of classes and the labels float targets, or the other way round."""
     labels = f"float targets (N, {splits.num_classes})" if splits.is_regression else "classes"
-    of_targets, of_classes = {*regression.LOSSES, "rmse", "mae"}, {"cross_entropy", "accuracy"}
+    of_targets, of_classes = {*regression.LOSSES, "rmse", "mae"}, {"cross_entropy", *CLASSIFICATION}
     wrong, right = (of_classes, of_targets) if splits.is_regression else (of_targets, of_classes)
     for what, named_parts in (("loss", [train.loss]), ("metric", [*named(train.metric).values()])):
         for part in named_parts:

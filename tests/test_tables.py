@@ -12,6 +12,7 @@ import pytest
 from scipy.stats import ttest_1samp, ttest_rel
 
 from bench.analysis.comparison import Comparison, cell_table, comparable_cells, level_table, sampled
+from bench.analysis.scope import left_out
 from bench.analysis.summaries import (
     cautions,
     coverage,
@@ -108,7 +109,9 @@ def test_records_of_other_trials_are_left_out_and_said(plan: Plan) -> None:
     both = pd.concat([trials, foreign])
     found = outcomes(plan, both)
     assert len(found) == 12
-    assert cautions(plan, found, both) == ["2 recorded trials are none of this grid's and are left out"]
+    assert cautions(plan, found, both) == []
+    (said,) = left_out(plan, both, found)
+    assert said.startswith("2 recorded trials are not this grid's and are left out: 2 ")
 
 
 def test_the_coverage_line_counts_every_trial_and_names_what_has_no_result(plan: Plan) -> None:

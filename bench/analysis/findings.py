@@ -24,12 +24,17 @@ from bench.analysis.comparison import (
 )
 from bench.analysis.interactions import SimpleEffects, explain_average, simple_effects, without_pairs
 from bench.analysis.learning import default_target, learning_table
+<<<<<<< HEAD
 from bench.analysis.verdicts import p_both
+=======
+from bench.analysis.scope import left_out, with_recorded_seeds
+from bench.analysis.verdicts import p_text, significant
+>>>>>>> dev
 from bench.grid.hypotheses import Hypothesis
 from bench.grid.metrics import TRAINED
 from bench.grid.plan import Plan
 from bench.record import pool
-from bench.record.plan_file import read_plan
+from bench.record.asked import last_plan
 from bench.record.records import Records
 from bench.record.staleness import find_stale
 from bench.stats.families import selected_level
@@ -76,10 +81,10 @@ def gather(folder: Path, plan: Plan | None = None, *, others: Sequence[Path] = (
     Raises :class:`bench.record.pool.PoolError` where they are not of one grid.
     """
     folders = [folder, *others]
-    plan = plan or pool.union([read_plan(one) for one in folders], folders)
+    plan = plan or pool.union([last_plan(one) for one in folders], folders)
     records = pool.read(folders)
     trials, timings = records.trials, records.timings
-    plan = summaries.tuned_as_recorded(plan, trials)
+    plan = with_recorded_seeds(summaries.tuned_as_recorded(plan, trials), trials)
     found = summaries.outcomes(plan, trials, records.curves)
     on_dev = any(hypothesis.metric == "dev_accuracy" for hypothesis in plan.hypotheses)
     dev_correct = pool.dev_correct(folders, records) if on_dev else {}
@@ -88,12 +93,17 @@ def gather(folder: Path, plan: Plan | None = None, *, others: Sequence[Path] = (
     winners = winner_table(plan, trials)
     cells = cell_table(comparison).merge(summaries.layout(plan), on="cell")
     standing = cell_standings(comparison, cells)
+<<<<<<< HEAD
     said = [*summaries.cautions(plan, found, trials, timings), *edge_cautions(winners)]
     said += [caution for caution in effects["without_pairs"] if caution]
     said += audit_recorded(plan, trials[trials["trial_id"].isin(found["trial_id"])])
+=======
+    said = [*left_out(plan, trials, found), *summaries.cautions(plan, found, trials, timings), *edge_cautions(winners)]
+    said += audit_recorded(plan, found)
+>>>>>>> dev
     if count := records.num_other_data:
         said.append(f"{count} results on other data than the last run found are left out; run again with --stale")
-    stale = find_stale(plan, Records(folder, plan.selecting))
+    stale = find_stale(plan, *(Records(one, plan.selecting) for one in folders))
     said += [f"{where}; the row is left out, and the next run trains its trial again" for where in stale.unreadable]
     if stale.changed:
         said.append(f"{stale}; run again with --stale")
@@ -284,8 +294,11 @@ def evidence(metric: str, item: verdicts.Judgement, *, is_difference: bool) -> s
     if metric == TRAINED.name and isinstance(estimate, Joined):
         what = f"trains in {counts_of(estimate, always=True)}: {what if is_difference else 'share'}"
     sign = "+" if is_difference else ""
-    digits = ".1f" if accuracy else ".4g"
-    text = f"{what} {estimate.value * scale:{sign}{digits}}{unit}"
+
+    def shown(number: float, sign: str = "") -> str:
+        return f"{number * scale:{sign}.1f}" if accuracy else significant(number, 4, sign)
+
+    text = f"{what} {shown(estimate.value, sign)}{unit}"
     if estimate.basis == "exact":
         return f"{text}, exact"
     seeds = f"{estimate.num_seeds} seed{'s' * (estimate.num_seeds > 1)}"
@@ -293,8 +306,13 @@ def evidence(metric: str, item: verdicts.Judgement, *, is_difference: bool) -> s
         return f"{text}, no interval, {seeds}"
     if "dev_" in metric and estimate.basis == "seeds" and metric != TRAINED.name:
         seeds += ", on this dev set"
+<<<<<<< HEAD
     interval = f"95 %: {estimate.low * scale:{digits}} to {estimate.high * scale:{digits}}"
     return f"{text} ({interval}), {p_both(item.p, item.p_holm)}, {seeds}"
+=======
+    interval = f"95 %: {shown(estimate.low)} to {shown(estimate.high)}"
+    return f"{text} ({interval}), p {p_text(item.p_holm)}, {seeds}"
+>>>>>>> dev
 
 
 # --- tuned settings -------------------------------------------------------------------------------------------------

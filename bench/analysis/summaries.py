@@ -45,6 +45,8 @@ def outcomes(plan: Plan, trials: pd.DataFrame, curves: pd.DataFrame | None = Non
     recorded = trials.reindex(columns=["trial_id", "status", "error", *plan.measures, *ENVIRONMENT])
     joined = planned.merge(recorded, on="trial_id", how="left")
     found = joined.assign(status=joined["status"].fillna(Status.MISSING))
+    never_asked = found["seed"].isin(plan.further_seeds) & (found["status"] == Status.MISSING)
+    found = found[~never_asked].reset_index(drop=True)
     return found.assign(trained=trained(plan, found, curves))
 
 
@@ -90,9 +92,6 @@ def cautions(plan: Plan, found: pd.DataFrame, trials: pd.DataFrame, timings: pd.
     result = list(plan.warnings)
     if plan.tune and set(plan.tune_seeds) & set(plan.seeds):
         result.append("the seeds that chose the candidates are reported too: accuracies are flattered by having chosen")
-    foreign = len(trials) - found["trial_id"].isin(trials["trial_id"]).sum()
-    if foreign:
-        result.append(f"{foreign} recorded trials are none of this grid's and are left out")
     ended = found[found["status"] == Status.OK]
     unlike = [name for name in MACHINE if name != "concurrent_trials" and ended[name].nunique() > 1]
     if unlike:
@@ -103,7 +102,7 @@ def cautions(plan: Plan, found: pd.DataFrame, trials: pd.DataFrame, timings: pd.
         result.append(
             "some cells have one seed: what another seed would change is unknown there, and no interval counts it"
         )
-    return result + _uncompiled(trials) + _speed_cautions(ended, timings)
+    return result + _uncompiled(trials[trials["trial_id"].isin(found["trial_id"])]) + _speed_cautions(ended, timings)
 
 
 def _uncompiled(trials: pd.DataFrame) -> list[str]:
@@ -111,7 +110,7 @@ def _uncompiled(trials: pd.DataFrame) -> list[str]:
     reasons = [reason for reason in trials.get("compile_error", []) if isinstance(reason, str) and reason]
     if not reasons:
         return []
-    (usual, _), *_ = Counter(reasons).most_common(1)
+    usual = max(sorted(set(reasons)), key=reasons.count)
     return [f"{len(reasons)} trials were to be compiled and ran as they are: {usual}"]
 
 

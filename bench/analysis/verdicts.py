@@ -210,22 +210,34 @@ def _explain_difference(comparison: Comparison, scale: float, unit: str) -> str:
         return "undecided: a result of both for one seed only, under some levels of the other factors"
     if comparison.verdict == "equivalent":
         assert comparison.margin is not None
-        return f"equivalent: any difference is under {comparison.margin * scale:.3g} {unit}"
+        return f"equivalent: any difference is under {significant(comparison.margin * scale, 3)} {unit}"
     if comparison.verdict != "undecided":
-        return f"{comparison.verdict} by {abs(estimate.value) * scale:.3g} {unit}"
+        return f"{comparison.verdict} by {significant(abs(estimate.value) * scale, 3)} {unit}"
     if estimate.basis == "nothing":
         return "undecided: the seeds do not differ, so nothing tells the size of chance"
     if not isinstance(estimate, Estimate):
         low, high = (end * scale for end in estimate.interval())
-        return f"undecided: with untrained trials counted, from {low:+.3g} to {high:+.3g} {unit}"
-    seen = "identical so far" if effect.identical else f"only {comparison.detectable * scale:.2g} {unit} would show"
+        span = f"from {significant(low, 3, '+')} to {significant(high, 3, '+')}"
+        return f"undecided: with untrained trials counted, {span} {unit}"
+    least = significant(comparison.detectable * scale, 2)
+    seen = "identical so far" if effect.identical else f"only {least} {unit} would show"
     return f"undecided: {seen}{_plan(comparison, scale, unit)}"
 
 
+<<<<<<< HEAD
 def p_both(p: float, corrected: float) -> str:
     """``p = 0.029, corrected 0.115``: the p of the contrast, the same wherever it stands, and that of its family."""
     one, other = p_text(p), p_text(corrected)
     return f"p {one}" if one == other else f"p {one}, corrected {other.removeprefix('= ')}"
+=======
+def significant(number: float, digits: int, sign: str = "") -> str:
+    """A number with at least so many digits that matter, and no exponent: ``0.0125``, ``100``, ``61,706``."""
+    if number == 0 or not math.isfinite(number):
+        return f"{number:{sign}g}"
+    places = max(0, digits - 1 - math.floor(math.log10(abs(number))))
+    text = f"{number:{sign},.{places}f}"
+    return text.rstrip("0").rstrip(".") if places else text
+>>>>>>> dev
 
 
 def p_text(p: float) -> str:
@@ -238,7 +250,7 @@ def _plan(comparison: Comparison, scale: float, unit: str) -> str:
     margin, estimate = comparison.margin, comparison.effect.estimate
     if not margin:
         return ""
-    size = f"{margin * scale:.3g} {unit if margin * scale != 1 else unit.removesuffix('s')}"
+    size = f"{significant(margin * scale, 3)} {unit if margin * scale != 1 else unit.removesuffix('s')}"
     if comparison.seeds_for_margin is not None:
         return f"; to tell {size} from none, plan a new run of {comparison.seeds_for_margin} seeds"
     if isinstance(estimate, Estimate) and estimate.image_variance > 0 and not _images_allow(estimate, margin):

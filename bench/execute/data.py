@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 
 from bench.execute.options import Options
-from bench.execute.processes import call_in_child
+from bench.execute.processes import CallError, call_in_child
 from bench.execute.trainables.lab import LAB
 from bench.grid.columns import DIGESTS
 from bench.grid.plan import Trial
@@ -20,7 +20,12 @@ def identify(trials: Sequence[Trial], records: Records, options: Options) -> dic
     Raises ValueError where data cannot be had or are not what loss and metric are of, OSError where it cannot be noted.
     """
     cells = {_cell(trial): (trial.settings.data.model_dump(), trial.settings.train.model_dump()) for trial in trials}
-    found = dict(zip(cells, call_in_child(LAB.identify, list(cells.values()), options.data_dir), strict=True))
+    try:
+        digests = call_in_child(LAB.identify, list(cells.values()), options.data_dir)
+    except CallError as error:
+        names = ", ".join(dict.fromkeys(section["name"] for section, _ in cells.values()))
+        raise ValueError(f"data {names}: cannot be read: {error}") from error
+    found = dict(zip(cells, digests, strict=True))
     data = {key_of(trial.settings): tuple(found[_cell(trial)].get(name, "") for name in DIGESTS) for trial in trials}
     note_data(records.folder, data)
     return data

@@ -70,6 +70,7 @@ def union(plans: Sequence[Plan], folders: Sequence[Path]) -> Plan:
         seeds=_merged([plan.seeds for plan in plans]),
         tune_seeds=_merged([plan.tune_seeds for plan in plans]),
         text="\n---\n".join(dict.fromkeys(plan.text for plan in plans)),
+        asked=replace(first.asked, seeds=None),
     )
 
 
@@ -96,7 +97,7 @@ def read(folders: Sequence[Path]) -> Pool:
     frames = [read_trials(folder).assign(folder=index) for index, folder in enumerate(folders)]
     corrects = [read_correct(folder) for folder in folders]
     both = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
-    rank = both["status"].map(lambda status: 0 if status == Status.OK else 2 if status in NOT_ENDED else 1)
+    rank = both["status"].map(lambda status: Status(status).rank)
     kept = both.loc[rank.sort_values(kind="stable").index].drop_duplicates("trial_id").sort_index()
     identity: Any = kept.filter(regex=r"^(trial_id|data\..*|\w+_digest)$").to_dict("records")
     other = other_data(folders[0], identity)

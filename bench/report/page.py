@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from bench.analysis.findings import Findings
+from bench.record.asked import command
 from bench.record.records import ENVIRONMENT
 from bench.record.status import Status
 from bench.report import charts
@@ -57,9 +58,17 @@ def page(findings: Findings) -> str:
             rows=trial_rows(findings),
             notes=method(findings),
             environment=environment_text(findings.found),
-            command=f"python -m bench run {plan.name}.yaml && python -m bench report {plan.name}.yaml",
+            command=repeating(findings),
         )
     )
+
+
+def repeating(findings: Findings) -> str:
+    """What to type for the results and for the report of them; of pooled results, for the report."""
+    results = [folder.parent for folder in (findings.folder, *findings.others)]
+    asked = findings.plan.asked
+    verbs = ["report"] if findings.others else ["run", "report"]
+    return " && ".join(command(verb, asked, results) for verb in verbs)
 
 
 def templates() -> Environment:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from bench.analysis.comparison import sampled
 from bench.analysis.findings import Findings
+from bench.analysis.verdicts import significant
 from bench.record.status import Status
 from bench.report.wording import cell_names, first_number, percent, some_untrained, span, trained_text
 
@@ -47,12 +48,13 @@ def ablation(findings: Findings) -> pd.DataFrame:
 def caption(findings: Findings) -> str:
     """What the table shows, over how many seeds, on which hardware, from which commit, and what is missing."""
     plan, ended = findings.plan, findings.found[findings.found["status"] == Status.OK]
-    seeds = len(plan.seeds)
+    seeds = len(plan.seeds) + len(plan.further_seeds)
+    margin = significant(plan.primary.factor * plan.margin, 3)
     parts = [
         f"{plan.question} Test accuracy in percent: mean ± half of the 95 % interval over "
         f"{sampled(findings.cells)}, {seeds} seed{'s' * (seeds != 1)} a cell. Bold: the best cell, and those "
-        f"equivalent to it within {findings.plan.primary.factor * findings.plan.margin:.3g} points; {UNDECIDED}: not "
-        "told apart from it at 5 % over all pairs of cells. Differences are to the baseline, paired by seed.",
+        f"equivalent to it within {margin} points; {UNDECIDED}: not told apart from it at 5 % over all pairs of cells. "
+        "Differences are to the baseline, paired by seed.",
         f"{findings.coverage}.",
     ]
     for what, column in (("Hardware", "device_name"), ("Commit", "git_commit")):

@@ -12,7 +12,7 @@ from bench.analysis.comparison import sampled
 from bench.analysis.findings import Findings
 from bench.analysis.learning import TARGET_SHARE
 from bench.analysis.summaries import RATES
-from bench.analysis.verdicts import p_text
+from bench.analysis.verdicts import p_text, significant
 from bench.grid.factors import short_names
 from bench.grid.plan import Plan
 
@@ -28,9 +28,10 @@ def method(findings: Findings) -> list[str]:
     ]
     if len(findings.effects):
         family = plural(len(findings.effects), "effect")
+        margin = significant(100 * findings.plan.margin, 3)
         notes.append(
             f"p: two-sided; corrected by Holm over {family}; decided where that is under 0.05; "
-            f"equivalent: within {100 * findings.plan.margin:.3g} points. What would show does so with 80 % power."
+            f"equivalent: within {margin} points. What would show does so with 80 % power."
         )
     if any((table["pairs"] < table["pairs_planned"]).any() for table in shown):
         notes.append("*: only some pairs have both results, so that it need not be the difference of two means here.")
