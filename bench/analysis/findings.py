@@ -24,12 +24,8 @@ from bench.analysis.comparison import (
 )
 from bench.analysis.interactions import SimpleEffects, explain_average, simple_effects, without_pairs
 from bench.analysis.learning import default_target, learning_table
-<<<<<<< HEAD
-from bench.analysis.verdicts import p_both
-=======
 from bench.analysis.scope import left_out, with_recorded_seeds
-from bench.analysis.verdicts import p_text, significant
->>>>>>> dev
+from bench.analysis.verdicts import p_both, significant
 from bench.grid.hypotheses import Hypothesis
 from bench.grid.metrics import TRAINED
 from bench.grid.plan import Plan
@@ -93,14 +89,9 @@ def gather(folder: Path, plan: Plan | None = None, *, others: Sequence[Path] = (
     winners = winner_table(plan, trials)
     cells = cell_table(comparison).merge(summaries.layout(plan), on="cell")
     standing = cell_standings(comparison, cells)
-<<<<<<< HEAD
-    said = [*summaries.cautions(plan, found, trials, timings), *edge_cautions(winners)]
-    said += [caution for caution in effects["without_pairs"] if caution]
-    said += audit_recorded(plan, trials[trials["trial_id"].isin(found["trial_id"])])
-=======
     said = [*left_out(plan, trials, found), *summaries.cautions(plan, found, trials, timings), *edge_cautions(winners)]
+    said += [caution for caution in effects["without_pairs"] if caution]
     said += audit_recorded(plan, found)
->>>>>>> dev
     if count := records.num_other_data:
         said.append(f"{count} results on other data than the last run found are left out; run again with --stale")
     stale = find_stale(plan, *(Records(one, plan.selecting) for one in folders))
@@ -306,13 +297,8 @@ def evidence(metric: str, item: verdicts.Judgement, *, is_difference: bool) -> s
         return f"{text}, no interval, {seeds}"
     if "dev_" in metric and estimate.basis == "seeds" and metric != TRAINED.name:
         seeds += ", on this dev set"
-<<<<<<< HEAD
-    interval = f"95 %: {estimate.low * scale:{digits}} to {estimate.high * scale:{digits}}"
-    return f"{text} ({interval}), {p_both(item.p, item.p_holm)}, {seeds}"
-=======
     interval = f"95 %: {shown(estimate.low)} to {shown(estimate.high)}"
-    return f"{text} ({interval}), p {p_text(item.p_holm)}, {seeds}"
->>>>>>> dev
+    return f"{text} ({interval}), {p_both(item.p, item.p_holm)}, {seeds}"
 
 
 # --- tuned settings -------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.analysis.comparison import Comparison
+from bench.analysis.verdicts import significant
 from bench.grid.plan import Cell
 from bench.stats.estimates import ALPHA
 
@@ -48,7 +49,8 @@ def explain_average(simple: SimpleEffects, *, scale: float = 100.0, unit: str = 
     known = simple.total - len(simple.without)
     said = ""
     if simple.differ:
-        ends = f"{simple.low * scale:+.3g} to {simple.high * scale:+.3g} {unit}"
+        low, high = (significant(end * scale, 3, "+") for end in (simple.low, simple.high))
+        ends = f"{low} to {high} {unit}"
         said += f"; an average over unlike effects, {ends} by the levels of the other factors"
     if simple.without and known:
         said += f"; known under {known} of {simple.total} settings of the other factors"

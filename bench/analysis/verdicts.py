@@ -224,12 +224,12 @@ def _explain_difference(comparison: Comparison, scale: float, unit: str) -> str:
     return f"undecided: {seen}{_plan(comparison, scale, unit)}"
 
 
-<<<<<<< HEAD
 def p_both(p: float, corrected: float) -> str:
     """``p = 0.029, corrected 0.115``: the p of the contrast, the same wherever it stands, and that of its family."""
     one, other = p_text(p), p_text(corrected)
     return f"p {one}" if one == other else f"p {one}, corrected {other.removeprefix('= ')}"
-=======
+
+
 def significant(number: float, digits: int, sign: str = "") -> str:
     """A number with at least so many digits that matter, and no exponent: ``0.0125``, ``100``, ``61,706``."""
     if number == 0 or not math.isfinite(number):
@@ -237,7 +237,6 @@ def significant(number: float, digits: int, sign: str = "") -> str:
     places = max(0, digits - 1 - math.floor(math.log10(abs(number))))
     text = f"{number:{sign},.{places}f}"
     return text.rstrip("0").rstrip(".") if places else text
->>>>>>> dev
 
 
 def p_text(p: float) -> str:
