@@ -44,7 +44,7 @@ class Interrupted(Exception):  # noqa: N818  # a request, not an error
 
 @dataclass
 class Progress:
-    """Where training stands: everything, beside weights and optimizer, that going on from here needs."""
+    """Where training stands: everything, beside weights and optimizer, that resuming from here needs."""
 
     epoch: int = 0
     batch: int = 0
