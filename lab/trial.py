@@ -24,9 +24,10 @@ from lab.metrics import CLASSIFICATION, Predictions, Scores, check_metric
 from lab.optim import build_optimizer
 from lab.outputs import Loss, on_logits
 from lab.process import seed_generators, starting_state
+from lab.progress import Diverged, Interrupted, Measured, Progress, Undefined
 from lab.rehearsal import make_network
 from lab.result import Evaluation, Result
-from lab.runner import Diverged, Interrupted, Measured, Progress, Runner, Undefined
+from lab.runner import Runner
 from lab.schedules import Factor, Scheduler, build_schedule
 from lab.scores import named
 from lab.selection import selection
