@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from lab.runner import Runner, save_weights
+from lab.runner import Runner
+from lab.weights import save_weights
 
 # What torch.load and Runner.load_state raise for a file that is torn, not ours, or of another network.
 UNREADABLE = (
