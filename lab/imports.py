@@ -164,6 +164,14 @@ def is_users(module: Mapping[str, Any] | None, folder: Path) -> bool:
     return not any(Path(file).is_relative_to(ours) for ours in OURS)
 
 
+def forget(settings: object, folder: Path) -> None:
+    """Lets the folder's own modules that settings name be imported anew: what they hold is of an earlier trial."""
+    named = {own_name(path.partition(":")[0], folder).partition(".")[0] for path in import_paths(settings)}
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] in named and is_users(vars(module), folder):
+            del sys.modules[name]
+
+
 # --- errors in words ------------------------------------------------------------------------------------------------
 
 

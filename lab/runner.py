@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import copy
-import inspect
-import io
 import itertools
 import math
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from lab.device import Clock, autocast, network_format, resolve, transfer
-from lab.hidden_state import hidden_state, load_hidden_state
 from lab.metrics import Errors, Metric, Scores, source_of
+from lab.optim import learning_rates, needs_closure
 from lab.outputs import Loss, logits_of
 from lab.result import Evaluation
 from lab.returned import finite, mean_loss, with_gradient
@@ -26,6 +23,7 @@ from lab.schedules import Scheduler
 from lab.scores import declared, snake_case
 from lab.selection import Selection
 from lab.streams import generators, restore_generators
+from lab.weights import copied_weights, load_module_state, module_state, save_weights
 
 Loader = Iterable[tuple[Tensor, Tensor]]
 
@@ -130,7 +128,7 @@ class Runner:
         self.best_correct: Tensor | None = None  # which images of dev the best weights predict right
         self.forward_macs: int | None = None  # of an image, where whoever made the network counted them
         self.compile_error: str | None = None  # why a network that was to be compiled runs as it is
-        self._rates = [] if self.factor is None else _learning_rates(optimizer)
+        self._rates = [] if self.factor is None else learning_rates(optimizer)
         self._takes_closure = needs_closure(optimizer)
         self._clock = Clock(self.device)
         self._loss_sum = torch.zeros((), device=self.device)
@@ -366,9 +364,8 @@ class Runner:
         at.train_seconds = self._clock.seconds
         cuda = [torch.cuda.get_rng_state(self.device)] if self.device.type == "cuda" else []
         state = {
-            "model": self.model.state_dict(),
-            "hidden": hidden_state(self.model),
-            "trained": [name for name, parameter in self.model.named_parameters() if parameter.requires_grad],
+            "model": module_state(self.model),
+            "loss": module_state(self.loss_fn) if isinstance(self.loss_fn, nn.Module) else None,
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.scheduler.state_dict() if self.scheduler else None,
             "best_weights": self.best_weights,
@@ -384,10 +381,9 @@ class Runner:
     def load_state(self, state: dict[str, Any]) -> None:
         """Takes up what ``state`` returned, in a Runner made as that one was."""
         state = copy.deepcopy(state)  # the optimizer would go on to change the tensors it is given
-        self.model.load_state_dict(state["model"])
-        load_hidden_state(self.model, state["hidden"])
-        for name, parameter in self.model.named_parameters():
-            parameter.requires_grad_(name in state["trained"])
+        load_module_state(self.model, state["model"])
+        if isinstance(self.loss_fn, nn.Module):
+            load_module_state(self.loss_fn, state["loss"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.scheduler is not None:
             self.scheduler.load_state_dict(state["schedule"])
@@ -400,39 +396,3 @@ class Runner:
         restore_generators(state["random"])
         for random in state["random_cuda"]:
             torch.cuda.set_rng_state(random.cpu(), self.device)
-
-
-def needs_closure(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether its ``step`` cannot be called without one, as that of L-BFGS."""
-    closure = inspect.signature(optimizer.step).parameters.get("closure")
-    return closure is not None and closure.default is closure.empty
-
-
-def copied_weights(network: nn.Module) -> dict[str, Any]:
-    """A copy of the ``state_dict``: tensors, and whatever else modules keep there."""
-    state = network.state_dict()
-    return {name: value.clone() if isinstance(value, Tensor) else copy.deepcopy(value) for name, value in state.items()}
-
-
-def _learning_rates(optimizer: torch.optim.Optimizer) -> list[Any]:
-    if any("lr" not in group for group in optimizer.param_groups):
-        raise ValueError(
-            f"{type(optimizer).__name__} has parameters without a learning rate: no schedule can change it"
-        )
-    return [group["lr"] for group in optimizer.param_groups]
-
-
-def save_weights(weights: dict[str, Any], path: Path) -> None:
-    """Writes aside, then renames: a reader sees the old file or the new one, whole. Raises OSError without room."""
-    whole = io.BytesIO()
-    torch.save(weights, whole)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with aside.open("wb") as file:
-            file.write(whole.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)

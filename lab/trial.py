@@ -27,11 +27,12 @@ from lab.outputs import Loss, on_logits
 from lab.process import seed_generators, starting_state
 from lab.rehearsal import make_network
 from lab.result import Evaluation, Result
-from lab.runner import Diverged, Interrupted, Measured, Progress, Runner, Undefined, save_weights
+from lab.runner import Diverged, Interrupted, Measured, Progress, Runner, Undefined
 from lab.schedules import Factor, Scheduler, build_schedule
 from lab.scores import named
 from lab.selection import selection
 from lab.settings import BUILT_IN, DataSettings, Settings, TrainSettings, parse_section
+from lab.weights import save_weights
 
 CHECKPOINT_SECONDS = 10.0  # at most so often is the state of a trial written; a shorter one is run again instead
 # What torch.load and Runner.load_state raise for a file that is torn, not ours, or of another network.

@@ -83,6 +83,20 @@ def test_a_change_far_into_large_arrays_counts() -> None:
     assert digest(images, labels) != before
 
 
+def test_the_order_of_large_pieces_counts() -> None:
+    pieces = torch.arange(4).to(torch.uint8).repeat_interleave(2**17).reshape(4, 1, 2**8, 2**9)
+    labels = torch.zeros(4).long()
+    orders = [[0, 1, 2, 3], [1, 0, 2, 3], [0, 2, 1, 3], [3, 2, 1, 0]]
+    assert len({digest(pieces[order], labels) for order in orders}) == 4
+
+
+def test_a_folder_is_the_same_named_from_inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = dict(load(name="image_folder", path=str(pictures(tmp_path / "here"))).digests)
+    monkeypatch.chdir(tmp_path / "here")
+    assert load(name="image_folder", path=".").digests == there
+    assert load(name="image_folder", path="../here/").digests == there
+
+
 def pictures(folder: Path) -> Path:
     for part in ("train", "test"):
         for label, name in enumerate(("cat", "dog")):

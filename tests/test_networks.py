@@ -212,6 +212,15 @@ def test_a_trial_that_was_cut_off_gives_the_same_numbers(
     assert numbers(resumed) == numbers(run_trial(settings, device="cpu"))
 
 
+def test_a_loss_with_a_state_is_resumed_with_it(make_settings: Make, tmp_path: Path) -> None:
+    settings = settings_of(make_settings, "Plain", **{"train.loss": "legal_networks:Annealed"})
+    asked = iter([False] * 8 + [True] * 100)
+    run_trial(settings, device="cpu", checkpoint_dir=tmp_path, should_stop=lambda: next(asked))
+    assert numbers(run_trial(settings, device="cpu", checkpoint_dir=tmp_path)) == numbers(
+        run_trial(settings, device="cpu")
+    )
+
+
 # --- which of the outputs are the logits ----------------------------------------------------------------------------
 
 A, B, C = torch.rand(4, 10), torch.rand(4, 10), torch.rand(4, 6)
