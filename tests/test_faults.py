@@ -75,7 +75,7 @@ def test_a_trial_that_was_stopped_goes_on_to_the_same_numbers(
         settings(eval_every=eval_every), device="cpu", checkpoint_dir=tmp_path, should_stop=after(steps)
     )
     assert stopped.status == "interrupted"
-    assert stopped.steps < 63
+    assert stopped.measures["steps"] < 63
     resumed = run_trial(settings(eval_every=eval_every), device="cpu", checkpoint_dir=tmp_path)
     assert numbers(resumed) == numbers(whole)
     assert [path.name for path in tmp_path.iterdir()] == ["best.pt"]
