@@ -6,7 +6,7 @@ import copy
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from lab.device import Clock, autocast, network_format, resolve, transfer
 from lab.metrics import Errors, Metric, Scores, source_of
 from lab.optim import learning_rates, needs_closure
 from lab.outputs import Loss, logits_of
+from lab.progress import Diverged, Interrupted, Measured, Progress, Undefined, is_sound
 from lab.result import Evaluation
 from lab.returned import finite, mean_loss, with_gradient
 from lab.schedules import Scheduler
@@ -26,59 +27,6 @@ from lab.streams import generators, restore_generators
 from lab.weights import copied_weights, load_module_state, module_state, save_weights
 
 Loader = Iterable[tuple[Tensor, Tensor]]
-
-
-class Diverged(ArithmeticError):  # noqa: N818  # an outcome, not an error
-    """The training loss, or the loss on dev after it, is no longer a finite number."""
-
-
-class Undefined(ArithmeticError):  # noqa: N818  # an outcome, not an error
-    """A score is not a finite number, although the loss is."""
-
-
-class Interrupted(Exception):  # noqa: N818  # a request, not an error
-    """Training was asked to stop; the Runner's state says where it stands."""
-
-
-@dataclass
-class Progress:
-    """Where training stands: everything, beside weights and optimizer, that going on from here needs."""
-
-    epoch: int = 0
-    batch: int = 0
-    step: int = 0
-    images: int = 0
-    train_seconds: float = 0.0
-    curve: list[Evaluation] = field(default_factory=list)
-    select: str = "dev_accuracy"
-    sign: int = 1  # -1 where the lowest value of the selecting score is the best
-
-    @property
-    def best(self) -> Evaluation | None:
-        """The evaluation with the best selecting score, the earliest of equals; None where none has a finite one.
-
-        Never one after the loss diverged.
-        """
-        sound = [point for point in self.curve if point.step == 0 or _is_finite(point)]
-        known = [point for point in sound if math.isfinite(point.scores[self.select])]
-        return max(known, key=lambda point: (self.sign * point.scores[self.select], -point.step), default=None)
-
-
-def _is_finite(point: Evaluation) -> bool:
-    return math.isfinite(point.train_loss) and math.isfinite(point.scores["dev_loss"])
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What one pass over a split gave: its scores by name; for each example its loss, and whether it was right.
-
-    Of float targets ``squares`` has the squared error of each example.
-    """
-
-    scores: dict[str, float]
-    losses: Tensor | None
-    correct: Tensor | None
-    squares: Tensor | None = None
 
 
 def _always_go_on() -> bool:
@@ -284,7 +232,7 @@ class Runner:
 
     def _raise_if_diverged(self) -> None:
         last = self.progress.curve[-1]
-        if last.step and not _is_finite(last):
+        if last.step and not is_sound(last):
             losses = f"the mean training loss is {last.train_loss}, the dev loss {last.scores['dev_loss']}"
             raise Diverged(f"up to step {last.step} {losses}")
 

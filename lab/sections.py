@@ -89,8 +89,16 @@ class Digits(DataSettings):
     native_size: ClassVar[int | None] = 8
 
 
-class Table(DataSettings):
-    """Features of a table that comes with scikit-learn: no download. Diabetes is a regression."""
+class BreastCancer(DataSettings):
+    """569 tumours by 30 features, benign or malignant; comes with scikit-learn: no download."""
+
+
+class Wine(DataSettings):
+    """178 wines by 13 features, of three growers; comes with scikit-learn: no download."""
+
+
+class Diabetes(DataSettings):
+    """442 patients by 10 features, a regression of how far the disease came in a year; comes with scikit-learn."""
 
 
 class Images28(DataSettings):
@@ -131,9 +139,9 @@ class ImageFolder(DataSettings):
 
 DATASETS: dict[str, type[DataSettings]] = {
     "digits": Digits,
-    "breast_cancer": Table,
-    "wine": Table,
-    "diabetes": Table,
+    "breast_cancer": BreastCancer,
+    "wine": Wine,
+    "diabetes": Diabetes,
     "mnist": Images28,
     "fashion_mnist": Images28,
     "kmnist": Images28,

@@ -93,7 +93,8 @@ def gather(folder: Path, plan: Plan | None = None, *, others: Sequence[Path] = (
     said += [caution for caution in effects["without_pairs"] if caution]
     said += audit_recorded(plan, found)
     if count := records.num_other_data:
-        said.append(f"{count} results on other data than the last run found are left out; run again with --stale")
+        stale_data = f"{count} results on other data than the last run found are left out"
+        said.append(f"{stale_data}; python -m bench run GRID --stale reruns them")
     stale = find_stale(plan, *(Records(one, plan.selecting) for one in folders))
     said += [f"{where}; the row is left out, and the next run trains its trial again" for where in stale.unreadable]
     if stale.changed:
