@@ -39,7 +39,7 @@ def test_where_seeds_fail_the_difference_holds_the_truth_and_before_did_not() ->
         rates = found("The difference where both trained", case, 5, 200)
         assert rates["now: covers"] > 0.9
         assert rates["now: false verdict"] < 0.1
-    assert rates["before: false verdict"] > 0.1  # of the trials that are missing at random
+    assert rates["before: false verdict"] > 4 * rates["now: false verdict"]  # with half missing at random
 
 
 def test_counting_the_untrained_at_chance_is_wide_enough() -> None:
