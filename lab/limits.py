@@ -20,7 +20,7 @@ NO_LIMIT = 2**60  # version 1 writes a number near 2**63 where there is no limit
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes in all and bytes free, and of what: ``the machine`` or ``the control group /path``."""
+    """Says how many bytes there are and how many are free, and of what: the machine or a control group."""
 
     limit: int
     free: int
@@ -31,12 +31,12 @@ class Memory:
 
 
 def mebibytes(num_bytes: float) -> str:
-    """``900 MiB``, or ``12.5 GiB`` from 10 GiB on."""
+    """Writes ``900 MiB``, or ``12.5 GiB`` from 10 GiB on."""
     return f"{num_bytes / 2**20:,.0f} MiB" if num_bytes < 10 * 2**30 else f"{num_bytes / 2**30:,.1f} GiB"
 
 
 def cores(proc: Path = PROC, groups: Path = GROUPS) -> int:
-    """CPU cores that this process may use: its affinity, or the least quota of its control groups, rounded up."""
+    """Counts the cores that this process may use: its affinity, or the least quota of its groups, rounded up."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min([allowed, *(math.ceil(quota) for quota in _quotas(proc, groups))]))
 
@@ -51,12 +51,12 @@ def _quotas(proc: Path, groups: Path) -> Iterator[float]:
 
 
 def memory(proc: Path = PROC, groups: Path = GROUPS) -> Memory | None:
-    """Where the least is free: the machine, or a control group of this process; None where the system does not say."""
+    """Finds where the least is free: the machine or a group of this process; None where the system does not say."""
     return min(_memories(proc, groups), key=lambda one: one.free, default=None)
 
 
 def whole_memory(proc: Path = PROC, groups: Path = GROUPS) -> int | None:
-    """Bytes that this process may use at most, whatever else is in use; None where the system does not say."""
+    """Returns the bytes that this process may use at most, whatever is in use; None where the system does not say."""
     return min((one.limit for one in _memories(proc, groups)), default=None)
 
 
@@ -72,7 +72,7 @@ def _memories(proc: Path, groups: Path) -> Iterator[Memory]:
 
 
 def _group_memory(folder: Path, groups: Path) -> Memory | None:
-    """The limit of a control group, and what is free under it: the cache of files makes room when it is needed."""
+    """Reads the limit of a control group, and what is free under it: the cache of files makes room when needed."""
     for limit_name, used_name, prefix in (
         ("memory.max", "memory.current", ""),
         ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_"),
@@ -87,7 +87,7 @@ def _group_memory(folder: Path, groups: Path) -> Memory | None:
 
 
 def kills(proc: Path = PROC, groups: Path = GROUPS) -> int:
-    """How many processes the system has killed for want of memory, on the machine and in this process's groups.
+    """Counts the processes that the system has killed for want of memory, on the machine and in this process's groups.
 
     A container may not see what the machine counts, nor the machine what an old container counts: where the sum has
     grown, one of them saw a kill.
@@ -100,7 +100,7 @@ def kills(proc: Path = PROC, groups: Path = GROUPS) -> int:
 
 
 def _folders(controller: str, proc: Path, groups: Path) -> Iterator[Path]:
-    """The folders of this process's control groups for a controller, the own one first; the roots last."""
+    """Yields the folders of this process's control groups for a controller: from its own up to the root."""
     paths = [line.split(":", 2) for line in _text(proc / "self/cgroup").splitlines()]
     for root, path in [
         *((groups / controller, path) for _, names, path in paths if controller in names.split(",")),
@@ -123,7 +123,7 @@ def _counts(path: Path) -> dict[str, int]:
 
 
 def _text(path: Path) -> str:
-    """What a file of the system says; nothing where it is not there, or not for us to read."""
+    """Reads a file of the system; nothing where it is not there, or not for us to read."""
     try:
         return path.read_text()
     except (OSError, UnicodeDecodeError):

@@ -184,9 +184,9 @@ def _serve(connection: Connection, device: str, threads: int) -> None:
 
 def make(options: Options, trials: Sequence[Trial]) -> LocalExecutor:
     """Makes the executor once the device is known to be there."""
-    slots = call_in_child(LAB.devices, options.device)
-    num_workers = options.jobs or (cores() if slots == ["cpu"] else len(slots))
-    devices = [slots[index % len(slots)] for index in range(num_workers)]
+    usable = call_in_child(LAB.devices, options.device)
+    num_workers = options.jobs or (cores() if usable == ["cpu"] else len(usable))
+    devices = [usable[index % len(usable)] for index in range(num_workers)]
     return LocalExecutor(devices, threads=max(1, cores() // num_workers), timeout=options.timeout)
 
 

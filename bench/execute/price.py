@@ -42,10 +42,10 @@ def price_key(settings: Settings) -> str:
 
 def price_plan(plan: Plan, device: str, jobs: int | None, data_dir: Path | None) -> Prices:
     """One real step of each distinct cell and candidate; raises ValueError where the device is not there."""
-    slots = call_in_child(LAB.devices, device)
-    num_workers = jobs or (cores() if slots == ["cpu"] else len(slots))
+    devices = call_in_child(LAB.devices, device)
+    num_workers = jobs or (cores() if devices == ["cpu"] else len(devices))
     distinct = {price_key(trial.settings): trial.settings for trial in plan.trials}
-    found = _inspect(distinct, slots[0], data_dir, max(1, cores() // num_workers), price=True)
+    found = _inspect(distinct, devices[0], data_dir, max(1, cores() // num_workers), price=True)
     return Prices(found, num_workers)
 
 

@@ -35,7 +35,7 @@ def read_ahead(data_dir: str | None, sections: list[dict[str, object]]) -> None:
 
 
 def limit_threads() -> None:
-    """No more threads than the quota allows, for whoever sets no number: torch counts the machine's cores."""
+    """Allows no more threads than the quota, for whoever sets no number: torch counts the machine's cores."""
     import torch
 
     torch.set_num_threads(min(torch.get_num_threads(), cores()))
