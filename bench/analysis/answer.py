@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from bench.analysis.verdicts import p_text
+from bench.analysis.verdicts import p_both
 
 RULINGS = {
     "supported": "Supported",
@@ -41,8 +41,9 @@ def _decision(row: pd.Series) -> str:
     low, high = sorted(abs(100 * row[f"picked_{end}"]) for end in ("low", "high"))
     said = f"{_what(row)} is {row['verdict']} than {row['against']} by {100 * abs(row['difference']):.1f} points"
     said += f" of test accuracy{' where both trained' if row['trains'] else ''} ({row['picked_level']:.4g} % interval "
-    said += f"{low:.1f} to {high:.1f}, p {p_text(row['p_holm'])} after correction)"
-    return f"{said}; it {row['trains']}" if row["trains"] else said
+    said += f"{low:.1f} to {high:.1f}, {p_both(row['p'], row['p_holm'])})"
+    said += f"; it {row['trains']}" if row["trains"] else ""
+    return said + str(row["average"])
 
 
 def _undecided(effects: pd.DataFrame) -> str:

@@ -22,9 +22,10 @@ from bench.analysis.comparison import (
     comparable_cells,
     level_table,
 )
+from bench.analysis.interactions import SimpleEffects, explain_average, simple_effects, without_pairs
 from bench.analysis.learning import default_target, learning_table
 from bench.analysis.scope import left_out, with_recorded_seeds
-from bench.analysis.verdicts import p_text, significant
+from bench.analysis.verdicts import p_both, significant
 from bench.grid.hypotheses import Hypothesis
 from bench.grid.metrics import TRAINED
 from bench.grid.plan import Plan
@@ -89,9 +90,11 @@ def gather(folder: Path, plan: Plan | None = None, *, others: Sequence[Path] = (
     cells = cell_table(comparison).merge(summaries.layout(plan), on="cell")
     standing = cell_standings(comparison, cells)
     said = [*left_out(plan, trials, found), *summaries.cautions(plan, found, trials, timings), *edge_cautions(winners)]
+    said += [caution for caution in effects["without_pairs"] if caution]
     said += audit_recorded(plan, found)
     if count := records.num_other_data:
-        said.append(f"{count} results on other data than the last run found are left out; run again with --stale")
+        stale_data = f"{count} results on other data than the last run found are left out"
+        said.append(f"{stale_data}; python -m bench run GRID --stale reruns them")
     stale = find_stale(plan, *(Records(one, plan.selecting) for one in folders))
     said += [f"{where}; the row is left out, and the next run trains its trial again" for where in stale.unreadable]
     if stale.changed:
@@ -145,7 +148,7 @@ def effect_table(comparison: Comparison) -> pd.DataFrame:
     decided or endless.
     """
     plan = comparison.plan
-    names, effects, trains = [], [], []
+    names, effects, trains, simple = [], [], [], []
     for factor in plan.factors:
         baseline = plan.baseline.get(factor.name, factor.levels[0])
         for level, cells in comparable_cells(plan, factor).items():
@@ -154,11 +157,26 @@ def effect_table(comparison: Comparison) -> pd.DataFrame:
                 names.append({"factor": factor.name, "level": level, "against": baseline})
                 effects.append(effect)
                 trains.append(comparison.trains(cells, {factor.name: baseline}))
+                simple.append(simple_effects(comparison, cells, {factor.name: baseline}))
     judged = verdicts.compare(effects, trained=trains, margin=plan.margin)
     num_decided = sum(item.overall in ("better", "worse") for item in judged)
     picked = selected_level(max(1, num_decided), len(judged))
-    rows = [name | _effect_row(item, picked) for name, item in zip(names, judged, strict=True)]
-    return pd.DataFrame(rows, columns=[*EFFECT_NAMES, *EFFECT_NUMBERS])
+    rows = [
+        name | _effect_row(item, picked) | _simple_row(f"{name['factor']}={name['level']}", one)
+        for name, item, one in zip(names, judged, simple, strict=True)
+    ]
+    table = pd.DataFrame(rows, columns=[*EFFECT_NAMES, *EFFECT_NUMBERS])
+    return table.assign(sentence=table["sentence"] + table["average"])
+
+
+def _simple_row(name: str, simple: SimpleEffects) -> dict[str, object]:
+    return {
+        "simple_low": simple.low,
+        "simple_high": simple.high,
+        "simple_differ": simple.differ,
+        "average": explain_average(simple),
+        "without_pairs": "; ".join(without_pairs(name, simple)),
+    }
 
 
 EFFECT_NAMES = ["factor", "level", "against"]
@@ -167,6 +185,7 @@ EFFECT_NUMBERS = [
     *("seeds_for_margin", "effect_size", "probability_wins", "seeds", "pairs", "pairs_planned", "basis"),
     *("trained_difference", "trained_p_holm", "trained_verdict", "trains", "overall"),
     *("picked_level", "picked_low", "picked_high"),
+    *("simple_low", "simple_high", "simple_differ", "average", "without_pairs"),
 ]
 
 
@@ -220,12 +239,13 @@ def hypothesis_table(comparison: Comparison) -> pd.DataFrame:
             "estimate": item.claim.estimate.value,
             "low": item.claim.estimate.low,
             "high": item.claim.estimate.high,
+            "p": item.p,
             "p_holm": item.p_holm,
         }
         for hypothesis, item in zip(plan.hypotheses, verdicts.judge(claims), strict=True)
     ]
     return pd.DataFrame(
-        rows, columns=["hypothesis", "ruling", "evidence", "metric", "estimate", "low", "high", "p_holm"]
+        rows, columns=["hypothesis", "ruling", "evidence", "metric", "estimate", "low", "high", "p", "p_holm"]
     )
 
 
@@ -243,7 +263,7 @@ def _training(comparison: Comparison, hypothesis: Hypothesis) -> str:
     if hypothesis.metric == TRAINED.name or hypothesis.metric in NOT_OF_TRAINED:
         return ""
     trains = counts_of(comparison.trains_in(hypothesis))
-    return f"; where trained: in {trains}" if trains else ""
+    return f"; of those that trained: {trains}" if trains else ""
 
 
 def counts_of(trained: Joined, *, always: bool = False) -> str:
@@ -251,7 +271,7 @@ def counts_of(trained: Joined, *, always: bool = False) -> str:
     shares = [part.share for part in trained.parts]
     if not always and all(share.count == share.total for share in shares):
         return ""
-    return " against ".join(f"{share.count} of {share.total}" for share in shares)
+    return (" against " if len(shares) == 2 else ", ").join(f"{share.count} of {share.total}" for share in shares)
 
 
 def evidence(metric: str, item: verdicts.Judgement, *, is_difference: bool) -> str:
@@ -279,7 +299,7 @@ def evidence(metric: str, item: verdicts.Judgement, *, is_difference: bool) -> s
     if "dev_" in metric and estimate.basis == "seeds" and metric != TRAINED.name:
         seeds += ", on this dev set"
     interval = f"95 %: {shown(estimate.low)} to {shown(estimate.high)}"
-    return f"{text} ({interval}), p {p_text(item.p_holm)}, {seeds}"
+    return f"{text} ({interval}), {p_both(item.p, item.p_holm)}, {seeds}"
 
 
 # --- tuned settings -------------------------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ def outcomes(plan: Plan, trials: pd.DataFrame, curves: pd.DataFrame | None = Non
     the grid's own seeds.
     ``trained`` is 1, 0, or NaN without a result; ``curves`` tell how often dev was read.
     """
+    trials = with_own_scores(plan, trials)
     scores = selecting_scores(plan, trials)
     winners = plan.winners(scores)
 
@@ -60,8 +61,17 @@ def tuned_as_recorded(plan: Plan, trials: pd.DataFrame) -> Plan:
     return before if any(trial.trial_id in recorded for trial in before.trials) else plan
 
 
+def with_own_scores(plan: Plan, trials: pd.DataFrame) -> pd.DataFrame:
+    """The trials with the columns of a user's metric, which earlier versions kept in those of accuracy."""
+    if plan.selecting in trials:
+        return trials
+    starts, name = ("test", "dev", "first_epoch_dev", "final_dev"), plan.selecting.removeprefix("dev_")
+    return trials.rename(columns={f"{start}_accuracy": f"{start}_{name}" for start in starts})
+
+
 def selecting_scores(plan: Plan, trials: pd.DataFrame) -> dict[str, float | None]:
     """The selecting score of each trial that ended, by its id; None where it failed."""
+    trials = with_own_scores(plan, trials)
     ended = trials[~trials["status"].isin(NOT_ENDED)]
     score = ended[plan.selecting].where(ended["status"] == Status.OK).astype(object)
     return dict(zip(ended["trial_id"], score.where(score.notna(), None), strict=True))

@@ -19,12 +19,13 @@ from bench.execute.events import Ended, Evaluated, Event, Started
 from bench.execute.executor import POLL_SECONDS, STOP_SECONDS, ExecutorKind
 from bench.execute.job import Job
 from bench.execute.options import Options
-from bench.execute.processes import context, cores, death, end, end_with_parent, lead_group, limit_threads
+from bench.execute.processes import context, death, end, end_with_parent, lead_group, limit_threads
 from bench.execute.trainables import devices as devices_of
 from bench.execute.worker import attempt
 from bench.grid.plan import Trial, run_of
 from bench.record.outcome import Outcome
 from bench.record.status import Status
+from lab.limits import cores
 from lab.result import Evaluation
 
 
@@ -181,9 +182,9 @@ def _serve(connection: Connection, device: str, threads: int) -> None:
 
 def make(options: Options, trials: Sequence[Trial]) -> LocalExecutor:
     """Makes the executor once the device is known to be there."""
-    slots = devices_of(run_of(trials), options.device)
-    num_workers = options.jobs or (cores() if slots == ["cpu"] else len(slots))
-    devices = [slots[index % len(slots)] for index in range(num_workers)]
+    usable = devices_of(run_of(trials), options.device)
+    num_workers = options.jobs or (cores() if usable == ["cpu"] else len(usable))
+    devices = [usable[index % len(usable)] for index in range(num_workers)]
     return LocalExecutor(devices, threads=max(1, cores() // num_workers), timeout=options.timeout)
 
 

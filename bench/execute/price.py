@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.execute.processes import CallError, call_in_child, cores
+from bench.execute.processes import CallError, call_in_child
 from bench.execute.trainables.lab import LAB
 from bench.grid.plan import Plan, Trial, neighbours
 from lab.imports import import_paths
+from lab.limits import cores
 from lab.result import Inspection
 from lab.settings import ModelSettings, Settings, spelled
 
@@ -41,10 +42,10 @@ def price_key(settings: Settings) -> str:
 
 def price_plan(plan: Plan, device: str, jobs: int | None, data_dir: Path | None) -> Prices:
     """One real step of each distinct cell and candidate; raises ValueError where the device is not there."""
-    slots = call_in_child(LAB.devices, device)
-    num_workers = jobs or (cores() if slots == ["cpu"] else len(slots))
+    devices = call_in_child(LAB.devices, device)
+    num_workers = jobs or (cores() if devices == ["cpu"] else len(devices))
     distinct = {price_key(trial.lab): trial.lab for trial in plan.trials}
-    found = _inspect(distinct, slots[0], data_dir, max(1, cores() // num_workers), price=True)
+    found = _inspect(distinct, devices[0], data_dir, max(1, cores() // num_workers), price=True)
     return Prices(found, num_workers)
 
 

@@ -77,11 +77,6 @@ def limit_threads(threads: int) -> None:
         torch.set_num_threads(threads)
 
 
-def cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 class CallError(ValueError):
     """A call in another process gave no answer: the process died, took too long, or could not read what it needs."""
 

@@ -10,9 +10,11 @@ import importlib
 import json
 import os
 import signal
+import sys
 from pathlib import Path
 
 from bench.execute.processes import DATA_VARIABLE, restore_path
+from lab.limits import cores
 
 
 def read_ahead(data_dir: str | None, sections: list[dict[str, object]]) -> None:
@@ -33,6 +35,13 @@ def read_ahead(data_dir: str | None, sections: list[dict[str, object]]) -> None:
     torch.set_num_threads(threads)
 
 
+def limit_threads() -> None:
+    """Allows no more threads than the quota, for whoever sets no number: torch counts the machine's cores."""
+    import torch
+
+    torch.set_num_threads(min(torch.get_num_threads(), cores()))
+
+
 restore_path()
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 for name in (
@@ -42,6 +51,8 @@ for name in (
 ):  # the first: the first optimizer of a process imports it
     with contextlib.suppress(ModuleNotFoundError):  # own code runs where torch is not installed
         importlib.import_module(name)
+if "torch" in sys.modules:
+    limit_threads()
 if DATA_VARIABLE in os.environ:
     read_ahead(*json.loads(os.environ.pop(DATA_VARIABLE)))
 gc.freeze()  # what was imported stays: the collection after each trial need not go through it, nor copy its pages

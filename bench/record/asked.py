@@ -30,7 +30,7 @@ def read_asked(folder: Path) -> Asked | None:
         kept = json.loads(path.read_text(encoding="utf-8"))
         grid = Path(os.path.normpath(folder.resolve() / kept["grid"]))
         return Asked(grid, tuple(kept["set"]), tuple(kept["only"]), kept["seeds"])
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, KeyError, TypeError) as error:
         raise RecordError(f"{path}: must be as `run` writes it, it can be removed: {error!r}") from error

@@ -30,7 +30,7 @@ def method(findings: Findings) -> list[str]:
         family = plural(len(findings.effects), "effect")
         margin = significant(100 * findings.plan.margin, 3)
         notes.append(
-            f"p: two-sided, after Holm's correction over {family}; decided under 0.05; "
+            f"p: two-sided; corrected by Holm over {family}; decided where that is under 0.05; "
             f"equivalent: within {margin} points. What would show does so with 80 % power."
         )
     if any((table["pairs"] < table["pairs_planned"]).any() for table in shown):
@@ -99,9 +99,11 @@ def effects_text(effects: pd.DataFrame) -> pd.DataFrame:
     )
     numbers = effects.assign(difference_seeds=effects["seeds"])
     text["difference"] = percent(numbers, "difference", sign="+") if len(effects) else ""
-    text["p"] = [p_text(p).removeprefix("= ") for p in effects["p_holm"]]
+    text["p"] = [p_text(p).removeprefix("= ") for p in effects["p"]]
+    if len(effects) > 1:
+        text["p,\nHolm"] = [p_text(p).removeprefix("= ") for p in effects["p_holm"]]
     decided = effects["verdict"].isin(["better", "worse"])
-    said = decided & (effects["trains"] == "")
+    said = decided & (effects["trains"] == "") & (effects["average"] == "")
     text["verdict"] = effects["sentence"].where(~said, effects["verdict"])
     return text
 

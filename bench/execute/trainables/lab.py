@@ -47,9 +47,9 @@ class LabTrainable:
 
     def devices(self, device: str) -> list[str]:
         """Names the devices to use, one per trial at a time; raises ValueError for one that is not there."""
-        from lab.device import slots
+        from lab.device import worker_devices
 
-        return slots(device)
+        return worker_devices(device)
 
     def identify(
         self, cells: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]], data_dir: Path | None
