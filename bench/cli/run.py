@@ -262,6 +262,8 @@ def _show_plan(plan: Plan, options: Options, price: bool, console: Console) -> i
     from bench.cli.planning import show_plan
     from bench.execute.price import price_plan
 
+    if price and plan.run is not None:
+        raise Refused(f"{plan.name}: --price is of the laboratory's own trials; own code is priced by its trials alone")
     try:
         prices = price_plan(plan, options.device, options.jobs, options.data_dir) if price else None
     except (ValueError, OSError) as error:

@@ -40,7 +40,16 @@ from lab.visiting import visiting
 __all__ = ["Cell", "Excluded", "Factor", "GridError", "Hypothesis", "Plan", "Trial", "load_plan"]
 
 MAX_TRIALS = 100_000
-MAKE_CELLS = {"base", "factors", "plan", "baseline", "exclude", "include", "tune"}  # the keys that cells come from
+MAKE_CELLS = {
+    "run",
+    "base",
+    "factors",
+    "plan",
+    "baseline",
+    "exclude",
+    "include",
+    "tune",
+}  # the keys that cells come from
 
 
 class GridError(ValueError):

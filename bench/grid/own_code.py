@@ -70,6 +70,7 @@ class Function:
                 problems.append(Problem(path, rule))
             elif name in HANDED:
                 problems.append(Problem(path, f"the harness gives {name} to the function; it is no setting"))
+                continue
             found[name], paths[name] = value, path
         try:
             checked = self.kind.model_validate(found)
