@@ -29,7 +29,7 @@ from bench.grid.factors import (
 )
 from bench.grid.form import FIRST_TUNE_SEED, NAME_PATTERN, GridForm, check_form
 from bench.grid.hypotheses import Hypothesis, HypothesisError, parse_hypothesis
-from bench.grid.metric_words import MARGIN_RULE, Asked, read_margin, read_metrics
+from bench.grid.metric_words import MARGIN_RULE, WrittenMetric, read_margin, read_metrics
 from bench.grid.plan import Cell
 from bench.grid.strict_yaml import Node, Position, plain, spell
 from lab.settings import SECTIONS, did_you_mean
@@ -77,7 +77,7 @@ class Sheet:
     exclude: tuple[Exclusion, ...]
     include: tuple[Draft, ...]
     hypotheses: tuple[Hypothesis, ...]
-    metrics: tuple[Asked, ...]
+    metrics: tuple[WrittenMetric, ...]
     margin: tuple[float | str, Position] | None
     broken: frozenset[str]
     mentioned: str  # the text of what may change a section of base
