@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from lab.limits import whole_memory
 from lab.result import Environment
 
 
@@ -133,20 +134,8 @@ def fits(num_bytes: int, device: torch.device) -> bool:
     """
     if device.type == "cuda":
         return num_bytes <= torch.cuda.mem_get_info(device)[1] / 3
-    whole = _host_memory()
+    whole = whole_memory()
     return whole is None or num_bytes <= whole / 8
-
-
-def _host_memory() -> int | None:
-    """Returns the bytes that this machine has, or the container that this process runs in, if it may have less."""
-    limits = []
-    meminfo, group = Path("/proc/meminfo"), Path("/sys/fs/cgroup/memory.max")
-    for line in meminfo.read_text().splitlines() if meminfo.exists() else []:
-        if line.startswith("MemTotal"):
-            limits.append(int(line.split()[1]) * 1024)
-    if group.exists() and (limit := group.read_text().strip()).isdigit():
-        limits.append(int(limit))
-    return min(limits, default=None)
 
 
 def reset_peak_memory(device: torch.device) -> None:

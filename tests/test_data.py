@@ -686,10 +686,10 @@ def test_images_that_do_not_fit_are_read_as_they_are_asked_for_with_the_same_res
 
 
 def test_what_fits_is_an_eighth_of_the_memory_that_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lab.device._host_memory", lambda: 8000)
+    monkeypatch.setattr("lab.device.whole_memory", lambda: 8000)
     assert fits(1000, torch.device("cpu"))
     assert not fits(1001, torch.device("cpu"))
-    monkeypatch.setattr("lab.device._host_memory", lambda: None)
+    monkeypatch.setattr("lab.device.whole_memory", lambda: None)
     assert fits(2**50, torch.device("cpu")), "where the system does not say"
 
 

@@ -19,12 +19,13 @@ from bench.execute.events import Ended, Evaluated, Event, Started
 from bench.execute.executor import POLL_SECONDS, STOP_SECONDS, ExecutorKind
 from bench.execute.job import Job
 from bench.execute.options import Options
-from bench.execute.processes import call_in_child, context, cores, death, end, end_with_parent, lead_group
+from bench.execute.processes import call_in_child, context, death, end, end_with_parent, lead_group
 from bench.execute.trainables.lab import LAB
 from bench.execute.worker import attempt
 from bench.grid.plan import Trial
 from bench.record.outcome import Outcome
 from bench.record.status import Status
+from lab.limits import cores
 from lab.result import Evaluation
 
 

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.execute.processes import CallError, call_in_child, cores
+from bench.execute.processes import CallError, call_in_child
 from bench.execute.trainables.lab import LAB
 from bench.grid.plan import Plan, Trial, neighbours
 from lab.imports import import_paths
+from lab.limits import cores
 from lab.result import Inspection
 from lab.settings import ModelSettings, Settings, spelled
 

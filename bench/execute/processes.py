@@ -70,11 +70,6 @@ def warm_up(data: Sequence[Mapping[str, Any]], data_dir: Path | None) -> None:
     del os.environ[DATA_VARIABLE]
 
 
-def cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 class CallError(ValueError):
     """A call in another process gave no answer: the process died, took too long, or could not read what it needs."""
 

@@ -8,10 +8,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench.execute.processes import call_in_child, cores
+from bench.execute.processes import call_in_child
 from bench.execute.trainables.lab import LAB
 from bench.grid.plan import Plan
 from bench.record.table import Table, encoded, last_of
+from lab.limits import cores
 from lab.result import Environment, Timing
 from lab.settings import Settings, timing_id
 

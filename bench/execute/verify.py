@@ -11,11 +11,12 @@ from pathlib import Path
 from bench.execute.events import Ended
 from bench.execute.job import Job
 from bench.execute.local import LocalExecutor
-from bench.execute.processes import call_in_child, cores
+from bench.execute.processes import call_in_child
 from bench.execute.trainables.lab import LAB
 from bench.grid.plan import Plan, Trial
 from bench.record.records import Records
 from bench.record.status import Status
+from lab.limits import cores
 from lab.result import Result
 
 EXACT = ("test_accuracy", "dev_accuracy", "final_train_loss", "selected_epoch", "steps")

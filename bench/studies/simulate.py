@@ -28,6 +28,7 @@ from scipy import special
 
 from bench.stats.estimates import ALPHA, Arm, Floats, contrast, mean_squares
 from bench.stats.families import holm
+from lab.limits import cores
 
 DIFFICULTY = 2.0
 NUM_ARMS = 6  # of a family, all compared with one baseline
@@ -275,7 +276,7 @@ def print_coverage(
     families: Annotated[int, typer.Option(help="families at each place")] = 5_000,
     bootstrap_repetitions: Annotated[int, typer.Option(help="trials of each bootstrap interval")] = 500,
     seed: Annotated[int, typer.Option(help="of the random numbers")] = 0,
-    jobs: Annotated[int, typer.Option("-j", help="processes")] = os.cpu_count() or 1,
+    jobs: Annotated[int, typer.Option("-j", help="processes")] = cores(),
 ) -> None:
     """Prints, as Markdown, what 95 % intervals cover and how often a family without differences shows one."""
     os.environ |= PROCESS

@@ -29,6 +29,7 @@ from bench.stats.proportions import Share, p_equal_shares
 from bench.stats.ratios import logarithms
 from bench.studies.seeds import CHANCE, DEVIATION, LEVEL, Seeds, noise
 from bench.studies.simulate import PROCESS, Scenario, draw
+from lab.limits import cores
 
 SIZES = (3, 5, 10)
 NUM_EFFECTS = 6
@@ -397,7 +398,7 @@ def _cell(name: str, value: float, error: float) -> str:
 def main(
     repetitions: Annotated[int, typer.Option(help="of each row")] = 4_000,
     seed: Annotated[int, typer.Option(help="of the random numbers")] = 0,
-    jobs: Annotated[int, typer.Option("-j", help="processes")] = os.cpu_count() or 1,
+    jobs: Annotated[int, typer.Option("-j", help="processes")] = cores(),
 ) -> None:
     """Prints, as Markdown, what the report's answers are worth where seeds fail, are missing or are skewed."""
     os.environ |= PROCESS
