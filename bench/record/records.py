@@ -1,4 +1,4 @@
-"""The record: CSV files that only grow, one locked, flushed and synced write an ended trial.
+"""The record: CSV files that only grow, one locked, flushed and synced write per ended trial.
 
 ``trials.csv`` has a row per trial, ``curves.csv`` one per evaluation, ``correct.csv`` a bit per test image, and
 ``sources.csv`` what each fingerprint in ``trials.csv`` is of. A trial that was tried again stands there more than once
@@ -130,7 +130,7 @@ class Records:
         return found
 
     def outcomes(self) -> dict[str, Recorded]:
-        """Reads each recorded trial by its last row; ``unreadable`` tells the rows that count as if they were absent."""
+        """Reads each recorded trial by its last row; ``unreadable`` tells the rows that count as absent."""
         header, rows = self.trials.read()
         column = self._selecting if self._selecting in header else "dev_accuracy"  # earlier versions kept all there
         numbers = [name for name in header if columns.is_number(name)]
