@@ -91,7 +91,7 @@ def normal_name(key: str) -> str:
 
 
 def short_names(names: Sequence[str]) -> dict[str, str]:
-    """Shortens each factor's path to its last part where that is unambiguous: ``batch_norm`` for ``model.batch_norm``."""
+    """Shortens factors' paths to their last part where that is unambiguous: ``batch_norm`` for ``model.batch_norm``."""
     short = {name: ",".join(path.rpartition(".")[2] for path in name.split(", ")) for name in names}
     counts = Counter(short.values())
     return {name: word if counts[word] == 1 else name for name, word in short.items()}
@@ -208,7 +208,7 @@ def label_problem(label: str) -> str | None:
 
 
 def path_problem(path: str, whole: bool = False) -> str | None:
-    """Returns the rule that ``path`` breaks as a setting's dotted path (``whole``: or a section's); None if it is one."""
+    """Returns the rule that ``path`` breaks as a setting's dotted path (``whole``: or a section's), or None."""
     section, dot, setting = path.partition(".")
     if whole and path in SECTIONS:
         return None

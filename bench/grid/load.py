@@ -64,7 +64,7 @@ def load_plan(path: Path, *, overrides: Sequence[str] = (), only: Sequence[str] 
 
 
 def name_and_text(asked: Asked) -> tuple[str, str]:
-    """Reads name and text of the plan of a grid without a look at the parts that it names; raises :class:`GridError`."""
+    """Reads name and text of a grid's plan without a look at the parts that it names; raises :class:`GridError`."""
     errors: Errors = []
     sheet = _sheet(asked, errors, [])
     if errors:
@@ -227,7 +227,7 @@ def _trials(sheet: Sheet, one: Resolved) -> list[Trial]:
 
 
 def _check_apart(sheet: Sheet, cells: Sequence[Resolved], trials: Sequence[Trial], errors: Errors) -> None:
-    """Refuses two cells of one label, and a trial of two cells or two candidates: tuning leaves apart what factors do."""
+    """Refuses two cells of one label, and a trial of two cells or candidates: tuning leaves apart what factors do."""
     for label, count in Counter(one.cell.label for one in cells).items():
         if count > 1:
             rule = f"`{label}` would be two cells with other settings; make it a level of a factor with its own label"

@@ -80,7 +80,7 @@ class Metric:
         return self.sign * one > self.sign * other
 
     def word(self, difference: float) -> str:
-        """Says ``better`` or ``worse`` of a difference (or log ratio); ``higher`` or ``lower`` where neither is better."""
+        """Calls a difference (or log ratio) ``better`` or ``worse``; ``higher`` or ``lower`` if neither is better."""
         if self.sign == 0:
             return "higher" if difference > 0 else "lower"
         return "better" if difference * self.sign > 0 else "worse"
@@ -113,7 +113,7 @@ def lab_metrics(own: Mapping[str, Score] = {}, loss_unit: str = "nats") -> dict[
 
 
 def _of_score(name: str, score: Score) -> list[Metric]:
-    """Yields ``test_NAME``, ``dev_NAME``, and dev after one epoch and at the end; none where no direction is declared."""
+    """Lists ``test_NAME``, ``dev_NAME``, and dev after one epoch and at the end; none if no direction is declared."""
     if score.better is None:
         return []
     margin = ACCURACY_MARGIN if name == "accuracy" else None

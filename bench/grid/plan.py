@@ -71,7 +71,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Plan:
-    """The cells and trials that a grid asks for, checked. ``trials`` are those known before any result; see :meth:`final_trials`."""
+    """A grid's cells and trials, checked. ``trials`` are those known before any result; see :meth:`final_trials`."""
 
     name: str
     question: str

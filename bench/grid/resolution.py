@@ -129,7 +129,7 @@ class Resolver:
         return with_direction(Settings.parse(raw), self.sheet.metrics)
 
     def _raw(self, draft: Draft, candidate: Sequence[Change]) -> tuple[Raw, list[Change]]:
-        """Returns the raw settings, and the levels ``false`` or ``null`` that the part has no setting for, dropped from them."""
+        """Returns raw settings, and the levels ``false`` or ``null`` dropped from them as the part has no such setting."""
         raw = apply(self.base, [*draft.changes, *candidate])
         off = [change for change in draft.changes if change.setting and (change.value is False or change.value is None)]
         absent = [change for change in off if not draft.beside and not takes(change.section, raw, change.setting)]
@@ -191,7 +191,7 @@ class Resolver:
 
 
 def _place(problem: Problem, changes: Sequence[Change]) -> tuple[str, str, Sequence[str]]:
-    """Finds the section, the setting (dotted where a change sets one of a loss or metric), and the path in its value."""
+    """Finds the section, the setting (dotted where a change sets one of a loss or metric) and the path in its value."""
     section, *inner = problem.path.split(".")
     nested = ".".join(inner[:2])
     if len(inner) > 1 and any(change.path == f"{section}.{nested}" for change in changes):

@@ -14,7 +14,7 @@ Schema = dict[str, Any]
 
 
 def grid_schema() -> Schema:
-    """Makes the JSON Schema (draft 7) of a grid file: its keys, every built-in part, every setting, with descriptions."""
+    """Makes the JSON Schema (draft 7) of a grid file: keys, built-in parts and settings, with descriptions."""
     schema = _untitled(GridForm.model_json_schema())
     schema["$schema"] = "http://json-schema.org/draft-07/schema#"
     schema["title"] = "grid"
