@@ -129,7 +129,7 @@ class Resolver:
         return with_direction(Settings.parse(raw), self.sheet.metrics)
 
     def _raw(self, draft: Draft, candidate: Sequence[Change]) -> tuple[Raw, list[Change]]:
-        """Returns raw settings, and the levels ``false`` or ``null`` dropped from them as the part has no such setting."""
+        """Returns raw settings, and the levels ``false`` or ``null`` dropped as the part has no such setting."""
         raw = apply(self.base, [*draft.changes, *candidate])
         off = [change for change in draft.changes if change.setting and (change.value is False or change.value is None)]
         absent = [change for change in off if not draft.beside and not takes(change.section, raw, change.setting)]
