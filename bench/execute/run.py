@@ -37,7 +37,7 @@ from bench.record.status import Status
 
 @dataclass
 class Summary:
-    """How a run ended: its trials by status, those that another process runs, and what kept it from recording."""
+    """The end of a run: its trials by status, those that another process runs, and what kept it from recording."""
 
     statuses: Counter[Status] = field(default_factory=Counter)
     elsewhere: int = 0
@@ -61,9 +61,9 @@ class Summary:
 
 
 def longest_first(trials: Sequence[Trial], macs: Mapping[str, int]) -> list[Trial]:
-    """The cells that take longest first, so that no worker idles at the end; the trials of a cell stay together.
+    """Orders cells, the longest first, so that no worker idles at the end; the trials of a cell stay together.
 
-    ``macs`` are multiply-accumulates an image by cell; times the epochs they stand for time. Where they are not known,
+    ``macs`` are multiply-accumulates per image by cell; times the epochs they stand for time. Where they are not known,
     the epochs alone do.
     """
     places: dict[str, int] = {}
@@ -139,7 +139,7 @@ def _budget(plan: Plan, options: Options, executor: Executor) -> Budget | None:
     budget = Budget(options.budget)  # pricing counts
     if plan.run is not None:
         return budget  # own code is priced by its trials alone
-    prices = price_plan(plan, look_device(options), executor.num_workers, options.data_dir)
+    prices = price_plan(plan, inspection_device(options), executor.num_workers, options.data_dir)
     budget.price = lambda trial: prices.of(trial.lab).trial_seconds
     return budget
 
@@ -213,7 +213,7 @@ def warm_up(trials: Iterable[Trial], options: Options) -> None:
     processes.warm_up(data_sections([trial for trial in trials if run_of([trial]) is None]), options.data_dir)
 
 
-def look_device(options: Options) -> str:
+def inspection_device(options: Options) -> str:
     """Names the device on which this process looks at models: with a cluster, not what trials run on."""
     return options.device if EXECUTORS[options.executor].is_here else "cpu"
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from bench.execute.events import Ended
 from bench.execute.job import Job
 from bench.execute.local import LocalExecutor
+from bench.execute.trainables import devices as devices_of
 from bench.grid.plan import Plan, Trial
 from bench.record.records import Records
 from bench.record.status import Status
@@ -67,7 +68,7 @@ def _job(plan: Plan, trial: Trial, folder: Path, data_dir: Path | None) -> Job:
 
 
 def _spread(plan: Plan, rows: dict[str, dict[str, str]]) -> dict[str, float]:
-    """The range of test accuracies over the seeds of each cell."""
+    """Returns the range of the primary metric over the seeds of each cell."""
     cells: dict[str, list[float]] = {}
     for row in rows.values():
         cells.setdefault(row["cell"], []).append(float(row[plan.primary.name]))

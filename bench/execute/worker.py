@@ -1,4 +1,4 @@
-"""Where a trial becomes a record: whatever it does, an outcome comes back."""
+"""Turns a trial into an outcome, whatever it does."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def attempt(
 
 
 def _end_if_forked(own: int) -> None:
-    """A process that a network forked and did not end must not go on as the worker beside it."""
+    """Ends a process that a network forked and left running: it must not go on as the worker beside it."""
     if os.getpid() != own:
         os._exit(1)
 
@@ -64,7 +64,7 @@ class Log(io.FileIO):
 
 
 def open_log(path: Path) -> TextIO:
-    """The log to append to, a line at a time; where it cannot be opened, output goes nowhere."""
+    """Opens the log to append to, line by line; where it cannot be opened, output goes nowhere."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = Log(path, "a")
@@ -74,7 +74,7 @@ def open_log(path: Path) -> TextIO:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether host or device had no room: torch has no one type for it."""
+    """Tells whether host or device had no room: torch has no one type for it."""
     torch = sys.modules.get("torch")
     words = ("out of memory", "not enough memory", "can't allocate memory")
     return isinstance(error, (MemoryError, torch.OutOfMemoryError) if torch else MemoryError) or (
@@ -83,7 +83,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def release_memory() -> None:
-    """What the ended trial held is free before the next one starts."""
+    """Frees what the ended trial held, before the next one starts."""
     gc.collect()
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
