@@ -128,7 +128,7 @@ class Estimate:
 
 
 def critical_value(alpha: float, df: float, seed_share: float | Floats) -> Any:
-    """Returns an interval's half-width in standard errors; ``seed_share`` of the variance has ``df`` degrees of freedom.
+    """Returns a half-width in standard errors, where ``seed_share`` of the variance has ``df`` degrees of freedom.
 
     ``sqrt(z^2 + (t^2 - z^2) share^k)``: Student's t where seeds make all the variance, the normal where images do.
     k = 1 is Banerjee (1960, Sankhya 22:351), never below its level, but up to 97.7 % at n = 3; Satterthwaite's degrees
