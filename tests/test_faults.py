@@ -208,7 +208,7 @@ def test_two_runs_on_one_folder_share_the_trials(folder: Path) -> None:
 
 
 def test_a_disk_without_room_is_one_message_and_what_was_recorded_is_whole(folder: Path) -> None:
-    limit = 12_000  # bytes a file: room for some curves, not for all
+    limit = 12_000  # bytes per file: room for some curves, not for all
 
     def no_room() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))

@@ -117,7 +117,7 @@ def _range(value: Any) -> tuple[float | None, float | None]:
 
 
 def read_margin(value: Any) -> float | str:
-    """A number above 0, or the text ``N %``; raises ValueError."""
+    """Reads a number above 0, or the text ``N %``; raises ValueError."""
     if isinstance(value, str) and re.fullmatch(r"\d+(\.\d+)? ?%", value):
         return value if float(value.rstrip(" %")) > 0 else _refuse()
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
@@ -151,7 +151,7 @@ MARGIN_SCHEMA = {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "
 
 
 def metrics_schema() -> dict[str, Any]:
-    """JSON Schema of the word ``metrics``."""
+    """Returns the JSON Schema of the word ``metrics``."""
     end = {"type": ["number", "null"]}
     options: dict[str, Any] = {
         "better": {"enum": list(get_args(Better))},
@@ -173,7 +173,7 @@ def metrics_schema() -> dict[str, Any]:
 
 
 def with_direction(settings: Settings, asked: Sequence[WrittenMetric]) -> Settings:
-    """The settings with the direction that the grid declares for a selecting metric whose class says none.
+    """Returns the settings with the direction that the grid declares for a selecting metric whose class says none.
 
     Raises :class:`SettingsError` where nobody declared the direction of a metric, with the line to add.
     """
@@ -194,7 +194,7 @@ def with_direction(settings: Settings, asked: Sequence[WrittenMetric]) -> Settin
 
 
 def _said(name: str, asked: Sequence[WrittenMetric]) -> set[Better]:
-    """What the grid declares to be better of ``test_NAME`` and ``dev_NAME``."""
+    """Returns what the grid declares to be better of ``test_NAME`` and ``dev_NAME``."""
     mine = (one for one in asked if one.name in (f"test_{name}", f"dev_{name}"))
     return {one.options["better"] for one in mine if "better" in one.options}
 

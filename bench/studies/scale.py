@@ -37,7 +37,7 @@ from bench.record.records import MEASURES
 from bench.record.status import Status
 from lab.result import Environment, Evaluation, Result
 
-EVALUATIONS = 3  # a trial
+EVALUATIONS = 3  # per trial
 NUM_TEST_IMAGES = 10_000
 CORES = 0.01  # of Ray, a sleeping trial
 
@@ -188,7 +188,7 @@ def main() -> None:
 
 
 def memory() -> float:
-    """The most that this process has held, in MB."""
+    """Returns the most that this process has held, in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
