@@ -44,6 +44,7 @@ def report(
     machines, are pooled where settings agree, in results/report/<grid>/ of the first folder; speeds stay apart.
     """
     from bench.analysis.findings import gather
+    from bench.grid.metrics import MetricError
     from bench.record.pool import PoolError
     from bench.report.output import print_report, write_paper, write_report
     from bench.report.overview import overview, print_overview, write_overview
@@ -53,7 +54,7 @@ def report(
         raise Refused(f"--format must be one of table, {', '.join(FORMATS)}, got {form!r}")
     try:
         all_findings = [gather(first, others=others) for first, *others in recorded_folders(grids or [], results)]
-    except PoolError as error:
+    except (PoolError, MetricError) as error:
         raise Refused(str(error)) from error
     if form != "table":
         sys.stdout.write(FORMATS[form](all_findings))

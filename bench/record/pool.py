@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import pandas as pd
 
 from bench.grid.plan import Plan, Trial
 from bench.record.datasets import other_data
-from bench.record.records import MEASURES, read_correct, read_curves, read_trials
+from bench.record.records import MEASURES, read_correct, read_curves, read_examples, read_trials
 from bench.record.status import NOT_ENDED, Status
 from bench.record.table import Table
 
@@ -44,6 +44,7 @@ class Pool:
     timings: pd.DataFrame
     machines: pd.DataFrame
     num_other_data: int = 0
+    source: dict[str, int] = field(default_factory=dict)  # which of the folders each trial is taken from
 
 
 def union(plans: Sequence[Plan], folders: Sequence[Path]) -> Plan:
@@ -112,7 +113,14 @@ def read(folders: Sequence[Path]) -> Pool:
         timings=pd.concat([read_timings(folder) for folder in folders], ignore_index=True),
         machines=agreement(folders, frames, corrects),
         num_other_data=len(other),
+        source=source,
     )
+
+
+def examples(folders: Sequence[Path], pool: Pool, metric: str) -> dict[str, np.ndarray]:
+    """What the metric was on each test example of the trials, where that is recorded."""
+    known = enumerate(read_examples(folder, metric) for folder in folders)
+    return {key: values for index, own in known for key, values in own.items() if pool.source.get(key) == index}
 
 
 def read_timings(folder: Path) -> pd.DataFrame:
