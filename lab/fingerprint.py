@@ -7,12 +7,12 @@ import functools
 import hashlib
 import importlib
 import importlib.util
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
+from lab.imports import OWN, find_own, make_importable, own_name
 from lab.scores import named
 from lab.sections import part_name
 from lab.settings import Settings
@@ -47,8 +47,8 @@ def sources(settings: Settings) -> dict[str, str]:
 
 @functools.cache
 def _digests(modules: tuple[str, ...], working_dir: Path) -> dict[str, str]:
-    if str(working_dir) not in sys.path:
-        sys.path.insert(0, str(working_dir))
+    make_importable(working_dir)
+    modules = tuple(own_name(module, working_dir) for module in modules)
     importlib.invalidate_caches()
     _spec.cache_clear()
     files = {module: file for module, file in _used(modules, working_dir).items() if module not in APART}
@@ -67,7 +67,8 @@ def _used(modules: Iterable[str], working_dir: Path) -> dict[str, Path]:
         if module in modules or _is_own(file, working_dir):
             files[module] = file
         if _is_own(file, working_dir):
-            waiting += _imported(module, file)
+            imported = _imported(module, file)
+            waiting += imported if file.is_relative_to(LAB) else (own_name(name, working_dir) for name in imported)
     return files
 
 
@@ -86,7 +87,8 @@ def _is_own(file: Path, working_dir: Path) -> bool:
 def _name(module: str, file: Path, working_dir: Path) -> str:
     """How the record names a source file: by its path in the working folder, else by its module's."""
     if _is_own(file, working_dir):
-        return file.relative_to(LAB.parent if file.is_relative_to(LAB) else working_dir).as_posix()
+        path = file.relative_to(LAB.parent if file.is_relative_to(LAB) else working_dir).as_posix()
+        return f"./{path}" if path.startswith("lab/") and not file.is_relative_to(LAB) else path
     return "/".join(file.parts[-(module.count(".") + (2 if file.stem == "__init__" else 1)) :])
 
 
@@ -103,6 +105,8 @@ def _spec(module: str) -> ModuleSpec | None:
         within = _spec(package)
         where = within.submodule_search_locations if within else None
         return PathFinder.find_spec(module, where) if where is not None else None
+    if module.startswith(OWN):
+        return find_own(module, Path.cwd())
     try:
         return importlib.util.find_spec(module)
     except ValueError:  # a module that was not loaded from a file, __main__

@@ -1,22 +1,31 @@
 """The user's own modules: an import path, ``package.module:attribute``, and how what it names is imported.
 
-Importing runs the code of the module. The working folder is importable.
+Importing runs the code of the module. The working folder is importable, after all else, so that no file there stands
+in the way of ours, of the standard library or of a package. Its own files find each other first, as they would where
+one of them is run: a ``lab.py``, ``utils.py`` or ``random.py`` there is theirs, under a name of its own.
 """
 
 from __future__ import annotations
 
+import builtins
+import functools
 import importlib
+import importlib.util
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.machinery import BuiltinImporter, FrozenImporter, ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from lab.sections import did_you_mean
+from lab.visiting import is_visiting, last_words, survives
 
+OWN = "own:"  # how the name of a module begins whose plain name is another's
+OURS = Path(__file__).parents[1] / "lab", Path(__file__).parents[1] / "bench"
 IMPORT_PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 
@@ -38,10 +47,12 @@ def import_paths(settings: object) -> Iterator[str]:
 def load(path: str) -> Callable[..., Any]:
     """The callable at ``package.module:attribute``; raises :class:`PartError` with the step that failed."""
     module_name, _, attribute = path.partition(":")
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
     with told(f"{path!r}: cannot import {module_name}"):
-        found: Any = _import(module_name)
+        make_importable(Path.cwd())
+        name = own_name(module_name, Path.cwd())
+        if is_visiting() and _is_new(name, Path.cwd()) and (how := survives(name)):
+            raise PartError(f"{path!r}: cannot import {module_name}: {how}")
+        found: Any = _import(name)
     for name in attribute.split("."):
         with told(f"{path!r}: cannot read {name!r}"):
             if not hasattr(found, name):
@@ -66,6 +77,104 @@ def _import(name: str) -> ModuleType:
         return importlib.import_module(name)
 
 
+# --- names that others have, too ------------------------------------------------------------------------------------
+
+
+def make_importable(folder: Path) -> None:
+    """Puts a folder at the end of ``sys.path``, and lets its files find each other first."""
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
+    now = builtins.__import__
+    if taken(folder) and getattr(now, "folder", None) != folder:
+        builtins.__import__ = _importing(folder, getattr(now, "plain", now))
+
+
+@functools.cache
+def taken(folder: Path) -> frozenset[str]:
+    """The folder's modules and packages whose names are those of another module, which could be imported instead."""
+    names = {file.stem for file in folder.glob("*.py")} | {file.parent.name for file in folder.glob("*/__init__.py")}
+    elsewhere = [entry for entry in sys.path if entry and Path(entry).resolve() != folder.resolve()]
+    return frozenset(name for name in names if _is_taken(name, folder, elsewhere))
+
+
+def _is_taken(name: str, folder: Path, elsewhere: list[str]) -> bool:
+    if BuiltinImporter.find_spec(name) or FrozenImporter.find_spec(name):
+        return False  # Python itself has no other way
+    spec = PathFinder.find_spec(name, elsewhere)
+    origin: str | None = getattr(sys.modules.get(name), "__file__", None) or (spec.origin if spec else None)
+    return origin is not None and not Path(origin).is_relative_to(folder)
+
+
+def own_name(module: str, folder: Path) -> str:
+    """The name by which a module is imported for user code: another where the folder's own has a name that is taken."""
+    top = module.partition(".")[0]
+    return OWN + module if top in taken(folder) else module
+
+
+def find_own(name: str, folder: Path) -> ModuleSpec | None:
+    """How a top-level module under a name of its own is loaded."""
+    found = PathFinder.find_spec(name.removeprefix(OWN), [str(folder)])
+    if found is None or found.origin is None:
+        return None
+    places = found.submodule_search_locations
+    return importlib.util.spec_from_file_location(name, found.origin, submodule_search_locations=places)
+
+
+def _is_new(name: str, folder: Path) -> bool:
+    """Whether the folder's own module is yet to be imported."""
+    top = name.removeprefix(OWN).partition(".")[0]
+    return name not in sys.modules and PathFinder.find_spec(top, [str(folder)]) is not None
+
+
+class _OwnFinder:
+    """Finds the modules under names of their own in the working folder."""
+
+    @staticmethod
+    def find_spec(name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        return find_own(name, Path.cwd()) if name.startswith(OWN) and path is None else None
+
+
+sys.meta_path.append(_OwnFinder)
+
+
+def _importing(folder: Path, plain: Callable[..., ModuleType]) -> Callable[..., ModuleType]:
+    """``__import__``, where an import statement in a file of the folder finds the folder's own modules first."""
+
+    def find(
+        name: str,
+        globals: Mapping[str, Any] | None = None,  # the name that Python gives it
+        locals: Mapping[str, Any] | None = None,
+        fromlist: Sequence[str] | None = (),
+        level: int = 0,
+    ) -> ModuleType:
+        top = name.partition(".")[0]
+        if level == 0 and top in taken(folder) and is_users(globals, folder):
+            name = OWN + name if globals["__name__"] != OWN + top else name  # type: ignore[index]  # is_users has looked
+        return plain(name, globals, locals, fromlist, level)
+
+    vars(find).update(folder=folder, plain=plain)  # so that it is not put around itself
+    return find
+
+
+def is_users(module: Mapping[str, Any] | None, folder: Path) -> bool:
+    """Whether a module (its globals) lies in the folder, and is neither ours nor installed."""
+    file = (module or {}).get("__file__")
+    if not isinstance(file, str) or not Path(file).is_relative_to(folder) or "site-packages" in file:
+        return False
+    return not any(Path(file).is_relative_to(ours) for ours in OURS)
+
+
+def forget(settings: object, folder: Path) -> None:
+    """Lets the folder's own modules that settings name be imported anew: what they hold is of an earlier trial."""
+    named = {own_name(path.partition(":")[0], folder).partition(".")[0] for path in import_paths(settings)}
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] in named and is_users(vars(module), folder):
+            del sys.modules[name]
+
+
+# --- errors in words ------------------------------------------------------------------------------------------------
+
+
 @contextmanager
 def told(what: str) -> Iterator[None]:
     """Whatever a user's code raises meanwhile becomes a :class:`PartError`: ``what`` failed, the reason, the line."""
@@ -75,7 +184,10 @@ def told(what: str) -> Iterator[None]:
         raise
     except (Exception, SystemExit) as error:  # a user's code may raise anything, and it is the user's to mend
         kind = "" if isinstance(error, ImportError) else f"{type(error).__name__}: "
-        raise PartError(f"{what}: {kind}{' '.join(str(error).split())}{_line(error)}") from error
+        words = " ".join(str(error).split())
+        if isinstance(error, SystemExit) and last_words() not in words:
+            words += f": {last_words()}"  # as those who read a command line do
+        raise PartError(f"{what}: {kind}{words}{_line(error)}") from error
 
 
 def _line(error: BaseException) -> str:

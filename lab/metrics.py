@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lab.returned import name_of, number
-from lab.scores import Better
+from lab.regression import Errors
+from lab.returned import ReturnedError, name_of, number
+from lab.scores import Better, declared
 
 Metric = Any  # an object with reset(), update(outputs, labels), and compute() or accumulate(), which give a number
 
@@ -110,9 +111,9 @@ class Predictions:
 
 
 class Scores:
-    """All scores of a split: a user's ``metrics``, and those that follow from a classifier's ``predictions``."""
+    """All scores of a split: a user's ``metrics``, and those that follow from ``predictions`` or errors."""
 
-    def __init__(self, metrics: Mapping[str, Metric], predictions: Predictions | None = None) -> None:
+    def __init__(self, metrics: Mapping[str, Metric], predictions: Predictions | Errors | None = None) -> None:
         self.metrics, self.predictions = dict(metrics), predictions
         self._all = [*self.metrics.values(), *([predictions] if predictions is not None else [])]
 
@@ -133,7 +134,7 @@ class Scores:
     def values(self) -> dict[str, float]:
         """The scores of what was added since the last reset; raises ReturnedError where a metric gives no number."""
         found = self.predictions.scores() if self.predictions is not None else {}
-        return found | {name: computed(metric) for name, metric in self.metrics.items()}
+        return found | {name: in_range(computed(metric), metric) for name, metric in self.metrics.items()}
 
     def correct(self) -> Tensor | None:
         """Which images were predicted right, where something here knows."""
@@ -146,6 +147,15 @@ class Scores:
 def computed(metric: Metric) -> float:
     """The value of a metric as a number; raises ReturnedError."""
     return number(getattr(metric, _last_step(metric))(), source_of(metric))
+
+
+def in_range(value: float, metric: Metric) -> float:
+    """The value, if it lies in the range that the metric declares, or is NaN; raises ReturnedError."""
+    low, high = declared(metric).range
+    if (low is not None and value < low) or (high is not None and value > high):
+        ends = ", ".join("" if end is None else f"{end:g}" for end in (low, high))
+        raise ReturnedError(f"{source_of(metric)} must lie in [{ends}], as its class says, returned {value:g}")
+    return value
 
 
 def source_of(metric: Metric) -> str:

@@ -230,7 +230,7 @@ def _is_json(value: object) -> bool:
 def _doc(part: Callable[..., Any]) -> str | None:
     while isinstance(part, functools.partial):
         part = part.func
-    return inspect.getdoc(part)
+    return inspect.cleandoc(part.__doc__) if part.__doc__ else None  # its own, not that of torch.nn.Module
 
 
 def _per(part: Callable[..., Any]) -> str | None:

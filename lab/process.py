@@ -10,7 +10,7 @@ import os
 import random
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from lab.streams import derive, kept_generators
+from lab.visiting import restore_environment
 
 _entered = False  # a trial is under way: what its modules set on import holds until it ends
 
@@ -73,18 +74,12 @@ def _set_path(entries: list[str]) -> None:
     sys.path[:] = entries
 
 
-def _set_environment(wanted: Mapping[str, str]) -> None:
-    for name in os.environ.keys() - wanted.keys():
-        del os.environ[name]
-    os.environ.update({name: value for name, value in wanted.items() if os.environ.get(name) != value})
-
-
 # What has no one right value: a trial finds it as the process has it, and it is put back.
 KEPT: tuple[tuple[Callable[[], Any], Callable[[Any], object]], ...] = (
     (torch.get_num_threads, torch.set_num_threads),
     (Path.cwd, os.chdir),
     (lambda: list(sys.path), _set_path),
-    (lambda: dict(os.environ), _set_environment),
+    (lambda: dict(os.environ), restore_environment),
     *((flag.get, flag.set) for flag in FLAGS),
 )
 

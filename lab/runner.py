@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import copy
-import inspect
-import io
 import itertools
 import math
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,66 +14,19 @@ import torch
 from torch import Tensor, nn
 
 from lab.device import Clock, autocast, network_format, resolve, transfer
-from lab.hidden_state import hidden_state, load_hidden_state
-from lab.metrics import Metric, Scores, source_of
+from lab.metrics import Errors, Metric, Scores, source_of
+from lab.optim import learning_rates, needs_closure
 from lab.outputs import Loss, logits_of
+from lab.progress import Diverged, Interrupted, Measured, Progress, Undefined, is_sound
 from lab.result import Evaluation
 from lab.returned import finite, mean_loss, with_gradient
 from lab.schedules import Scheduler
 from lab.scores import declared, snake_case
 from lab.selection import Selection
 from lab.streams import generators, restore_generators
+from lab.weights import copied_weights, load_module_state, module_state, save_weights
 
 Loader = Iterable[tuple[Tensor, Tensor]]
-
-
-class Diverged(ArithmeticError):  # noqa: N818  # an outcome, not an error
-    """The training loss, or the loss on dev after it, is no longer a finite number."""
-
-
-class Undefined(ArithmeticError):  # noqa: N818  # an outcome, not an error
-    """A score is not a finite number, although the loss is."""
-
-
-class Interrupted(Exception):  # noqa: N818  # a request, not an error
-    """Training was asked to stop; the Runner's state says where it stands."""
-
-
-@dataclass
-class Progress:
-    """Where training stands: everything, beside weights and optimizer, that going on from here needs."""
-
-    epoch: int = 0
-    batch: int = 0
-    step: int = 0
-    images: int = 0
-    train_seconds: float = 0.0
-    curve: list[Evaluation] = field(default_factory=list)
-    select: str = "dev_accuracy"
-    sign: int = 1  # -1 where the lowest value of the selecting score is the best
-
-    @property
-    def best(self) -> Evaluation | None:
-        """The evaluation with the best selecting score, the earliest of equals; None where none has a finite one.
-
-        Never one after the loss diverged.
-        """
-        sound = [point for point in self.curve if point.step == 0 or _is_finite(point)]
-        known = [point for point in sound if math.isfinite(point.scores[self.select])]
-        return max(known, key=lambda point: (self.sign * point.scores[self.select], -point.step), default=None)
-
-
-def _is_finite(point: Evaluation) -> bool:
-    return math.isfinite(point.train_loss) and math.isfinite(point.scores["dev_loss"])
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What one pass over a split gave: its scores by name; for each example its loss, and whether it was right."""
-
-    scores: dict[str, float]
-    losses: Tensor | None
-    correct: Tensor | None
 
 
 def _always_go_on() -> bool:
@@ -126,7 +76,7 @@ class Runner:
         self.best_correct: Tensor | None = None  # which images of dev the best weights predict right
         self.forward_macs: int | None = None  # of an image, where whoever made the network counted them
         self.compile_error: str | None = None  # why a network that was to be compiled runs as it is
-        self._rates = [] if self.factor is None else _learning_rates(optimizer)
+        self._rates = [] if self.factor is None else learning_rates(optimizer)
         self._takes_closure = needs_closure(optimizer)
         self._clock = Clock(self.device)
         self._loss_sum = torch.zeros((), device=self.device)
@@ -282,7 +232,7 @@ class Runner:
 
     def _raise_if_diverged(self) -> None:
         last = self.progress.curve[-1]
-        if last.step and not _is_finite(last):
+        if last.step and not is_sound(last):
             losses = f"the mean training loss is {last.train_loss}, the dev loss {last.scores['dev_loss']}"
             raise Diverged(f"up to step {last.step} {losses}")
 
@@ -332,7 +282,8 @@ class Runner:
         if not num_images:
             raise ValueError("the loader gave no batches: it must be iterable anew in each evaluation")
         scores = {"loss": float(total) / num_images} | self.scores.values()
-        return Measured(scores, torch.cat(losses) if losses else None, self.scores.correct())
+        squares = self.scores.predictions.squares() if isinstance(self.scores.predictions, Errors) else None
+        return Measured(scores, torch.cat(losses) if losses else None, self.scores.correct(), squares)
 
     @torch.no_grad()
     def predict(self, X: Tensor) -> Tensor:
@@ -361,8 +312,8 @@ class Runner:
         at.train_seconds = self._clock.seconds
         cuda = [torch.cuda.get_rng_state(self.device)] if self.device.type == "cuda" else []
         state = {
-            "model": self.model.state_dict(),
-            "hidden": hidden_state(self.model),
+            "model": module_state(self.model),
+            "loss": module_state(self.loss_fn) if isinstance(self.loss_fn, nn.Module) else None,
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.scheduler.state_dict() if self.scheduler else None,
             "best_weights": self.best_weights,
@@ -378,8 +329,9 @@ class Runner:
     def load_state(self, state: dict[str, Any]) -> None:
         """Takes up what ``state`` returned, in a Runner made as that one was."""
         state = copy.deepcopy(state)  # the optimizer would go on to change the tensors it is given
-        self.model.load_state_dict(state["model"])
-        load_hidden_state(self.model, state["hidden"])
+        load_module_state(self.model, state["model"])
+        if isinstance(self.loss_fn, nn.Module):
+            load_module_state(self.loss_fn, state["loss"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.scheduler is not None:
             self.scheduler.load_state_dict(state["schedule"])
@@ -392,39 +344,3 @@ class Runner:
         restore_generators(state["random"])
         for random in state["random_cuda"]:
             torch.cuda.set_rng_state(random.cpu(), self.device)
-
-
-def needs_closure(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether its ``step`` cannot be called without one, as that of L-BFGS."""
-    closure = inspect.signature(optimizer.step).parameters.get("closure")
-    return closure is not None and closure.default is closure.empty
-
-
-def copied_weights(network: nn.Module) -> dict[str, Any]:
-    """A copy of the ``state_dict``: tensors, and whatever else modules keep there."""
-    state = network.state_dict()
-    return {name: value.clone() if isinstance(value, Tensor) else copy.deepcopy(value) for name, value in state.items()}
-
-
-def _learning_rates(optimizer: torch.optim.Optimizer) -> list[Any]:
-    if any("lr" not in group for group in optimizer.param_groups):
-        raise ValueError(
-            f"{type(optimizer).__name__} has parameters without a learning rate: no schedule can change it"
-        )
-    return [group["lr"] for group in optimizer.param_groups]
-
-
-def save_weights(weights: dict[str, Any], path: Path) -> None:
-    """Writes aside, then renames: a reader sees the old file or the new one, whole. Raises OSError without room."""
-    whole = io.BytesIO()
-    torch.save(weights, whole)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with aside.open("wb") as file:
-            file.write(whole.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)

@@ -50,11 +50,14 @@ REGRESSION = {
     "mae": Score("lower", (0.0, None), scale="log"),
 }
 BUILT_IN = CLASSIFICATION | REGRESSION
+METRICS = tuple(name for name in BUILT_IN if name != "loss")  # what ``train.metric`` may name
 
 # What a trial reports once, beside its scores on dev and on test.
 POSITIVE: Range = (0.0, None)
 MEASURES = {
     "selected_epoch": Score("neither"),
+    "num_dev_images": Score("neither"),
+    "dev_majority": Score("neither"),  # the share of dev's most frequent class: what a constant guess gets right
     "final_train_loss": Score("lower"),
     "epochs": Score("neither"),
     "steps": Score("neither"),

@@ -89,6 +89,18 @@ class Digits(DataSettings):
     native_size: ClassVar[int | None] = 8
 
 
+class BreastCancer(DataSettings):
+    """569 tumours by 30 features, benign or malignant; comes with scikit-learn: no download."""
+
+
+class Wine(DataSettings):
+    """178 wines by 13 features, of three growers; comes with scikit-learn: no download."""
+
+
+class Diabetes(DataSettings):
+    """442 patients by 10 features, a regression of how far the disease came in a year; comes with scikit-learn."""
+
+
 class Images28(DataSettings):
     """28 x 28 grey images: 60,000 to train, 10,000 to test."""
 
@@ -127,6 +139,9 @@ class ImageFolder(DataSettings):
 
 DATASETS: dict[str, type[DataSettings]] = {
     "digits": Digits,
+    "breast_cancer": BreastCancer,
+    "wine": Wine,
+    "diabetes": Diabetes,
     "mnist": Images28,
     "fashion_mnist": Images28,
     "kmnist": Images28,
@@ -138,7 +153,10 @@ DATASETS: dict[str, type[DataSettings]] = {
     "image_folder": ImageFolder,
 }
 
-NUM_CLASSES = {"digits": 10, "mnist": 10, "fashion_mnist": 10, "kmnist": 10, "cifar10": 10, "cifar100": 100, "svhn": 10}
+NUM_CLASSES = {
+    **dict.fromkeys(("digits", "mnist", "fashion_mnist", "kmnist", "cifar10", "svhn"), 10),
+    **{"cifar100": 100, "breast_cancer": 2, "wine": 3},
+}
 EMNIST_CLASSES = {"balanced": 47, "byclass": 62, "bymerge": 47, "digits": 10, "letters": 26, "mnist": 10}
 
 
@@ -171,12 +189,13 @@ class TrainSettings(Section):
     epochs: PositiveInt = Field(description="passes over the training split")
     loss: Part = Field(
         "cross_entropy",
-        description="cross_entropy, or import path of a loss of (logits, labels); with settings: {name: path, ...}",
+        description="cross_entropy; of float targets mse or l1; or import path of a loss of (logits, labels); with "
+        "settings: {name: path, ...}",
     )
     metric: Part | list[Part] | dict[str, Part] = Field(
         "accuracy",
-        description="accuracy, or import path of a metric with reset, update, compute, or with settings {name: path, "
-        "...}; a list, or a mapping of names",
+        description="accuracy, macro_f1, calibration_error; of float targets rmse or mae; or import path of a metric "
+        "with reset, update, compute, or with settings {name: path, ...}; a list, or a mapping of names",
     )
     select: str | None = Field(
         None, description="score on dev that selects the epoch, such as dev_loss; default: that of the first metric"

@@ -6,7 +6,17 @@ import functools
 from dataclasses import dataclass, replace
 
 from lab.imports import load
-from lab.scores import BUILT_IN, Better, Score, ScoreError, declared, default_selection, named
+from lab.scores import (
+    BUILT_IN,
+    CLASSIFICATION,
+    REGRESSION,
+    Better,
+    Score,
+    ScoreError,
+    declared,
+    default_selection,
+    named,
+)
 from lab.sections import Problem, SettingsError, TrainSettings, part_name
 
 
@@ -25,7 +35,10 @@ class Selection:
 
 def own_scores(train: TrainSettings) -> dict[str, Score]:
     """What the user's metrics declare of themselves, by name; raises :class:`SettingsError`."""
-    found = {name: _declared(part_name(part)) for name, part in named(train.metric).items() if part != "accuracy"}
+    parts = {name: part for name, part in named(train.metric).items() if part_name(part) not in CLASSIFICATION}
+    found = {name: _declared(part_name(part)) for name, part in parts.items() if part_name(part) not in REGRESSION}
+    if len(found) < len(parts):
+        found |= {name: score for name, score in REGRESSION.items() if name != "loss"}
     selected = selected_score(train)
     if train.better is not None:
         said = found.get(selected, BUILT_IN.get(selected, Score(None))).better

@@ -23,7 +23,7 @@ from lab.optim import OPTIMIZERS
 from lab.parts import parse_part, settings_type, shortest, signed
 from lab.schedules import SCHEDULES
 from lab.scores import BUILT_IN as SCORES
-from lab.scores import Named, default_selection, named
+from lab.scores import METRICS, Named, default_selection, named
 from lab.sections import (
     DATASETS,
     NOUNS,
@@ -74,7 +74,8 @@ __all__ = [
     "timing_id",
 ]
 
-BUILT_IN = {"loss": "cross_entropy", "metric": "accuracy"}
+BUILT_IN = {"loss": ("cross_entropy", "mse", "l1"), "metric": METRICS}
+MEASURED_BY = {"mse": "rmse", "l1": "mae"}  # the metric of a regression by its loss, where none is named
 PART_PATHS = {f"train.{what}": what for what in BUILT_IN}  # settings that have settings of their own
 
 
@@ -250,6 +251,9 @@ def _with_parts(train: TrainSettings) -> TrainSettings:
     """The section with loss and metrics in their shortest form; raises :class:`SettingsError`."""
     problems: list[Problem] = []
     changes: dict[str, Any] = {}
+    loss = part_name(train.loss) if is_part(train.loss) else ""
+    if loss in MEASURED_BY and train.metric == "accuracy":
+        train = train.model_copy(update={"metric": MEASURED_BY[loss]})
     for what, check in (("loss", functools.partial(check_part, "loss")), ("metric", _check_metrics)):
         try:
             changes[what] = check(getattr(train, what))
@@ -259,6 +263,10 @@ def _with_parts(train: TrainSettings) -> TrainSettings:
         rule = f"must be 0 with a loss other than cross_entropy, got {train.label_smoothing}"
         problems.append(Problem("train.label_smoothing", rule))
     metrics = named(train.metric)
+    targets = [name for name in MEASURED_BY.values() if name in metrics.values()]
+    if targets and loss == "cross_entropy":
+        rule = f"{targets[0]} is of float targets, with the loss mse, l1 or your own; cross_entropy learns classes"
+        problems.append(Problem("train.metric", rule))
     known = [f"dev_{name}" for name in [*metrics, *SCORES]]
     if train.select is not None and train.select not in known:
         rule = f"no such score on dev {train.select!r}{did_you_mean(train.select, known)}"
@@ -282,7 +290,9 @@ def _check_metrics(metric: Named) -> Named:
             raise SettingsError([Problem("train.metric", rule)])
         if name == "digest":
             raise SettingsError([Problem("train.metric", "test_digest is what the test data are; name it otherwise")])
-        if name in SCORES and (name, part) != ("accuracy", "accuracy"):
+        if part in METRICS and name != part:
+            raise SettingsError([Problem("train.metric", f"{part} is built in, and is called {part}; got {name!r}")])
+        if name in SCORES and name != part:
             rule = f"{name} is built in; give {part_name(part)} a name of its own: `{{my_{name}: '{part_name(part)}'}}`"
             raise SettingsError([Problem("train.metric", rule)])
     short = {name: check_part("metric", part) for name, part in metrics.items()}
@@ -294,14 +304,14 @@ def _check_metrics(metric: Named) -> Named:
 def part_type(what: str, raw: object) -> type[Section]:
     """The class that checks a loss or metric; raises :class:`SettingsError` where its name leads to none."""
     path, known = f"train.{what}", BUILT_IN[what]
-    choices = f"there is {known}, or an import path package.module:attribute"
+    choices = f"there are {', '.join(known)}, or an import path package.module:attribute"
     if not is_part(raw):
         raise SettingsError([Problem(f"{path}.name", f"is required and must be a string; {choices}")])
     name = part_name(raw)  # type: ignore[arg-type]  # just asked
-    if name == known:
+    if name in known:
         return PartSettings
     if ":" not in name:
-        raise SettingsError([Problem(path, f"no such {what} {name!r}{did_you_mean(name, [known], choices)}")])
+        raise SettingsError([Problem(path, f"no such {what} {name!r}{did_you_mean(name, known, choices)}")])
     return settings_type(what, name)
 
 

@@ -224,7 +224,7 @@ class _Draws(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if torch.Tag.nondeterministic_seeded in func.tags and _is_ours(kwargs.get("generator")):
+        if torch.Tag.nondeterministic_seeded in func.tags and _is_ours(args, kwargs):
             out = self._draw(func, args, kwargs)
             self._follow(func, args, kwargs, out, len(self.used) - 1)
         else:
@@ -323,8 +323,10 @@ class _Draws(TorchDispatchMode):
         return [best[call][1] if call in best else None for call in range(len(self.used))], drawn
 
 
-def _is_ours(own: torch.Generator | None) -> bool:
-    return own is None or own is _default_generator(own.device)
+def _is_ours(args: Any, kwargs: Any) -> bool:
+    """Whether a random call draws numbers, and from the generator that all draw from."""
+    own: torch.Generator | None = kwargs.get("generator")
+    return _device(args, kwargs).type != "meta" and (own is None or own is _default_generator(own.device))
 
 
 def _default_generator(device: torch.device) -> torch.Generator:

@@ -5,46 +5,35 @@ from __future__ import annotations
 import functools
 import json
 import math
-import pickle
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
 from lab import device as devices
-from lab import parts
+from lab import parts, regression
+from lab.checkpoint import Checkpoint
 from lab.compilation import compile_network
 from lab.data import Batches, Splits, load_data
 from lab.fingerprint import source_fingerprint, sources
 from lab.measure import count_parameters
-from lab.metrics import Accuracy, Predictions, Scores, check_metric
+from lab.metrics import CLASSIFICATION, Predictions, Scores, check_metric
 from lab.optim import build_optimizer
 from lab.outputs import Loss, on_logits
 from lab.process import seed_generators, starting_state
+from lab.progress import Diverged, Interrupted, Measured, Progress, Undefined
 from lab.rehearsal import make_network
 from lab.result import Evaluation, Result
-from lab.runner import Diverged, Interrupted, Measured, Progress, Runner, Undefined, save_weights
+from lab.runner import Runner
 from lab.schedules import Factor, Scheduler, build_schedule
 from lab.scores import named
 from lab.selection import selection
-from lab.settings import DataSettings, Settings, TrainSettings, parse_section
+from lab.settings import BUILT_IN, DataSettings, Settings, TrainSettings, parse_section
 
 CHECKPOINT_SECONDS = 10.0  # at most so often is the state of a trial written; a shorter one is run again instead
-# What torch.load and Runner.load_state raise for a file that is torn, not ours, or of another network.
-UNREADABLE = (
-    OSError,
-    EOFError,
-    pickle.UnpicklingError,
-    RuntimeError,
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-)
 EVAL_BATCH = 512  # images an evaluation step at most; does not change what is computed
 EVAL_PIXELS = 2**22  # and pixels: at 224 x 224 it must not take more memory than training does
 
@@ -64,23 +53,20 @@ def run_trial(
     """Trains on train, selects the epoch on dev, reads test once for that epoch.
 
     The status of the result is ``ok``, ``diverged`` or ``error`` (a score is undefined; neither has a test score), or
-    ``interrupted``. With a
-    ``checkpoint_dir`` the state is written there as training goes on, and a trial that was cut off goes on from it with
-    the same numbers as if it had not been; once it ended, ``keep`` says what is left: the ``best`` weights, ``all`` or
-    ``none``. Raises what the network or the data set raises, and :class:`lab.data.DataError` where
+    ``interrupted``. With a ``checkpoint_dir`` the state is written there as training goes on, and a trial that was cut
+    off resumes with the same numbers as if it had not been; once it ended, ``keep`` says what is left: the ``best``
+    weights, ``all`` or ``none``. Raises what the network or the data set raises, and :class:`lab.data.DataError` where
     the data have other ``digests`` than these.
     """
     where = devices.resolve(device)
-    total = devices.Clock(where)
-    evaluation = devices.Clock(where)
-    status, error, tested = "ok", None, None
+    total, evaluation = devices.Clock(where), devices.Clock(where)
     with starting_state(settings.seed), total.running():
         devices.configure(where)
         splits = load_data(settings.data, where, data_dir)
         splits.check_digests(digests or {})
         devices.reset_peak_memory(where)  # only the first trial of a process reads the data set
         runner = make_runner(settings, splits, where)
-        counts = count_parameters(runner.model), runner.forward_macs or 0
+        num_parameters = count_parameters(runner.model)
         seed_generators(settings.seed)  # whatever was drawn to build the network
         checkpoint = Checkpoint(checkpoint_dir, checkpoint_seconds, keep, runner, source_fingerprint(settings))
         checkpoint.load()
@@ -89,51 +75,93 @@ def run_trial(
             checkpoint.save_if_due()
             on_evaluation(point)
 
-        try:
-            runner.train(
-                batches(settings, splits, "train"),
-                batches(settings, splits, "dev"),
-                settings.train.epochs,
-                eval_steps=settings.train.eval_every,
-                on_evaluation=evaluated,
-                should_stop=should_stop,
-            )
-            runner.model.load_state_dict(runner.best_weights)
-            with evaluation.running():
-                tested = runner.measure(batches(settings, splits, "test"), examples=True)
-            runner.check_defined("test", tested.scores)
-        except (Diverged, Undefined) as caught:
-            status, error, tested = "diverged" if isinstance(caught, Diverged) else "error", str(caught), None
-            checkpoint.finish()
-        except Interrupted:
-            status, error = "interrupted", "asked to stop"
+        ending = _train(settings, splits, runner, evaluation, evaluated, should_stop)
+        if ending.status == "interrupted":
             checkpoint.save()
         else:
             checkpoint.finish()
-    at = runner.progress
-    measures = scores_of(at, tested) | {
-        "epochs": at.curve[-1].epoch,
-        "steps": at.step,
-        "parameters": counts[0],
-        "forward_macs": counts[1],
-        "train_seconds": at.train_seconds,
+    measures = _measures(splits, runner, ending.tested, evaluation) | {
+        "parameters": num_parameters,
         "total_seconds": total.seconds,
         "peak_memory_bytes": devices.peak_memory_bytes(where),
     }
+    return _result(settings, splits, runner, ending, measures)
+
+
+class _Ending(NamedTuple):
+    """How training ended; ``tested`` is None where it did not come to the test split."""
+
+    status: str
+    error: str | None = None
+    tested: Measured | None = None
+
+
+def _train(
+    settings: Settings,
+    splits: Splits,
+    runner: Runner,
+    evaluation: devices.Clock,
+    on_evaluation: Callable[[Evaluation], None],
+    should_stop: Callable[[], bool],
+) -> _Ending:
+    """Trains, restores the best weights by dev and reads test with them."""
+    try:
+        runner.train(
+            batches(settings, splits, "train"),
+            batches(settings, splits, "dev"),
+            settings.train.epochs,
+            eval_steps=settings.train.eval_every,
+            on_evaluation=on_evaluation,
+            should_stop=should_stop,
+        )
+        runner.model.load_state_dict(runner.best_weights)
+        with evaluation.running():
+            tested = runner.measure(batches(settings, splits, "test"), examples=True)
+        runner.check_defined("test", tested.scores)
+    except Diverged as caught:
+        return _Ending("diverged", str(caught))
+    except Undefined as caught:
+        return _Ending("error", str(caught))
+    except Interrupted:
+        return _Ending("interrupted", "asked to stop")
+    return _Ending("ok", tested=tested)
+
+
+def _measures(
+    splits: Splits, runner: Runner, tested: Measured | None, evaluation: devices.Clock
+) -> dict[str, float | int]:
+    """What a row holds of scores, counts and speeds, by column."""
+    at = runner.progress
+    found: dict[str, float | int] = scores_of(at, tested) | {
+        "epochs": at.curve[-1].epoch,
+        "steps": at.step,
+        "forward_macs": runner.forward_macs or 0,
+        "train_seconds": at.train_seconds,
+    }
+    if not splits.dev.labels.is_floating_point():
+        found["num_dev_images"] = len(splits.dev)
+        found["dev_majority"] = float(torch.bincount(splits.dev.labels).max()) / len(splits.dev)
     if at.train_seconds:
-        measures["train_images_per_second"] = at.images / at.train_seconds
+        found["train_images_per_second"] = at.images / at.train_seconds
     if evaluation.seconds:
-        measures["eval_images_per_second"] = len(splits.test) / evaluation.seconds
+        found["eval_images_per_second"] = len(splits.test) / evaluation.seconds
+    return found
+
+
+def _result(
+    settings: Settings, splits: Splits, runner: Runner, ending: _Ending, measures: Mapping[str, float | int]
+) -> Result:
+    tested = ending.tested
     return Result(
         trial_id=settings.trial_id,
-        status=status,
-        error=error,
-        measures=measures,
-        environment=devices.environment(where),
+        status=ending.status,
+        error=ending.error,
+        measures=dict(measures),
+        environment=devices.environment(runner.device),
         source_fingerprint=source_fingerprint(settings),
         digests=dict(splits.digests),
         sources=sources(settings),
-        curve=at.curve,
+        curve=runner.progress.curve,
         correct=_packed(tested.correct) if tested is not None else None,
         num_test_images=len(splits.test),
         dev_correct=_packed(runner.best_correct),
@@ -164,63 +192,8 @@ def _packed(correct: torch.Tensor | None) -> bytes | None:
 
 
 def _examples(tested: Measured) -> dict[str, bytes]:
-    return {} if tested.losses is None else {"test_loss": tested.losses.float().cpu().numpy().tobytes()}
-
-
-class Checkpoint:
-    """The state of a trial on the disk: ``last.pt`` until it ends, ``best.pt`` then.
-
-    A state that other source code wrote, or that cannot be read or does not fit, is not gone on from: the trial starts
-    from the beginning, and its log says why. Where there is no room, training goes on without.
-    """
-
-    def __init__(self, folder: Path | None, seconds: float, keep: str, runner: Runner, fingerprint: str) -> None:
-        self._folder, self._seconds, self._keep = folder, seconds, keep
-        self._runner, self._fingerprint = runner, fingerprint
-        self._saved = time.monotonic()
-
-    def load(self) -> None:
-        """Takes up the state that was left, if there is one that fits."""
-        if self._folder is None or not (self._folder / "last.pt").exists():
-            return
-        path, beginning = self._folder / "last.pt", self._runner.state()
-        try:
-            state = torch.load(path, map_location=self._runner.device, weights_only=True)
-            if state.pop("source_fingerprint") != self._fingerprint:
-                raise ValueError("other source code wrote it")
-            self._runner.load_state(state)
-        except UNREADABLE as error:
-            self._runner.load_state(beginning)  # some of the weights may have been taken up already
-            print(f"{path}: not gone on from, the trial starts from the beginning: {type(error).__name__}: {error}")
-        else:
-            print(f"going on from step {self._runner.progress.step}")
-
-    def save_if_due(self) -> None:
-        if time.monotonic() - self._saved >= self._seconds:
-            self.save()
-
-    def save(self) -> None:
-        self._write("last.pt", self._runner.state() | {"source_fingerprint": self._fingerprint})
-        self._saved = time.monotonic()
-
-    def finish(self) -> None:
-        if self._keep != "none":
-            self._write("best.pt", self._runner.best_weights)
-        if self._keep == "all":
-            self.save()
-        else:
-            self._attempt("removed", "last.pt", lambda path: path.unlink(missing_ok=True))
-
-    def _write(self, name: str, content: dict[str, Any]) -> None:
-        self._attempt("written", name, functools.partial(save_weights, content))
-
-    def _attempt(self, what: str, name: str, act: Callable[[Path], None]) -> None:
-        if self._folder is None:
-            return
-        try:
-            act(self._folder / name)
-        except (OSError, pickle.PicklingError, TypeError, AttributeError) as error:  # of state that is no tensor
-            print(f"{self._folder / name}: not {what}: {error}")
+    found = {"test_loss": tested.losses, "test_rmse": tested.squares}
+    return {name: values.float().cpu().numpy().tobytes() for name, values in found.items() if values is not None}
 
 
 def prepare(device: str, data: Sequence[Mapping[str, Any]], data_dir: Path | None = None) -> list[str]:
@@ -234,10 +207,21 @@ def prepare(device: str, data: Sequence[Mapping[str, Any]], data_dir: Path | Non
     return found
 
 
-def identify(data: Sequence[Mapping[str, Any]], data_dir: Path | None = None) -> list[dict[str, str]]:
-    """Reads data sets, given by their settings; returns the digests of each. Raises :class:`lab.data.DataError`."""
-    cpu = torch.device("cpu")
-    return [dict(load_data(_data_settings(raw), cpu, data_dir).digests) for raw in data]
+def identify(
+    cells: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]], data_dir: Path | None = None
+) -> list[dict[str, str]]:
+    """Reads data sets, given by their settings with those of ``train``; returns the digests of each.
+
+    Raises :class:`lab.data.DataError`, and ValueError where loss or metric do not go with the labels.
+    """
+    found = []
+    for data, train in cells:
+        splits = load_data(_data_settings(data), torch.device("cpu"), data_dir)
+        trained = parse_section("train", train)
+        assert isinstance(trained, TrainSettings)
+        check_task(trained, splits)
+        found.append(dict(splits.digests))
+    return found
 
 
 def _data_settings(raw: Mapping[str, Any]) -> DataSettings:
@@ -251,11 +235,12 @@ def make_runner(settings: Settings, splits: Splits, device: torch.device) -> Run
 
     Raises ValueError where the network cannot be trained, and whatever it raises itself.
     """
-    size = _size(settings, splits)
+    check_task(settings.train, splits)
+    in_channels, size = _input(settings, splits)
     model, macs = make_network(
         settings.model,
         settings.seed,
-        in_channels=splits.in_channels,
+        in_channels=in_channels,
         num_classes=splits.num_classes,
         size=size,
         batch=lambda: next(iter(batches(settings, splits, "train")))[0],
@@ -268,7 +253,7 @@ def make_runner(settings: Settings, splits: Splits, device: torch.device) -> Run
         model,
         optimizer,
         make_loss(settings.train, splits.num_classes, device),
-        make_scores(settings.train, splits.num_classes),
+        make_scores(settings.train, splits.num_classes, is_regression=splits.is_regression),
         device,
         precision=settings.train.precision,
         clip_norm=settings.train.clip_norm,
@@ -295,7 +280,7 @@ def batches(settings: Settings, splits: Splits, part: str) -> Batches:
         order = {"order": settings.seed, "augment": data.augment}
         return Batches(splits.train, splits, batch_size=data.batch_size, size=size, **order)  # type: ignore[arg-type]
     images = {"dev": splits.dev, "test": splits.test}[part]
-    batch_size = max(1, min(EVAL_BATCH, EVAL_PIXELS // size**2))
+    batch_size = max(1, min(EVAL_BATCH, EVAL_PIXELS // size**splits.dims))
     return Batches(images, splits, batch_size=batch_size, size=size)
 
 
@@ -313,6 +298,8 @@ def make_loss(train: TrainSettings, num_classes: int, device: torch.device) -> L
     """The loss on the device; raises ValueError for one with parameters of its own, which nothing would train."""
     if train.loss == "cross_entropy":
         return on_logits(functools.partial(F.cross_entropy, label_smoothing=train.label_smoothing), num_classes)
+    if regression.is_loss(train.loss):
+        return on_logits(regression.mean_error(str(train.loss)), num_classes)
     loss = parts.make_part("loss", train.loss, {"num_classes": num_classes})
     if isinstance(loss, torch.nn.Module):
         loss.to(device)
@@ -321,24 +308,45 @@ def make_loss(train: TrainSettings, num_classes: int, device: torch.device) -> L
     return loss
 
 
-def make_scores(train: TrainSettings, num_classes: int) -> Scores:
+def make_scores(train: TrainSettings, num_classes: int, *, is_regression: bool = False) -> Scores:
     """What is computed of each split: the built-in scores, and the user's metrics."""
-    found = {}
-    for name, part in named(train.metric).items():
-        if part != "accuracy":
-            found[name] = check_metric(parts.make_part("metric", part, {"num_classes": num_classes}), name)
-        elif name != "accuracy":
-            found[name] = Accuracy()
-    return Scores(found, Predictions())
+    own = {name: part for name, part in named(train.metric).items() if part not in BUILT_IN["metric"]}
+    made = {name: parts.make_part("metric", part, {"num_classes": num_classes}) for name, part in own.items()}
+    found = {name: check_metric(metric, name) for name, metric in made.items()}
+    return Scores(found, regression.Errors() if is_regression else Predictions())
+
+
+def check_task(train: TrainSettings, splits: Splits) -> None:
+    """Raises ValueError where loss or metric are of classes and the labels float targets, or the other way round."""
+    labels = f"float targets (N, {splits.num_classes})" if splits.is_regression else "classes"
+    of_targets, of_classes = {*regression.LOSSES, "rmse", "mae"}, {"cross_entropy", *CLASSIFICATION}
+    wrong, right = (of_classes, of_targets) if splits.is_regression else (of_targets, of_classes)
+    for what, named_parts in (("loss", [train.loss]), ("metric", [*named(train.metric).values()])):
+        for part in named_parts:
+            if isinstance(part, str) and part in wrong:
+                ways = [name for name in BUILT_IN[what] if name in right]
+                rule = f"{part} does not go with these labels, which are {labels}"
+                raise ValueError(f"train.{what}: {rule}: {' or '.join(ways)} does, or one of your own")
 
 
 def _example_loss(train: TrainSettings, num_classes: int) -> Loss | None:
     """The loss of each example where its mean is the loss of the batch; None for a loss of the user's."""
+    if regression.is_loss(train.loss):
+        return on_logits(regression.example_error(str(train.loss)), num_classes)
     if train.loss != "cross_entropy":
         return None
     each = functools.partial(F.cross_entropy, label_smoothing=train.label_smoothing, reduction="none")
     return on_logits(each, num_classes)
 
 
+def _input(settings: Settings, splits: Splits) -> tuple[int, int]:
+    """What a network is told of its input: channels (or features) and side (of signals their length, else 1).
+
+    To an mlp, which flattens them, signals are as many features.
+    """
+    channels, size = splits.in_channels, _size(settings, splits)
+    return (channels * size, 1) if settings.model.name == "mlp" and splits.dims == 1 else (channels, size)
+
+
 def _size(settings: Settings, splits: Splits) -> int:
-    return settings.data.size or splits.train.images.shape[-1]
+    return settings.data.size or (splits.train.images.shape[-1] if splits.dims else 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,6 +118,22 @@ def two_heads(output: Any, y: Tensor) -> Tensor:
     return F.cross_entropy(output, y)
 
 
+class Annealed(nn.Module):
+    """A loss with a state: it smooths labels less from step to step, by a count and by a mean of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps = 0
+        self.register_buffer("mean", torch.zeros(()))
+
+    def forward(self, output: Tensor, y: Tensor) -> Tensor:
+        if torch.is_grad_enabled():
+            self.steps += 1
+            self.get_buffer("mean").add_(output.detach().mean())
+        smoothing = 0.5 / (1 + self.steps)
+        return F.cross_entropy(output, y, label_smoothing=smoothing) + 0.1 * self.get_buffer("mean") * output.mean()
+
+
 class Features(Plain):
     """No logits anywhere."""
 
@@ -178,6 +195,45 @@ class Queue(Plain):
             self.get_buffer("buffer2").add_(1)
             self.get_buffer("buffer5").mul_(1j)
         return self.head(h + self.get_buffer("memory")) * (1 + 1 / self.get_buffer("buffer2")[0])
+
+
+class Memory:
+    """An object of one's own with a state of its own, held by a network and by itself."""
+
+    def __init__(self) -> None:
+        self.calls, self.itself = 0, self
+        self.means: list[Tensor] = []
+
+
+class Objects(Plain):
+    """Remembers in objects of the standard library and numpy, and draws from generators of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queue, self.array, self.seen, self.kinds = deque([0.0], maxlen=3), np.zeros(2), {0}, Counter(a=1)
+        self.lists: defaultdict[str, list[int]] = defaultdict(list)
+        self.coin, self.die = np.random.default_rng(3), random.Random(4)
+        self.cards, self.noise = np.random.RandomState(5), torch.Generator().manual_seed(6)
+        self.memory = Memory()
+        self.register_module("again", self.first)
+        self.shared = self.queue
+
+    def forward(self, X: Tensor) -> Any:
+        h = self.hidden(X)
+        if self.training:
+            self.queue.append(float(self.coin.random() + self.die.random() + self.cards.rand()))
+            self.array += 0.1
+            self.seen.add(len(self.seen))
+            self.kinds["a"] += 1
+            self.lists["steps"].append(1)
+            self.memory.calls += 1
+            self.memory.means = [*self.memory.means[-2:], h.detach().mean(0)]
+            h = h + 0.1 * torch.randn(16, generator=self.noise)
+        number = (
+            sum(self.shared) + float(self.array.sum()) + len(self.seen) + self.kinds["a"] + len(self.lists["steps"])
+        )
+        mean = sum(self.memory.means, torch.zeros(16))
+        return self.head(h - mean / 3) / (1 + 0.01 * number + 0.01 * self.memory.calls)
 
 
 class Locked(Plain):
@@ -251,6 +307,20 @@ class Frozen(Plain):
     def __init__(self) -> None:
         super().__init__()
         self.first.requires_grad_(False)
+
+
+class Thawed(Frozen):
+    """Its first layer is trained from the fourth step on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.passes = 0
+
+    def forward(self, X: Tensor) -> Any:
+        self.passes += self.training
+        if self.passes == 4:
+            self.first.requires_grad_(True)
+        return super().forward(X)
 
 
 class Complex(Plain):

@@ -414,8 +414,8 @@ HIDDEN = "factors: {model.hidden: [[4], [8]]}"
             HIDDEN,
             "train.loss.gamma: no such setting of cross_entropy; it takes: na",
         ),
-        ("@{gamma: 2}", HIDDEN, "train.loss.name: is required and must be a string; there is cross_entropy"),
-        ("@{name: focal}", HIDDEN, "train.loss: no such loss 'focal'; there is cross_entropy"),
+        ("@{gamma: 2}", HIDDEN, "train.loss.name: is required and must be a string; there are cross_entropy"),
+        ("@{name: focal}", HIDDEN, "train.loss: no such loss 'focal'; there are cross_entropy"),
         ("cross_entropy", "factors: {@train.loss.gamma: [1, 2]}", "train.loss.gamma: no such setting of cross_entropy"),
         (FOCAL, "factors: {train.loss.gamma: [1, @'2']}", "train.loss.gamma: must be number, got '2'"),
         (

@@ -83,6 +83,20 @@ def test_a_change_far_into_large_arrays_counts() -> None:
     assert digest(images, labels) != before
 
 
+def test_the_order_of_large_pieces_counts() -> None:
+    pieces = torch.arange(4).to(torch.uint8).repeat_interleave(2**17).reshape(4, 1, 2**8, 2**9)
+    labels = torch.zeros(4).long()
+    orders = [[0, 1, 2, 3], [1, 0, 2, 3], [0, 2, 1, 3], [3, 2, 1, 0]]
+    assert len({digest(pieces[order], labels) for order in orders}) == 4
+
+
+def test_a_folder_is_the_same_named_from_inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = dict(load(name="image_folder", path=str(pictures(tmp_path / "here"))).digests)
+    monkeypatch.chdir(tmp_path / "here")
+    assert load(name="image_folder", path=".").digests == there
+    assert load(name="image_folder", path="../here/").digests == there
+
+
 def pictures(folder: Path) -> Path:
     for part in ("train", "test"):
         for label, name in enumerate(("cat", "dog")):
@@ -146,7 +160,7 @@ def test_a_trial_tells_the_digests_of_its_data_and_stops_where_they_are_others(
     make_settings: Callable[..., Settings],
 ) -> None:
     settings = make_settings()
-    (known,) = identify([settings.data.model_dump()])
+    (known,) = identify([(settings.data.model_dump(), settings.train.model_dump())])
     assert run_trial(settings, device="cpu", digests=known).digests == known
     with pytest.raises(DataError, match="the data are not repeatable: test of this process and"):
         run_trial(settings, device="cpu", digests=known | {"test_digest": "0"})
@@ -230,7 +244,7 @@ def test_a_report_leaves_results_on_other_data_out_and_counts_them(tmp_path: Pat
     record(tmp_path, plan, [OLD, OLD, OLD, OLD, NEW, NEW])
     findings = gather(tmp_path, plan)
     assert set(findings.trials["trial_id"]) == {trial.trial_id for trial in plan.trials[4:]}
-    said = "4 results on other data than the last run found are left out; run again with --stale"
+    said = "4 results on other data than the last run found are left out; python -m bench run GRID --stale reruns them"
     assert said in findings.cautions
     assert findings.coverage.startswith("2 of 6 trials")
 

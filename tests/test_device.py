@@ -266,10 +266,12 @@ def test_a_trial_on_a_card(make_settings: Make, precision: str, tmp_path: Path) 
     result = run_trial(settings, device="cuda", checkpoint_dir=tmp_path)
     assert result.status == "ok"
     assert result.environment.device_name == torch.cuda.get_device_name()
-    assert result.peak_memory_bytes > 4 * result.parameters
-    assert all(math.isfinite(point.dev_loss) for point in result.curve)
+    assert result.measures["peak_memory_bytes"] > 4 * result.measures["parameters"]
+    assert all(math.isfinite(point.scores["dev_loss"]) for point in result.curve)
     on_cpu = run_trial(make_settings({**settings.flat(), "train.precision": "float32"}), device="cpu")
-    assert result.curve[0].dev_loss == pytest.approx(on_cpu.curve[0].dev_loss, rel=0.02), "the same initial values"
+    assert result.curve[0].scores["dev_loss"] == pytest.approx(on_cpu.curve[0].scores["dev_loss"], rel=0.02), (
+        "the same initial values"
+    )
 
 
 @needs_card

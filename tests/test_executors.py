@@ -19,7 +19,7 @@ from bench.execute.executor import Executor
 from bench.execute.inline import InlineExecutor
 from bench.execute.job import Job
 from bench.execute.local import LocalExecutor
-from bench.execute.processes import call_in_child
+from bench.execute.processes import CallError, call_in_child
 from bench.execute.ray.cluster import connect, inspect_driver
 from bench.execute.ray.executor import RayExecutor
 from bench.execute.ray.slot import Needs
@@ -302,16 +302,16 @@ def test_what_a_check_in_a_child_process_refuses_is_raised_here() -> None:
     with pytest.raises(ValueError, match="device must be auto, cpu"):
         call_in_child(LAB.devices, "tpu")
     with pytest.raises(ValueError, match=r"none\.npz: cannot be read"):
-        call_in_child(LAB.identify, [{"name": "npz", "path": "none.npz"}], None)
+        call_in_child(LAB.identify, [({"name": "npz", "path": "none.npz"}, {"epochs": 1})], None)
 
 
 def test_a_check_that_kills_its_process_is_an_error() -> None:
-    with pytest.raises(OSError, match="exit code 7"):
+    with pytest.raises(CallError, match="exit code 7"):
         call_in_child(os._exit, 7)
 
 
 def test_a_check_that_hangs_is_an_error() -> None:
-    with pytest.raises(OSError, match=r"ran longer than 0\.5 seconds"):
+    with pytest.raises(CallError, match=r"ran longer than 0\.5 seconds"):
         call_in_child(time.sleep, 600, timeout=0.5)
 
 

@@ -75,7 +75,7 @@ def test_a_trial_that_was_stopped_goes_on_to_the_same_numbers(
         settings(eval_every=eval_every), device="cpu", checkpoint_dir=tmp_path, should_stop=after(steps)
     )
     assert stopped.status == "interrupted"
-    assert stopped.steps < 63
+    assert stopped.measures["steps"] < 63
     resumed = run_trial(settings(eval_every=eval_every), device="cpu", checkpoint_dir=tmp_path)
     assert numbers(resumed) == numbers(whole)
     assert [path.name for path in tmp_path.iterdir()] == ["best.pt"]
@@ -160,7 +160,7 @@ def test_a_checkpoint_that_cannot_be_gone_on_from_is_left_and_the_trial_starts_a
     )
     assert steps == [0, 21, 42, 63]
     assert numbers(again) == numbers(whole)
-    assert "last.pt: not gone on from, the trial starts from the beginning" in capsys.readouterr().out
+    assert "last.pt: not resumed from, the trial starts from the beginning" in capsys.readouterr().out
 
 
 @pytest.fixture
@@ -195,7 +195,7 @@ def test_a_run_that_is_killed_again_and_again_records_what_an_undisturbed_one_do
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert start(folder, "tortured").wait() == 0
-    assert "going on from step" in "".join(log.read_text() for log in folder.glob("tortured/torture/logs/*.log"))
+    assert "resumes at step" in "".join(log.read_text() for log in folder.glob("tortured/torture/logs/*.log"))
     for table in ("trials.csv", "curves.csv", "correct.csv"):
         assert recorded(folder, "tortured", table) == recorded(folder, "undisturbed", table)
 

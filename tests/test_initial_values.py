@@ -277,10 +277,20 @@ def residual_scaling() -> nn.Module:
     return net
 
 
+def from_meta() -> nn.Module:
+    with torch.device("meta"):
+        net = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 3))
+    net.to_empty(device="cpu")
+    for layer in net:
+        assert isinstance(layer, nn.Linear)
+        layer.reset_parameters()
+    return net
+
+
 ZOO: list[Callable[[], nn.Module]] = [
     weight_norms, old_weight_norm, spectral, orthogonal, copies, averaged, tied, attention, recurrent, lora, double,
     complex_values, by_hand, with_foreach, with_numpy, deviations, seeded_copies, own_generator, several_from_one_draw,
-    truncated_often, residual_scaling,
+    truncated_often, residual_scaling, from_meta,
 ]  # fmt: skip
 
 

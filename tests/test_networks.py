@@ -125,7 +125,7 @@ FIRST_PASS: dict[str, tuple[bool, ...]] = {"Lazy": (False,), "MadeInForward": (F
 LEGAL = [
     "Plain", "Lazy", "MadeInForward", "MadeInTraining", "Tuple", "Dict", "Named", "Data", "ExtraState", "Counts",
     "Queue", "Locked", "Coins", "NoAverages", "Late", "Tied", "Frozen", "Complex", "Double", "Hooked", "Normed",
-    "Sparse",
+    "Sparse", "Objects", "Thawed",
 ]  # fmt: skip
 OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
     "sgd": lambda params: torch.optim.SGD(params, lr=0.05),
@@ -210,6 +210,15 @@ def test_a_trial_that_was_cut_off_gives_the_same_numbers(
     assert (cut.status, cut.measures["steps"]) == ("interrupted", 8)
     resumed = run_trial(settings, device="cpu", checkpoint_dir=tmp_path)
     assert numbers(resumed) == numbers(run_trial(settings, device="cpu"))
+
+
+def test_a_loss_with_a_state_is_resumed_with_it(make_settings: Make, tmp_path: Path) -> None:
+    settings = settings_of(make_settings, "Plain", **{"train.loss": "legal_networks:Annealed"})
+    asked = iter([False] * 8 + [True] * 100)
+    run_trial(settings, device="cpu", checkpoint_dir=tmp_path, should_stop=lambda: next(asked))
+    assert numbers(run_trial(settings, device="cpu", checkpoint_dir=tmp_path)) == numbers(
+        run_trial(settings, device="cpu")
+    )
 
 
 # --- which of the outputs are the logits ----------------------------------------------------------------------------

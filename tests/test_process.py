@@ -202,7 +202,7 @@ def test_streaming_evaluations_and_a_resume_leave_the_networks_own_stream_alone(
     monkeypatch.setattr("lab.device.fits", lambda num_bytes, device: False)
     last = in_memory.curve[-1]
     assert losses(run_trial(settings, device="cpu")) == losses(in_memory)
-    assert run_trial(often, device="cpu").curve[-1].scores["dev_loss"] == last.dev_loss
+    assert run_trial(often, device="cpu").curve[-1].scores["dev_loss"] == last.scores["dev_loss"]
     asked = iter(range(1, 1000))
     run_trial(settings, device="cpu", checkpoint_dir=tmp_path / "c", should_stop=lambda: next(asked) == 9)
     assert losses(run_trial(settings, device="cpu", checkpoint_dir=tmp_path / "c")) == losses(in_memory)

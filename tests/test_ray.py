@@ -149,7 +149,7 @@ def test_a_driver_that_is_killed_or_stopped_and_started_again_loses_nothing(
     assert [row["status"] for row in rows(folder, "driver")] == ["interrupted"] * 2
     slow.unlink()
     assert start(folder, cluster, "driver").wait() == 0, said(folder, "driver")
-    assert logs(folder, "driver").count("going on from step") == 4  # twice each
+    assert logs(folder, "driver").count("resumes at step") == 4  # twice each
     assert_same_as_undisturbed(folder, "driver")
 
 
@@ -164,7 +164,7 @@ def test_a_node_that_joins_gets_a_trial_and_when_it_dies_another_goes_on_with_it
     wait_for(lambda: "was lost" in said(folder, "nodes"))
     slow.unlink()
     assert process.wait() == 0, said(folder, "nodes")
-    assert "going on from step" in logs(folder, "nodes")
+    assert "resumes at step" in logs(folder, "nodes")
     assert_same_as_undisturbed(folder, "nodes")
     found = rows(folder, "nodes")
     assert {row["device"] for row in found} == {"cpu"}

@@ -195,12 +195,12 @@ def test_what_a_spreadsheet_saved_is_read_and_appended_to(table: Table) -> None:
 def test_a_curve_without_its_beginning_is_kept(tmp_path: Path) -> None:
     records = Records(tmp_path)
     records.append(row("a1"), [], [point(10), point(20)])
-    records.append(row("a1"), [], [point(0)])
+    records.append(row("a1"), [], [point(0), point(10)])
     records.compact()
-    assert [r["step"] for r in records.curves.rows()] == ["0"]
+    assert [r["step"] for r in records.curves.rows()] == ["0", "10"]
     records.append(row("b2"), [], [point(10)])
     records.compact()
-    assert [r["trial_id"] for r in records.curves.rows()] == ["a1", "b2"]
+    assert [r["trial_id"] for r in records.curves.rows()] == ["a1", "a1", "b2"]
 
 
 def test_what_a_fingerprint_is_of_is_written_once(tmp_path: Path) -> None:

@@ -22,8 +22,9 @@ from lab.data import Batches, Images, Splits
 from lab.device import Clock
 from lab.result import Evaluation
 from lab.returned import ReturnedError
-from lab.runner import Diverged, Interrupted, Progress, Undefined, save_weights
+from lab.runner import Diverged, Interrupted, Progress, Undefined
 from lab.selection import Selection
+from lab.weights import save_weights
 
 CPU = torch.device("cpu")
 ONE = [(torch.ones(1, 1), torch.ones(1, 1))]  # a batch of a single pair: x = 1, y = 1
@@ -360,13 +361,13 @@ def test_an_interrupted_training_goes_on_to_the_same_numbers_to_the_last_bit(
 def test_a_state_is_a_copy_that_training_does_not_change() -> None:
     runner, _ = training(None, stop_after=5)
     state = runner.state()
-    kept = {name: value.clone() for name, value in state["model"].items()}
+    kept = {name: value.clone() for name, value in state["model"]["saved"].items()}
     moment = state["optimizer"]["state"][0]["exp_avg"].clone()
     runner.train([images()], [images()], 3)
     other = classifier()
     other.load_state(state)
     other.train([images()], [images()], 3)
-    assert all(torch.equal(value, kept[name]) for name, value in state["model"].items())
+    assert all(torch.equal(value, kept[name]) for name, value in state["model"]["saved"].items())
     assert torch.equal(state["optimizer"]["state"][0]["exp_avg"], moment)
 
 

@@ -213,7 +213,7 @@ def test_trials_share_a_timing_where_nothing_changes_the_work_of_a_step() -> Non
         ("optimizer", {"name": "nesterov", "lr": 0.1, "momentum": 0.0}, "optimizer.momentum", ["number > 0 and < 1"]),
         ("optimizer", {"name": "adam", "lr": 0.1, "betas": [0.9]}, "optimizer.betas", ["list of 2 number"]),
         ("train.precision", "float16", "train.precision", ["float32 or bfloat16", "got 'float16'"]),
-        ("train.loss", "mse", "train.loss", ["no such loss 'mse'", "there is cross_entropy, or an import path"]),
+        ("train.loss", "nll", "train.loss", ["no such loss 'nll'", "there are cross_entropy, mse, l1, or an"]),
         ("train.loss", "cross_entropi", "train.loss", ["did you mean cross_entropy?"]),
         ("train.metric", [], "train.metric", ["must name one metric or several", "got []"]),
         ("train.metric", {"loss": "a:Loss"}, "train.metric", ["loss is built in", "`{my_loss: 'a:Loss'}`"]),

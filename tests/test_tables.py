@@ -11,7 +11,9 @@ import pandas as pd
 import pytest
 from scipy.stats import ttest_1samp, ttest_rel
 
+from bench.analysis import summaries
 from bench.analysis.comparison import Comparison
+from bench.analysis.scope import left_out
 from bench.analysis.summaries import (
     cautions,
     coverage,
@@ -27,7 +29,9 @@ from bench.analysis.summaries import (
 from bench.analysis.tables import cell_table, comparable_cells, level_table, sampled
 from bench.grid.factors import short_names
 from bench.grid.load import Plan, Trial, load_plan
+from bench.grid.metrics import lab_metrics
 from bench.record.records import ENVIRONMENT, MEASURES
+from lab.scores import Score
 
 BASE = """
     name: typed
@@ -109,7 +113,9 @@ def test_records_of_other_trials_are_left_out_and_said(plan: Plan) -> None:
     both = pd.concat([trials, foreign])
     found = outcomes(plan, both)
     assert len(found) == 12
-    assert cautions(plan, found, both) == ["2 recorded trials are none of this grid's and are left out"]
+    assert cautions(plan, found, both) == []
+    (said,) = left_out(plan, both, found)
+    assert said.startswith("2 recorded trials are not this grid's and are left out: 2 ")
 
 
 def test_the_coverage_line_counts_every_trial_and_names_what_has_no_result(plan: Plan) -> None:
@@ -365,3 +371,13 @@ def test_in_a_plan_around_a_baseline_an_arm_is_what_it_changes(tmp_path: Path) -
     more = "include: [{model: {name: mlp}}]\n"
     plan = load(tmp_path, "plan: one_at_a_time\n" + textwrap.dedent(TWO_BY_TWO) + more)
     assert layout(plan)["arm"].tolist() == ["baseline", "no residual", "no batch_norm", "model=mlp"]
+
+
+def test_a_users_metric_is_found_where_earlier_versions_kept_it() -> None:
+    measures = lab_metrics({"nll": Score("lower")})
+    plan = Plan("g", "q", (), (), (), {}, metrics=(measures["test_nll"],), measures=measures, selecting="dev_nll")
+    trials = pd.DataFrame({"trial_id": ["a", "b"], "status": ["ok", "error"], "dev_accuracy": [0.3, np.nan]})
+    assert summaries.selecting_scores(plan, trials.assign(test_accuracy=0.4)) == {"a": 0.3, "b": None}
+    assert summaries.with_own_scores(plan, trials.assign(test_accuracy=0.4))["test_nll"].tolist() == [0.4, 0.4]
+    newer = trials.assign(dev_nll=[0.2, np.nan])
+    assert summaries.selecting_scores(plan, newer) == {"a": 0.2, "b": None}

@@ -17,25 +17,39 @@ def shown(metric: Metric, compared: float) -> float:
     return float(np.exp(compared)) if metric.scale == "log" else compared
 
 
-def size(metric: Metric, difference: float, form: str = ".3g") -> str:
+def size(metric: Metric, difference: float, form: str = "3") -> str:
     """How large a difference is, its sign told by other words: ``1.2 points``, ``0.034 nats``; ``x 0.93`` if log."""
     if metric.scale == "log":
         return f"x {ratio(difference)}"
-    return f"{abs(difference) * metric.factor:{form}} {metric.difference_unit}".rstrip()
+    return f"{number(abs(difference) * metric.factor, form)} {metric.difference_unit}".rstrip()
 
 
-def signed(metric: Metric, difference: float, form: str = ".3g") -> str:
+def signed(metric: Metric, difference: float, form: str = "3") -> str:
     """The difference with its sign, or the ratio."""
     if metric.scale == "log":
         return size(metric, difference)
-    return f"{difference * metric.factor:+{form}} {metric.difference_unit}".rstrip()
+    return f"{number(difference * metric.factor, form, '+')} {metric.difference_unit}".rstrip()
 
 
-def ends(metric: Metric, low: float, high: float, form: str = ".3g") -> str:
+def ends(metric: Metric, low: float, high: float, form: str = "3", sign: str = "") -> str:
     """``8.1 to 16.5``: an interval of a difference, without its unit."""
     if metric.scale == "log":
         return f"{ratio(low)} to {ratio(high)}"
-    return f"{low * metric.factor:{form}} to {high * metric.factor:{form}}"
+    return " to ".join(number(end * metric.factor, form, sign) for end in (low, high))
+
+
+def number(value: float, form: str, sign: str = "") -> str:
+    """A number with ``form`` decimals (``.1f``) or significant digits (``3``)."""
+    return f"{value:{sign}{form}}" if form.endswith("f") else significant(value, int(form), sign)
+
+
+def significant(value: float, digits: int, sign: str = "") -> str:
+    """A number with at least so many digits that matter, and no exponent: ``0.0125``, ``100``, ``61,706``."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:{sign}g}"
+    places = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    text = f"{value:{sign},.{places}f}"
+    return text.rstrip("0").rstrip(".") if places else text
 
 
 def ratio(log_ratio: float) -> str:
@@ -43,7 +57,7 @@ def ratio(log_ratio: float) -> str:
     value = float(np.exp(log_ratio))
     distance = abs(value - 1)
     if not 0.01 <= value < 100:
-        return f"{value:.3g}"
+        return significant(value, 3)
     digits = 2 if distance == 0 else min(5, max(1 if value >= 10 else 2, 1 - math.floor(math.log10(distance))))
     return f"{value:.{digits}f}"
 
@@ -51,8 +65,8 @@ def ratio(log_ratio: float) -> str:
 def within(metric: Metric, margin: float) -> str:
     """A margin on the scale of comparing: ``1 point``, ``0.02 nats``, ``2 %`` on a log scale."""
     if metric.scale == "log":
-        return f"{100 * math.expm1(margin):.3g} %"
-    amount = f"{margin * metric.factor:.3g}"
+        return f"{significant(100 * math.expm1(margin), 3)} %"
+    amount = significant(margin * metric.factor, 3)
     unit = metric.difference_unit
     return f"{amount} {unit.removesuffix('s') if unit == 'points' and amount == '1' else unit}".rstrip()
 
@@ -64,7 +78,7 @@ def perplexity(metric: Metric, difference: float) -> str:
 
 def digits_of(metric: Metric) -> str:
     """The form of numbers in sentences: a decimal of a per cent, else three digits."""
-    return ".1f" if metric.is_share else ".3g"
+    return ".1f" if metric.is_share else "3"
 
 
 def spoken(metric: Metric) -> str:

@@ -1,4 +1,4 @@
-"""Which factors and pairs of factors matter: factorial analysis of variance."""
+"""Share out the variance among factors and pairs of factors: factorial analysis of variance, without tests."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import special
 
 from bench.stats.estimates import Floats
 
@@ -23,7 +22,8 @@ ROUNDING = 1e-9  # far below the share of one trial in its group, which is the l
 @dataclass(frozen=True)
 class Source:
     """A line of the analysis of variance. ``share``: of the total sum of squares (eta squared); ``omega_squared``: the
-    same for the population. F and p are NaN where there is no error to compare with, as for the error itself.
+    same for the population. F is NaN where there is no error to compare with, as for the error itself. There is no p:
+    shares describe this grid, and its questions are tested by their contrasts, once each.
 
     ``term`` is one factor, two, or empty; ``name`` also says "interactions of three or more", "seed", "error".
     """
@@ -33,7 +33,6 @@ class Source:
     sum_squares: float
     df: int
     f: float
-    p: float
     share: float
     omega_squared: float
 
@@ -80,7 +79,7 @@ def analyse_variance(
     rows += [("seed", (), *design.gain([cells], seeds)) for seeds in block]
     error = design.residual([cells, *block])
     sources = [design.source(name, term, squares, df, error) for name, term, squares, df in rows if df]
-    sources.append(Source("error", (), *error, math.nan, math.nan, error[0] / design.total, math.nan))
+    sources.append(Source("error", (), *error, math.nan, error[0] / design.total, math.nan))
     pair = max((item for item in sources if len(item.term) == 2), key=lambda item: item.share, default=None)
     return VarianceAnalysis(
         sources=tuple(sources),
@@ -127,11 +126,11 @@ class _Design:
     def source(self, name: str, term: tuple[str, ...], squares: float, df: int, error: tuple[float, int]) -> Source:
         share, (error_squares, error_df) = squares / self.total, error
         if error_df == 0:
-            return Source(name, term, squares, df, math.nan, math.nan, share, math.nan)
+            return Source(name, term, squares, df, math.nan, share, math.nan)
         error_mean = error_squares / error_df
         f = squares / df / error_mean if error_mean > 0 else math.inf
         omega = max(0.0, (squares - df * error_mean) / (self.total + error_mean))
-        return Source(name, term, squares, df, f, float(special.fdtrc(df, error_df, f)), share, omega)
+        return Source(name, term, squares, df, f, share, omega)
 
     def _codes(self, term: tuple[str, ...]) -> np.ndarray:
         """For each trial the number of its combination of levels, from 0."""
@@ -163,4 +162,4 @@ def _notes(
         elif df < full:
             yield f"{' × '.join(term)} rests on {df} of {full} degrees of freedom: some combinations have no result"
     if error_df == 0:
-        yield "no cell has two results: nothing tells the size of chance, so there are no tests"
+        yield "no cell has two results: nothing tells the size of chance, so there is no F"

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from bench.analysis import amounts
-from bench.analysis.verdicts import DECIDED, p_text
+from bench.analysis.verdicts import DECIDED, p_both
 from bench.grid.metrics import Metric
 
 RULINGS = {
@@ -42,8 +42,9 @@ def _decision(metric: Metric, row: pd.Series) -> str:
         return f"{_what(row)} {row['trains']}"
     said = f"{_what(row)} is {row['verdict']} than {row['against']} {_by(metric, row)}"
     said += f"{' where both trained' if row['trains'] else ''} ({row['picked_level']:.4g} % interval "
-    said += f"{_interval(metric, row)}, p {p_text(row['p_holm'])} after correction)"
-    return f"{said}; it {row['trains']}" if row["trains"] else said
+    said += f"{_interval(metric, row)}, {p_both(row['p'], row['p_holm'])})"
+    said += f"; it {row['trains']}" if row["trains"] else ""
+    return said + str(row["average"])
 
 
 def _by(metric: Metric, row: pd.Series) -> str:

@@ -112,12 +112,13 @@ class Comparison:
     def summary(self, cells: Sequence[Cell], against: Mapping[str, str]) -> dict[str, Any]:
         """Counts, means, intervals, and the difference to ``against`` (factor levels), paired by seed and cell."""
         labels = [cell.label for cell in cells]
-        found = self._found[self._found["cell"].isin(labels)]
-        statuses = Counter(found["status"][found["compared"]])
+        found = self._found[self._found["cell"].isin(labels) & self._found["compared"]]
+        further = found["seed"].isin(self.plan.further_seeds)
+        statuses = Counter(found["status"])
         ended = self._ended[self._ended["cell"].isin(labels)]
         return {
             "n": statuses[Status.OK],
-            "planned": len(labels) * len(self.plan.seeds),
+            "planned": len(labels) * len(self.plan.seeds) + int(further.sum()),
             "diverged": statuses[Status.DIVERGED],
             "failed": sum(
                 count for status, count in statuses.items() if status not in {Status.OK, Status.DIVERGED} | NOT_ENDED
@@ -186,7 +187,7 @@ class Comparison:
 
     def effect(self, cells: Sequence[Cell], against: Mapping[str, str]) -> estimates.Effect | None:
         """Difference to the cells with the levels ``against``, paired by seed and cell; None where there are none."""
-        pairs = self._partners(cells, against)
+        pairs = self.partners(cells, against)
         if not pairs:
             return None
         ones, others = zip(*pairs, strict=True)
@@ -194,14 +195,26 @@ class Comparison:
 
     def trains(self, cells: Sequence[Cell], against: Mapping[str, str]) -> Joined | None:
         """How often these cells train less how often the cells with the levels ``against`` do."""
-        pairs = self._partners(cells, against)
+        pairs = self.partners(cells, against)
         if not pairs:
             return None
         return share_contrast([self._trained.loc[list(labels)] for labels in zip(*pairs, strict=True)], [1, -1])
 
-    def _partners(self, cells: Sequence[Cell], against: Mapping[str, str]) -> list[tuple[str, str]]:
+    def partners(self, cells: Sequence[Cell], against: Mapping[str, str]) -> list[tuple[str, str]]:
+        """The labels of each cell and of the one that differs in the levels ``against``, where the plan has both."""
         partners = {cell.label: self._labels.get(frozenset((cell.levels | dict(against)).items())) for cell in cells}
         return [(one, other) for one, other in partners.items() if other is not None and other != one]
+
+    def plain_difference(self, one: str, other: str) -> float:
+        """Mean over the seeds at which both trained; NaN without any."""
+        differences = self._values.loc[one].to_numpy(float) - self._values.loc[other].to_numpy(float)
+        known = differences[np.isfinite(differences)]
+        return float(known.mean()) if known.size else np.nan
+
+    def interaction(self, first: tuple[str, str], second: tuple[str, str]) -> estimates.Estimate:
+        """The difference of two cells less that of two others, of the trials that trained."""
+        labels = [*first, *second]
+        return self._sum(self._alike([self._arm([label]) for label in labels], labels), [1, -1, -1, 1])
 
     def between(self, one: str, other: str) -> estimates.Effect:
         """Difference of two cells, by label, paired by seed."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,13 +16,15 @@ from bench.analysis.anova import VarianceAnalysis, analyse_variance
 from bench.analysis.answer import answer
 from bench.analysis.audit import audit_recorded
 from bench.analysis.comparison import Comparison
+from bench.analysis.interactions import SimpleEffects, explain_average, simple_effects, without_pairs
 from bench.analysis.learning import default_target, learning_table
 from bench.analysis.rulings import hypothesis_table
+from bench.analysis.scope import left_out, with_recorded_seeds
 from bench.analysis.tables import cell_standings, cell_table, comparable_cells, level_table
 from bench.grid.metrics import Metric
 from bench.grid.plan import Plan
 from bench.record import pool
-from bench.record.plan_file import read_plan
+from bench.record.asked import last_plan
 from bench.record.records import Records
 from bench.record.staleness import find_stale
 from bench.stats.estimates import Effect
@@ -80,11 +82,11 @@ def gather(folder: Path, plan: Plan | None = None, *, others: Sequence[Path] = (
     Raises :class:`bench.record.pool.PoolError` where they are not of one grid.
     """
     folders = [folder, *others]
-    plan = plan or pool.union([read_plan(one) for one in folders], folders)
+    plan = plan or pool.union([last_plan(one) for one in folders], folders)
     records = pool.read(folders)
     trials, timings = records.trials, records.timings
-    plan = summaries.tuned_as_recorded(plan, trials)
-    found = summaries.outcomes(plan, trials, records.curves)
+    plan = with_recorded_seeds(summaries.tuned_as_recorded(plan, trials), trials)
+    found, curves = summaries.outcomes(plan, trials, records.curves), summaries.with_watched(plan, records.curves)
     examples = _examples(plan, folders, records)
     comparison = Comparison(plan, found, examples, timings)
     secondary = [Comparison(plan, found, examples, timings, metric) for metric in plan.metrics[1:]]
@@ -93,11 +95,13 @@ def gather(folder: Path, plan: Plan | None = None, *, others: Sequence[Path] = (
     winners = winner_table(plan, trials)
     cells = cell_table(comparison).merge(summaries.layout(plan), on="cell")
     standing = cell_standings(comparison, cells)
-    said = [*summaries.cautions(plan, found, trials, timings), *edge_cautions(winners)]
-    said += audit_recorded(plan, trials[trials["trial_id"].isin(found["trial_id"])])
+    said = [*left_out(plan, trials, found), *summaries.cautions(plan, found, trials, timings), *edge_cautions(winners)]
+    said += [caution for caution in effects["without_pairs"] if caution]
+    said += audit_recorded(plan, found)
     if count := records.num_other_data:
-        said.append(f"{count} results on other data than the last run found are left out; run again with --stale")
-    stale = find_stale(plan, Records(folder, plan.selecting))
+        stale_data = f"{count} results on other data than the last run found are left out"
+        said.append(f"{stale_data}; python -m bench run GRID --stale reruns them")
+    stale = find_stale(plan, *(Records(one, plan.selecting) for one in folders))
     said += [f"{where}; the row is left out, and the next run trains its trial again" for where in stale.unreadable]
     if stale.changed:
         said.append(f"{stale}; run again with --stale")
@@ -113,13 +117,13 @@ def gather(folder: Path, plan: Plan | None = None, *, others: Sequence[Path] = (
         winners=winners,
         levels=tuple(level_table(comparison, factor) for factor in plan.factors),
         cells=cells.assign(standing=standing),
-        learning=learning_table(plan, found, records.curves, cells, default_target(plan, found, records.curves)),
+        learning=learning_table(plan, found, curves, cells, default_target(plan, found, curves)),
         speeds=summaries.speed_table(plan, timings),
         timed_on=summaries.machine_names(timings).mode()[0] if len(timings) else "",
         machines=records.machines,
         trials=trials,
         found=found,
-        curves=summaries.curve_table(plan, found, records.curves),
+        curves=summaries.curve_table(plan, found, curves),
         seeds=summaries.seed_table(plan, found),
         variance=variance(plan, found),
         secondary=tuple(
@@ -132,8 +136,12 @@ def gather(folder: Path, plan: Plan | None = None, *, others: Sequence[Path] = (
 def _examples(plan: Plan, folders: Sequence[Path], records: pool.Pool) -> dict[str, Mapping[str, np.ndarray]]:
     """The outcomes of single test examples, by metric and trial: of accuracies their bits, else what was recorded."""
     asked = {metric.name for metric in plan.metrics} | {hypothesis.metric for hypothesis in plan.hypotheses}
-    reals = {name: pool.examples(folders, records, name) for name in sorted(asked - {"test_accuracy"})}
-    return {"test_accuracy": records.correct, **{name: found for name, found in reals.items() if found}}
+    found: dict[str, Mapping[str, np.ndarray]] = {"test_accuracy": records.correct}
+    if "dev_accuracy" in asked:
+        found["dev_accuracy"] = pool.dev_correct(folders, records)
+    for name in sorted(asked - found.keys()):
+        found[name] = pool.examples(folders, records, name)
+    return {name: known for name, known in found.items() if known}
 
 
 def variance(plan: Plan, found: pd.DataFrame) -> VarianceAnalysis | None:
@@ -162,30 +170,47 @@ def variance(plan: Plan, found: pd.DataFrame) -> VarianceAnalysis | None:
 
 
 def effect_tables(comparisons: Sequence[Comparison]) -> list[pd.DataFrame]:
-    """For each metric that is compared a table of :func:`_effects`, with verdicts; all together are one family.
+    """For each metric that is compared a table of its effects, with verdicts; all together are one family.
 
     How often trials train is asked once, beside the primary metric. ``detectable`` is the difference that would show
     with 80 % power; ``seeds_for_margin`` is NaN where decided or endless.
     """
-    found = [_effects(comparison) for comparison in comparisons]
-    effects = [effect for own in found for _, effect, _ in own]
-    metrics = [one.metric for one, own in zip(comparisons, found, strict=True) for _ in own]
-    primary = [one.metric == one.plan.primary for one, own in zip(comparisons, found, strict=True) for _ in own]
-    trains = [trains for own in found for _, _, trains in own]
-    asked = [share if first else None for share, first in zip(trains, primary, strict=True)]
-    judged = verdicts.compare(effects, metrics, trained=asked)
+    found = [_Effect(one, *effect) for one in comparisons for effect in _effects(one)]
+    metrics = [one.comparison.metric for one in found]
+    asked = [one.trains if one.comparison.metric == one.comparison.plan.primary else None for one in found]
+    judged = verdicts.compare([one.effect for one in found], metrics, trained=asked)
     picked = selected_level(max(1, sum(item.overall in verdicts.DECIDED for item in judged)), len(judged))
-    rows = iter([_effect_row(item, picked) for item in judged])
-    columns = [[*EFFECT_NAMES, *EFFECT_NUMBERS, *ratio_columns(one.metric)] for one in comparisons]
-    return [
-        pd.DataFrame([name | next(rows) for name, _, _ in own], columns=header)
-        for own, header in zip(found, columns, strict=True)
-    ]
+    rows = [one.name | _effect_row(item, picked) | one.simple_row() for one, item in zip(found, judged, strict=True)]
+    tables = []
+    for comparison in comparisons:
+        own = [row for row, one in zip(rows, found, strict=True) if one.comparison is comparison]
+        table = pd.DataFrame(own, columns=[*EFFECT_NAMES, *EFFECT_NUMBERS, *ratio_columns(comparison.metric)])
+        tables.append(table.assign(sentence=table["sentence"] + table["average"]))
+    return tables
 
 
-def _effects(comparison: Comparison) -> list[tuple[dict[str, str], Effect, Joined | None]]:
-    """Each level that has partners at the baseline's level of its factor, its difference, and how often both train."""
-    plan, found = comparison.plan, []
+@dataclass(frozen=True)
+class _Effect:
+    """A level that has partners at the baseline's level of its factor: its difference, and how often both train."""
+
+    comparison: Comparison
+    name: dict[str, str]
+    effect: Effect
+    trains: Joined | None
+    simple: SimpleEffects
+
+    def simple_row(self) -> dict[str, object]:
+        return {
+            "simple_low": self.simple.low,
+            "simple_high": self.simple.high,
+            "simple_differ": self.simple.differ,
+            "average": explain_average(self.simple, self.comparison.metric),
+            "without_pairs": "; ".join(without_pairs(f"{self.name['factor']}={self.name['level']}", self.simple)),
+        }
+
+
+def _effects(comparison: Comparison) -> Iterator[tuple[dict[str, str], Effect, Joined | None, SimpleEffects]]:
+    plan = comparison.plan
     for factor in plan.factors:
         baseline = plan.baseline.get(factor.name, factor.levels[0])
         against = {factor.name: baseline}
@@ -193,8 +218,7 @@ def _effects(comparison: Comparison) -> list[tuple[dict[str, str], Effect, Joine
             effect = comparison.effect(cells, against) if level != baseline else None
             if effect is not None:
                 name = {"factor": factor.name, "level": level, "against": baseline}
-                found.append((name, effect, comparison.trains(cells, against)))
-    return found
+                yield name, effect, comparison.trains(cells, against), simple_effects(comparison, cells, against)
 
 
 EFFECT_NAMES = ["factor", "level", "against"]
@@ -203,6 +227,7 @@ EFFECT_NUMBERS = [
     *("seeds_for_margin", "effect_size", "probability_wins", "seeds", "pairs", "pairs_planned", "basis"),
     *("trained_difference", "trained_p_holm", "trained_verdict", "trains", "overall"),
     *("picked_level", "picked_low", "picked_high"),
+    *("simple_low", "simple_high", "simple_differ", "average", "without_pairs"),
 ]
 
 

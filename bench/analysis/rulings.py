@@ -8,7 +8,7 @@ import pandas as pd
 
 from bench.analysis import amounts, verdicts
 from bench.analysis.comparison import NOT_OF_TRAINED, SPEEDS, Comparison
-from bench.analysis.verdicts import p_text
+from bench.analysis.verdicts import p_both
 from bench.grid.hypotheses import Hypothesis
 from bench.grid.metrics import TRAINED, Metric
 from bench.stats.estimates import Estimated
@@ -29,7 +29,7 @@ def hypothesis_table(comparison: Comparison) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=HYPOTHESIS)
 
 
-HYPOTHESIS = ["hypothesis", "ruling", "evidence", "metric", "estimate", "low", "high", "p_holm", "scale"]
+HYPOTHESIS = ["hypothesis", "ruling", "evidence", "metric", "estimate", "low", "high", "p", "p_holm", "scale"]
 
 
 def _ruled(comparison: Comparison, hypothesis: Hypothesis, item: verdicts.Judgement) -> dict[str, object]:
@@ -44,6 +44,7 @@ def _ruled(comparison: Comparison, hypothesis: Hypothesis, item: verdicts.Judgem
         "estimate": amounts.shown(metric, estimate.value),
         "low": amounts.shown(metric, estimate.low),
         "high": amounts.shown(metric, estimate.high),
+        "p": item.p,
         "p_holm": item.p_holm,
         "scale": metric.scale,
     }
@@ -73,7 +74,7 @@ def _training(comparison: Comparison, hypothesis: Hypothesis) -> str:
     if hypothesis.metric == TRAINED.name or hypothesis.metric in NOT_OF_TRAINED:
         return ""
     trains = counts_of(comparison.trains_in(hypothesis))
-    return f"; where trained: in {trains}" if trains else ""
+    return f"; of those that trained: {trains}" if trains else ""
 
 
 def counts_of(trained: Joined, *, always: bool = False) -> str:
@@ -81,7 +82,7 @@ def counts_of(trained: Joined, *, always: bool = False) -> str:
     shares = [part.share for part in trained.parts]
     if not always and all(share.count == share.total for share in shares):
         return ""
-    return " against ".join(f"{share.count} of {share.total}" for share in shares)
+    return (" against " if len(shares) == 2 else ", ").join(f"{share.count} of {share.total}" for share in shares)
 
 
 def evidence(metric: Metric, item: verdicts.Judgement, *, is_difference: bool) -> str:
@@ -99,17 +100,20 @@ def evidence(metric: Metric, item: verdicts.Judgement, *, is_difference: bool) -
     seeds = f"{estimate.num_seeds} seed{'s' * (estimate.num_seeds > 1)}"
     if math.isnan(estimate.low):
         return f"{text}, no interval, {seeds}"
-    return f"{text} (95 %: {interval}), p {p_text(item.p_holm)}, {seeds}"
+    if "dev_" in metric.name and estimate.basis == "seeds" and metric.name != TRAINED.name:
+        seeds += ", on this dev set"
+    return f"{text} (95 %: {interval}), {p_both(item.p, item.p_holm)}, {seeds}"
 
 
 def _amount(metric: Metric, estimate: Estimated, *, is_difference: bool) -> tuple[str, str]:
     """The estimate in words, and its interval: a difference or ratio, or a mean in the metric's unit."""
-    form = ".1f" if metric.is_share else ".4g"
+    form = ".1f" if metric.is_share else "4"
     low, high = estimate.interval()
     if not is_difference:
-        mean, low, high = (metric.factor * amounts.shown(metric, end) for end in (estimate.value, low, high))
+        ends = [metric.factor * amounts.shown(metric, end) for end in (estimate.value, low, high)]
+        mean, *around = (amounts.number(end, form) for end in ends)
         what = "geometric mean" if metric.scale == "log" else "mean"
-        return f"{what} {mean:{form}} {metric.unit}".rstrip(), f"{low:{form}} to {high:{form}}"
+        return f"{what} {mean} {metric.unit}".rstrip(), " to ".join(around)
     interval = amounts.ends(metric, low, high, form)
     if metric.scale == "log":
         return f"ratio {amounts.size(metric, estimate.value)}", interval

@@ -32,6 +32,7 @@ def outcomes(plan: Plan, trials: pd.DataFrame, curves: pd.DataFrame | None = Non
     the grid's own seeds.
     ``trained`` is 1, 0, or NaN without a result; ``curves`` tell how often dev was read.
     """
+    trials = with_own_scores(plan, trials)
     scores = selecting_scores(plan, trials)
     winners = plan.winners(scores)
 
@@ -47,6 +48,8 @@ def outcomes(plan: Plan, trials: pd.DataFrame, curves: pd.DataFrame | None = Non
     recorded = trials.reindex(columns=["trial_id", "status", "error", *plan.measures, *ENVIRONMENT])
     joined = planned.merge(recorded, on="trial_id", how="left")
     found = joined.assign(status=joined["status"].fillna(Status.MISSING))
+    never_asked = found["seed"].isin(plan.further_seeds) & (found["status"] == Status.MISSING)
+    found = found[~never_asked].reset_index(drop=True)
     return found.assign(trained=trained(plan, found, curves))
 
 
@@ -60,8 +63,17 @@ def tuned_as_recorded(plan: Plan, trials: pd.DataFrame) -> Plan:
     return before if any(trial.trial_id in recorded for trial in before.trials) else plan
 
 
+def with_own_scores(plan: Plan, trials: pd.DataFrame) -> pd.DataFrame:
+    """The trials with the columns of a user's metric, which earlier versions kept in those of accuracy."""
+    if plan.selecting in trials:
+        return trials
+    starts, name = ("test", "dev", "first_epoch_dev", "final_dev"), plan.selecting.removeprefix("dev_")
+    return trials.rename(columns={f"{start}_accuracy": f"{start}_{name}" for start in starts})
+
+
 def selecting_scores(plan: Plan, trials: pd.DataFrame) -> dict[str, float | None]:
     """The selecting score of each trial that ended, by its id; None where it failed."""
+    trials = with_own_scores(plan, trials)
     ended = trials[~trials["status"].isin(NOT_ENDED)]
     score = ended[plan.selecting].where(ended["status"] == Status.OK).astype(object)
     return dict(zip(ended["trial_id"], score.where(score.notna(), None), strict=True))
@@ -92,9 +104,6 @@ def cautions(plan: Plan, found: pd.DataFrame, trials: pd.DataFrame, timings: pd.
     result = list(plan.warnings)
     if plan.tune and set(plan.tune_seeds) & set(plan.seeds):
         result.append("the seeds that chose the candidates are reported too: accuracies are flattered by having chosen")
-    foreign = len(trials) - found["trial_id"].isin(trials["trial_id"]).sum()
-    if foreign:
-        result.append(f"{foreign} recorded trials are none of this grid's and are left out")
     ended = found[found["status"] == Status.OK]
     unlike = [name for name in MACHINE if name != "concurrent_trials" and ended[name].nunique() > 1]
     if unlike:
@@ -105,7 +114,7 @@ def cautions(plan: Plan, found: pd.DataFrame, trials: pd.DataFrame, timings: pd.
         result.append(
             "some cells have one seed: what another seed would change is unknown there, and no interval counts it"
         )
-    return result + _uncompiled(trials) + _speed_cautions(ended, timings)
+    return result + _uncompiled(trials[trials["trial_id"].isin(found["trial_id"])]) + _speed_cautions(ended, timings)
 
 
 def _uncompiled(trials: pd.DataFrame) -> list[str]:
@@ -113,7 +122,7 @@ def _uncompiled(trials: pd.DataFrame) -> list[str]:
     reasons = [reason for reason in trials.get("compile_error", []) if isinstance(reason, str) and reason]
     if not reasons:
         return []
-    (usual, _), *_ = Counter(reasons).most_common(1)
+    usual = max(sorted(set(reasons)), key=reasons.count)
     return [f"{len(reasons)} trials were to be compiled and ran as they are: {usual}"]
 
 
@@ -174,6 +183,12 @@ def watched(plan: Plan) -> Metric:
     """The metric on dev that curves show, on the scale of the primary: its own one, else that which selects."""
     own = plan.measures.get(f"dev_{_score(plan.primary)}")
     return replace(own, scale=plan.primary.scale, margin=None) if own else plan.measures[plan.selecting]
+
+
+def with_watched(plan: Plan, curves: pd.DataFrame) -> pd.DataFrame:
+    """The curves with the column of :func:`watched`, empty where they were recorded without it."""
+    known, name = with_own_scores(plan, curves), watched(plan).name
+    return known if name in known else known.assign(**{name: np.nan})
 
 
 def first_epoch(plan: Plan, metric: Metric) -> Metric | None:

@@ -24,6 +24,7 @@ def sampled(metric: Metric, *shown: pd.DataFrame) -> str:
 def level_table(comparison: Comparison, factor: Factor) -> pd.DataFrame:
     """A row for each level of the factor: :meth:`Comparison.summary` against its baseline level, all else equal.
 
+    A level whose cells are all those of another one, being the same experiments, has no row of its own.
     A factor that the baseline omits is compared with its first level. ``is_baseline`` marks the row of that level.
     """
     plan = comparison.plan
@@ -36,19 +37,18 @@ def level_table(comparison: Comparison, factor: Factor) -> pd.DataFrame:
 
 
 def comparable_cells(plan: Plan, factor: Factor) -> dict[str, list[Cell]]:
-    """The cells of each level, where the plan has all levels under the same levels of the other factors.
+    """The cells of each level that has any, where the plan has all of these under the same levels of other factors.
 
-    Where it nowhere has, as when an exclusion takes one level out of everything, each level has all of its cells.
+    Where it nowhere has, each level has all of its cells.
     """
     by_others: dict[frozenset[tuple[str, str]], dict[str, Cell]] = {}
     for cell in plan.cells:
         if cell.levels.get(factor.name) in factor.levels:
             others = frozenset((name, level) for name, level in cell.levels.items() if name != factor.name)
             by_others.setdefault(others, {})[cell.levels[factor.name]] = cell
-    matched = [cells for cells in by_others.values() if len(cells) == len(factor.levels)]
-    return {
-        level: [cells[level] for cells in matched or by_others.values() if level in cells] for level in factor.levels
-    }
+    levels = [level for level in factor.levels if any(level in cells for cells in by_others.values())]
+    matched = [cells for cells in by_others.values() if len(cells) == len(levels)]
+    return {level: [cells[level] for cells in matched or by_others.values() if level in cells] for level in levels}
 
 
 def cell_table(comparison: Comparison) -> pd.DataFrame:

@@ -42,6 +42,7 @@ def above_chance(found: pd.DataFrame, floor: float = math.nan, curves: pd.DataFr
     """The same for rows of one data set, whose rows know of no floor but this one; NaN: none."""
     columns = found.reindex(columns=["trial_id", "status", "dev_accuracy", "num_dev_images", "dev_majority"])
     accuracies, sizes, shares = columns[["dev_accuracy", "num_dev_images", "dev_majority"]].astype(float).to_numpy().T
+    curves = curves if curves is not None and "dev_accuracy" in curves else None  # of a regression there are none
     seen = accuracies if curves is None else np.append(accuracies, curves["dev_accuracy"].to_numpy(float))
     counts = {} if curves is None else (curves["step"] > 0).groupby(curves["trial_id"]).sum().to_dict()
     sizes = np.where(np.isnan(sizes), number_of_examples(seen[np.isfinite(seen)]) or math.nan, sizes)

@@ -88,10 +88,11 @@ class Claim:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What became of a claim, and the p-values of a difference from the bound and of equivalence to it, after Holm."""
+    """What became of a claim, and the p-values of a difference from the bound, before and after Holm."""
 
     claim: Claim
     ruling: Ruling
+    p: float
     p_holm: float
     p_equivalence_holm: float
 
@@ -158,8 +159,8 @@ def judge(claims: Sequence[Claim], *, alpha: float = ALPHA) -> list[Judgement]:
     shifted = [claim.estimate.minus(claim.bound) for claim in claims]
     decided = _decide(shifted, [claim.margin for claim in claims], alpha)
     return [
-        Judgement(claim, _ruling(claim.relation, estimate.centre, direction, p < alpha), p, p_equivalence)
-        for claim, estimate, (direction, p, p_equivalence) in zip(claims, shifted, decided, strict=True)
+        Judgement(claim, _ruling(claim.relation, estimate.centre, direction, p < alpha), estimate.p_value(), p, near)
+        for claim, estimate, (direction, p, near) in zip(claims, shifted, decided, strict=True)
     ]
 
 
@@ -209,7 +210,7 @@ def explain_training(comparison: Comparison) -> str:
     if comparison.trained is None or not comparison.some_untrained:
         return ""
     counts = " against ".join(f"{part.share.count} of {part.share.total}" for part in comparison.trained.parts)
-    return f"trains in {counts}, p {p_text(comparison.p_trained_holm)}"
+    return f"trains in {counts}, {p_both(comparison.trained.p_value(), comparison.p_trained_holm)}"
 
 
 def _explain_difference(comparison: Comparison) -> str:
@@ -231,10 +232,16 @@ def _explain_difference(comparison: Comparison) -> str:
     if estimate.basis == "nothing":
         return "undecided: the seeds do not differ, so nothing tells the size of chance"
     if not isinstance(estimate, Estimate):
-        interval = amounts.ends(metric, *estimate.interval(), "+.3g")
+        interval = amounts.ends(metric, *estimate.interval(), sign="+")
         return f"undecided: with untrained trials counted, from {interval} {metric.difference_unit}".rstrip()
-    least = amounts.size(metric, comparison.detectable, ".2g")
+    least = amounts.size(metric, comparison.detectable, "2")
     return f"undecided: {'identical so far' if effect.identical else f'only {least} would show'}{_plan(comparison)}"
+
+
+def p_both(p: float, corrected: float) -> str:
+    """``p = 0.029, corrected 0.115``: the p of the contrast, the same wherever it stands, and that of its family."""
+    one, other = p_text(p), p_text(corrected)
+    return f"p {one}" if one == other else f"p {one}, corrected {other.removeprefix('= ')}"
 
 
 def p_text(p: float) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from pathlib import Path
 
 import typer
 
@@ -36,10 +37,18 @@ def main() -> None:
     from bench.record.table import RecordError
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
+    script = sys.modules["__main__"]
+    if Path(getattr(script, "__file__", None) or "").stem == "bench":  # the command: no worker needs to run it
+        del script.__file__
     try:
         app(prog_name="python -m bench")
     except KeyboardInterrupt:
         sys.exit(130)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"{error.filename}: cannot be written or read: {error.strerror}", file=sys.stderr)
+        sys.exit(1)
     except (Refused, GridError, RecordError) as error:
         messages = error.messages if isinstance(error, GridError) else [str(error)]
         for message in messages:

@@ -29,6 +29,7 @@ def list_parts(
     """Models, data sets, optimizers and schedules, with their settings and defaults."""
     from lab.parts import section_of, settings_type
     from lab.settings import NOUNS, PARTS, SECTIONS, TrainSettings, did_you_mean
+    from lab.visiting import visiting
 
     console = Console(highlight=False)
     if not parts:
@@ -44,8 +45,9 @@ def list_parts(
         found = [(section, known[part]) for section, known in PARTS.items() if part in known]
         if ":" in part:
             try:
-                section = section_of(part)
-                found = [(section, settings_type(section, part))]
+                with visiting():
+                    section = section_of(part)
+                    found = [(section, settings_type(section, part))]
             except ValueError as error:
                 raise Refused(str(error)) from error
         if not found:

@@ -20,6 +20,7 @@ from bench.cli.options import (
     Results,
 )
 from bench.grid.load import Plan, load_plan
+from bench.record.asked import check_folders
 
 if TYPE_CHECKING:
     pass
@@ -36,6 +37,7 @@ def time(
 ) -> None:
     """Time every distinct model, batch size and precision alone on the device, into timings.csv."""
     plans = [load_plan(grid, overrides=overrides, only=only) for grid in grids]
+    check_folders(plans, results)
     console = Console(highlight=False)
     for plan in plans:
         time_plan(plan, results / plan.name, device, data_dir, force, console)
@@ -54,6 +56,7 @@ def verify(
     from bench.execute import verify as verification
 
     plan = load_plan(grid)
+    check_folders([plan], results)
     try:
         folder = results / plan.name
         checks = verification.verify(plan, folder, sample=sample, seed=seed, device=device, data_dir=data_dir)

@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
-from bench.cli.options import (
-    RecordedGrids,
-    Refused,
-    Results,
-    Unrecorded,
-)
-from bench.grid.load import load_plan
+from bench.cli.options import Only, Overrides, RecordedGrids, Refused, Results, Unrecorded
+from bench.grid.load import GridError
+from bench.grid.plan import Asked, Plan
+from bench.record.asked import check_folder, command, holders, last_asked, plan_of, read_asked
+from bench.record.plan_file import GRID
+from bench.record.table import RecordError
 
 if TYPE_CHECKING:
-    pass
+    from bench.analysis.findings import Findings
 
 
 def report(
     grids: RecordedGrids = None,
+    overrides: Overrides = [],  # noqa: B006  # typer copies it
+    only: Only = [],  # noqa: B006
+    seeds: Annotated[
+        int | None, typer.Option("--seeds", metavar="N", min=1, help="Seeds 0 to N-1; default: all that are recorded.")
+    ] = None,
     results: Annotated[
         list[Path],
         typer.Option(
@@ -40,61 +46,122 @@ def report(
 ) -> None:
     """Show the answer: tables here; page, figures, LaTeX, Markdown and CSV in results/<grid>/report/.
 
+    Question, factors, baseline, levels and hypotheses are those of the grid that is named, with --set and --only as
+    `run` takes them; without one, those of each grid as it was last run. Nothing is trained.
+
     Of several grids there is an overview too, in results/report/. Results of one grid in several folders, as from two
     machines, are pooled where settings agree, in results/report/<grid>/ of the first folder; speeds stay apart.
     """
-    from bench.analysis.findings import gather
-    from bench.grid.metrics import MetricError
-    from bench.record.pool import PoolError
-    from bench.report.output import print_report, write_paper, write_report
-    from bench.report.overview import overview, print_overview, write_overview
     from bench.report.paper import FORMATS
 
     if form not in ("table", *FORMATS):
         raise Refused(f"--format must be one of table, {', '.join(FORMATS)}, got {form!r}")
-    try:
-        all_findings = [gather(first, others=others) for first, *others in recorded_folders(grids or [], results)]
-    except (PoolError, MetricError) as error:
-        raise Refused(str(error)) from error
+    if not grids and (overrides or only or seeds is not None):
+        raise Refused("--set, --only and --seeds go with a GRID: name it")
+    asked = [Asked(grid, tuple(overrides), tuple(only), seeds) for grid in grids or []]
+    all_findings, refused = _gather_all(asked, results)
+    if not all_findings:
+        raise Refused("\n".join(refused))
+    _say_last_runs(all_findings, grids is None, sys.stdout if form == "table" else sys.stderr)
     if form != "table":
         sys.stdout.write(FORMATS[form](all_findings))
+    _write(all_findings, results[0] / "report", shown=form == "table", paper=paper, show_page=show_page)
+    if refused:
+        print("\n".join(refused), file=sys.stderr)
+        raise typer.Exit(2)
+
+
+def _gather_all(asked: Sequence[Asked], results: Sequence[Path]) -> tuple[list[Findings], list[str]]:
+    """The findings of the grids that are named, or of all that have results; and why there are none of the others."""
+    from bench.analysis.findings import gather
+    from bench.grid.metrics import MetricError
+    from bench.record.pool import PoolError
+
+    found, refused = [], []
+    for one in asked or recorded_names(results):
+        try:
+            if isinstance(one, str):
+                plan, (first, *others) = None, recorded_folders(one, results)
+            else:
+                plan = plan_of(one, results)
+                first, *others = folders_of(plan, results)
+            found.append(gather(first, plan, others=others))
+        except GridError as error:
+            refused += error.messages
+        except (Refused, RecordError, PoolError, MetricError) as error:
+            refused.append(str(error))
+    return found, refused
+
+
+def _say_last_runs(all_findings: Sequence[Findings], unnamed: bool, file: TextIO) -> None:
+    """Where the last run had options, and a report of that grid is not with the same ones, says how to ask for that."""
+    for findings in all_findings:
+        for folder in (findings.folder, *findings.others):
+            last = read_asked(folder)
+            if last and last.options and (unnamed or last.options != findings.plan.asked.options):
+                said = f"the last run had {shlex.join(last.options)}; its report:"
+                print(said, command("report", last_asked(folder), [folder.parent]), file=file)
+
+
+def _write(all_findings: Sequence[Findings], above: Path, *, shown: bool, paper: bool, show_page: bool) -> None:
+    """Shows the findings and writes their pages, where asked for; ``above`` is the folder of the overview."""
+    from bench.report.output import print_report, write_paper, write_report
+    from bench.report.overview import overview, print_overview, write_overview
+
     for findings in all_findings if paper else []:
         write_paper(findings)
-    if form != "table" and not show_page:
+    if not shown and not show_page:
         return
     console = Console(highlight=False)
     for findings in all_findings:
-        if form == "table":
+        if shown:
             print_report(console, findings)
         try:
             page = write_report(findings) / "index.html"
         except OSError as error:
             raise Unrecorded(f"{findings.target}: cannot be written: {error}") from error
-        if form == "table":
+        if shown:
             where = f"page, figures, LaTeX, Markdown and CSV: {findings.target}\n"
             console.print(Text(where), soft_wrap=True)
     if len(all_findings) > 1:
-        rows = overview(all_findings, results[0] / "report")
-        page = write_overview(rows, results[0] / "report")
-        if form == "table":
+        rows = overview(all_findings, above)
+        page = write_overview(rows, above)
+        if shown:
             print_overview(console, rows)
             console.print(Text(f"\noverview: {page}"), soft_wrap=True)
     if show_page:
         typer.launch(str(page))
 
 
-def recorded_folders(grids: list[Path], results: list[Path]) -> list[list[Path]]:
-    """The folders that hold results of each grid; all grids that have any where none is named."""
-    names = [load_plan(grid).name for grid in grids]
-    names = names or sorted({path.parent.name for folder in results for path in folder.glob("*/grid.yaml")})
-    where = ", ".join(map(str, results))
+def recorded_names(results: Sequence[Path]) -> list[str]:
+    """The folders that hold a grid, by name; raises :class:`Refused` where there are none."""
+    names = sorted({path.parent.name for folder in results for path in folder.glob(f"*/{GRID}")})
     if not names:
-        raise Refused(f"{where}: no results here; python -m bench run GRID makes some")
-    found = [[folder / name for folder in results if (folder / name / "trials.csv").exists()] for name in names]
-    for name, folders in zip(names, found, strict=True):
-        if not folders:
-            missing = ", ".join(str(folder / name) for folder in results)
-            raise Refused(f"{missing}: no trials.csv here; python -m bench run GRID makes it")
+        raise Refused(f"{', '.join(map(str, results))}: no results here; python -m bench run GRID makes some")
+    return names
+
+
+def recorded_folders(name: str, results: Sequence[Path]) -> list[Path]:
+    """The folders with results of that name; raises :class:`Refused` where there are none."""
+    found = [folder / name for folder in results if (folder / name / "trials.csv").exists()]
+    if not found:
+        missing = ", ".join(str(folder / name) for folder in results)
+        raise Refused(f"{missing}: no trials.csv here; python -m bench run GRID makes it")
+    return found
+
+
+def folders_of(plan: Plan, results: Sequence[Path]) -> list[Path]:
+    """The folders with results of a plan; raises :class:`Refused` where there are none, or another grid's."""
+    try:
+        found = recorded_folders(plan.name, results)
+    except Refused as error:
+        others = [other for folder in results for other in holders(plan, folder)]
+        if not others:
+            raise
+        renamed = f"{others[0]} has trials of this grid: with `name: {others[0].name}` in it, it is theirs again"
+        raise Refused(f"{error}; {renamed}") from None
+    for folder in found:
+        check_folder(plan, folder)
     return found
 
 
@@ -115,9 +182,16 @@ def export(
     if tool not in exporting.TOOLS:
         raise Refused(f"--to must be {' or '.join(exporting.TOOLS)}, and a folder, got {tool!r}")
     try:
-        count = exporting.export([folder for (folder,) in recorded_folders(grids or [], [results])], tool, target)
+        count = exporting.export(_exported(grids or [], results), tool, target)
     except exporting.ExportError as error:
         raise Refused(str(error)) from error
     except OSError as error:
         raise Unrecorded(f"{target}: cannot be written: {error}") from error
     print(f"{count} runs in {target}: {exporting.LOOK[tool].format(target)}")
+
+
+def _exported(grids: Sequence[Path], results: Path) -> list[Path]:
+    """The folders of the grids that are named, or of all."""
+    if not grids:
+        return [folder for name in recorded_names([results]) for folder in recorded_folders(name, [results])]
+    return [folder for grid in grids for folder in folders_of(plan_of(Asked(grid), [results]), [results])]

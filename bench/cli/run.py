@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, make_dataclass
@@ -34,6 +33,7 @@ from bench.execute.options import Options
 from bench.execute.progress import duration
 from bench.execute.run import Summary
 from bench.grid.load import Plan, load_plan
+from bench.record.asked import check_folders, command
 from bench.record.records import Records
 
 ABOUT_EXECUTORS = "; ".join(f"{name}: {kind.about}" for name, kind in EXECUTORS.items())
@@ -106,6 +106,7 @@ def run(grids: Grids, chosen: Chosen, how: How, before: Before, own: Any) -> Non
     if before.price and not before.dry_run:
         raise Refused("--price goes with --dry-run, which shows the plan and its price")
     plans = [load_plan(grid, overrides=chosen.overrides, only=chosen.only, seeds=chosen.seeds) for grid in grids]
+    check_folders(plans, options.results)
     _check_trial(plans, grids, options)
     console = Console(highlight=False)
     if before.dry_run:
@@ -181,10 +182,10 @@ def _run_one(plan: Plan, grid: Path, options: Options, timed: bool, console: Con
 
     folder = options.results / plan.name
     macs = _look(plan, options, console)
-    command = [python(), "-m", "bench", "run", str(grid), *_given_again()]
+    again = [python(), "-m", "bench", "run", str(grid), *_given_again()]
     torn = _torn(folder)
     try:
-        summary = train(plan, options, Progress(console, command), macs)
+        summary = train(plan, options, Progress(console, again), macs)
     except ValueError as error:
         raise Refused(str(error)) from error
     except OSError as error:
@@ -201,7 +202,7 @@ def _run_one(plan: Plan, grid: Path, options: Options, timed: bool, console: Con
     if timed and whole and options.trial is None and EXECUTORS[options.executor].is_here:
         time_plan(plan, folder, options.device, options.data_dir, False, console)
     if not summary.interrupted:
-        console.print(Text(f"The answer: python -m bench report {shlex.quote(str(grid))}"), soft_wrap=True)
+        console.print(Text(f"The answer: {command('report', plan.asked, [options.results])}"), soft_wrap=True)
     return summary.exit_code
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 from bench.execute.options import Options
-from bench.execute.processes import call_in_child
-from bench.execute.trainables.lab import LAB, data_sections
+from bench.execute.processes import CallError, call_in_child
+from bench.execute.trainables.lab import LAB
 from bench.grid.columns import DIGESTS
 from bench.grid.plan import Trial
 from bench.record.datasets import Digests, described, key_of, note_data
@@ -16,17 +17,23 @@ from bench.record.records import Records
 def identify(trials: Sequence[Trial], records: Records, options: Options) -> dict[str, Digests]:
     """Reads the data of the trials, and notes what they are; by their settings (:func:`key_of`).
 
-    Raises ValueError where data cannot be had, OSError where it cannot be noted.
+    Raises ValueError where data cannot be had or are not what loss and metric are of, OSError where it cannot be noted.
     """
-    sections = data_sections(trials)
-    found = call_in_child(LAB.identify, sections, options.data_dir)
-    by_section = dict(zip(map(str, sections), found, strict=True))
-    data: dict[str, Digests] = {}
-    for trial in trials:
-        digests = by_section[str(trial.settings.data.model_dump())]
-        data[key_of(trial.settings)] = tuple(digests[name] for name in DIGESTS)
+    cells = {_cell(trial): (trial.settings.data.model_dump(), trial.settings.train.model_dump()) for trial in trials}
+    try:
+        digests = call_in_child(LAB.identify, list(cells.values()), options.data_dir)
+    except CallError as error:
+        names = ", ".join(dict.fromkeys(section["name"] for section, _ in cells.values()))
+        raise ValueError(f"data {names}: cannot be read: {error}") from error
+    found = dict(zip(cells, digests, strict=True))
+    data = {key_of(trial.settings): tuple(found[_cell(trial)].get(name, "") for name in DIGESTS) for trial in trials}
     note_data(records.folder, data)
     return data
+
+
+def _cell(trial: Trial) -> str:
+    """What decides which data are read, and whether what is learnt goes with their labels."""
+    return json.dumps([trial.settings.data.model_dump(), trial.settings.train.loss, trial.settings.train.metric])
 
 
 def check_data(trials: Sequence[Trial], records: Records, options: Options) -> None:

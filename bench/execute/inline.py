@@ -12,6 +12,7 @@ from bench.execute.processes import cores
 from bench.execute.trainables.lab import LAB
 from bench.execute.worker import attempt
 from bench.grid.plan import Trial
+from lab.imports import forget
 from lab.result import Evaluation
 
 
@@ -33,6 +34,7 @@ class InlineExecutor:
                 return
             yield Started(job.trial_id, 0)
             points: list[Evaluation] = []
+            forget(job.settings, job.working_dir)
             outcome = attempt(job, self._device, points.append, lambda: self._stopping)
             yield from (Evaluated(job.trial_id, 0, point) for point in points)
             yield Ended(0, outcome)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.execute.processes import call_in_child, cores
+from bench.execute.processes import CallError, call_in_child, cores
 from bench.execute.trainables.lab import LAB
 from bench.grid.plan import Plan, Trial, neighbours
 from lab.imports import import_paths
@@ -95,7 +95,7 @@ def look_at_models(plan: Plan, device: str, data_dir: Path | None, timeout: floa
         return Look([f"{many}: not checked whether each toggle does anything; --dry-run --price does"])
     try:
         found = _inspect(distinct, device, data_dir, 1, price=False, timeout=timeout)
-    except OSError as error:
+    except CallError as error:
         return Look([f"not checked whether each toggle does anything: {error}"])
     by_cell = {trial.cell.label: found[model_key(trial.settings)] for trial in plan.trials}
     failing = _failing({label: inspection.error for label, inspection in by_cell.items() if inspection.error})

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import functools
 import json
 import multiprocessing
-import multiprocessing.context
 import multiprocessing.forkserver
 import os
 import signal
+import site
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -21,18 +20,44 @@ from typing import Any, TypeVar
 from lab.imports import import_paths
 
 DATA_VARIABLE = "BENCH_WARM_DATA"  # what the server process reads ahead: [folder or null, [data section, ...]]
+PATH_VARIABLE = "BENCH_PATH_BEFORE"  # what the server process puts back in its environment
 
 T = TypeVar("T")
 
 
-@functools.cache
 def context() -> Any:
     """How processes start: forked from a server that has imported torch, where the system allows; else anew."""
     if sys.platform != "linux":
         return multiprocessing.get_context("spawn")
     found = multiprocessing.get_context("forkserver")
     found.set_forkserver_preload(["bench.execute.warm"])
+    with _own_path():
+        multiprocessing.forkserver.ensure_running()
     return found
+
+
+@contextlib.contextmanager
+def _own_path() -> Iterator[None]:
+    """A Python that starts meanwhile finds this project, and looks in no working folder; the server undoes it."""
+    root = str(Path(__file__).parents[2])
+    before = {name: os.environ.get(name) for name in ("PYTHONSAFEPATH", "PYTHONPATH")}
+    os.environ["PYTHONSAFEPATH"] = "1"
+    if root not in site.getsitepackages():
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (root, before["PYTHONPATH"])))
+    os.environ[PATH_VARIABLE] = json.dumps(before)
+    try:
+        yield
+    finally:
+        restore_path()
+
+
+def restore_path() -> None:
+    """Puts the environment back as it was before a Python was started with a path of our own."""
+    for name, value in json.loads(os.environ.pop(PATH_VARIABLE, "{}")).items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
 def warm_up(data: Sequence[Mapping[str, Any]], data_dir: Path | None) -> None:
@@ -40,10 +65,9 @@ def warm_up(data: Sequence[Mapping[str, Any]], data_dir: Path | None) -> None:
 
     Where there is one already, or the system allows none, workers read what they need themselves.
     """
-    if isinstance(context(), multiprocessing.context.ForkServerContext):
-        os.environ[DATA_VARIABLE] = json.dumps([data_dir and str(data_dir.resolve()), list(data)])
-        multiprocessing.forkserver.ensure_running()
-        del os.environ[DATA_VARIABLE]
+    os.environ[DATA_VARIABLE] = json.dumps([data_dir and str(data_dir.resolve()), list(data)])
+    context()
+    del os.environ[DATA_VARIABLE]
 
 
 def cores() -> int:
@@ -51,10 +75,14 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def call_in_child(function: Callable[..., T], *args: Any, timeout: float | None = None) -> T:
-    """Calls a function in a process that may import torch; its ValueError or OSError is raised here.
+class CallError(ValueError):
+    """A call in another process gave no answer: the process died, took too long, or could not read what it needs."""
 
-    Raises OSError, too, where the process dies or takes longer than ``timeout`` seconds.
+
+def call_in_child(function: Callable[..., T], *args: Any, timeout: float | None = None) -> T:
+    """Calls a function in a process that may import torch; its ValueError is raised here.
+
+    Raises :class:`CallError` where it raises OSError, dies, or takes longer than ``timeout`` seconds.
     """
     receiver, sender = context().Pipe(duplex=False)
     process = context().Process(target=_call, args=(sender, Path.cwd(), function, args))
@@ -62,13 +90,13 @@ def call_in_child(function: Callable[..., T], *args: Any, timeout: float | None 
     sender.close()
     try:
         if not wait([receiver, process.sentinel], timeout):
-            raise OSError(f"ran longer than {timeout:g} seconds")
+            raise CallError(f"ran longer than {timeout:g} seconds")
         if not receiver.poll():  # it died, and what it forked holds its end of the pipe
             raise EOFError
         value = receiver.recv()
     except EOFError:
         process.join()
-        raise OSError(death(process.exitcode)) from None
+        raise CallError(death(process.exitcode)) from None
     finally:
         end(process)
     if isinstance(value, Exception):
@@ -92,8 +120,10 @@ def _call(sender: Connection, working_dir: Path, function: Callable[..., Any], a
         _silence()
     try:
         answer = function(*args)
-    except (ValueError, OSError) as error:
-        answer = type(error)(str(error)) if isinstance(error, ValueError) else OSError(str(error))
+    except ValueError as error:
+        answer = type(error)(str(error))
+    except OSError as error:
+        answer = CallError(str(error))
     with contextlib.suppress(BrokenPipeError):  # the driver was stopped meanwhile
         sender.send(answer)
 

@@ -26,6 +26,7 @@ from bench.execute.progress import Progress
 from bench.execute.trainables.lab import data_sections
 from bench.grid.columns import DIGESTS
 from bench.grid.plan import Plan, Trial
+from bench.record.asked import keep
 from bench.record.claims import Claims
 from bench.record.datasets import Digests, key_of
 from bench.record.outcome import Outcome
@@ -100,11 +101,12 @@ def run(
         check_data(agenda.known, records, options)
         agenda = read_agenda(plan, records, options)
     if not agenda.trials:
+        keep(plan, options.results / plan.name)
         return Summary(given_up=list(agenda.given_up))
     executor = (make or EXECUTORS[options.executor].make)(options, agenda.trials)
     budget = _budget(plan, options, executor)
     recorder = Recorder(records, plan, executor.num_workers, progress.complain)
-    recorder.prepare()
+    keep(plan, options.results / plan.name)
     session = _Session(plan, options, executor, recorder, progress, budget, data)
     summary = session.summary
     with stopping(executor, progress.complain) as asked, progress:

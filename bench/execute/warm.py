@@ -12,7 +12,7 @@ import os
 import signal
 from pathlib import Path
 
-from bench.execute.processes import DATA_VARIABLE
+from bench.execute.processes import DATA_VARIABLE, restore_path
 
 
 def read_ahead(data_dir: str | None, sections: list[dict[str, object]]) -> None:
@@ -33,6 +33,7 @@ def read_ahead(data_dir: str | None, sections: list[dict[str, object]]) -> None:
     torch.set_num_threads(threads)
 
 
+restore_path()
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 for name in (
     "torch._dynamo",

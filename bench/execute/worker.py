@@ -8,7 +8,7 @@ import io
 import os
 import shutil
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -17,6 +17,7 @@ from bench.execute.trainables import TRAINABLES
 from bench.record.outcome import Outcome
 from bench.record.status import Status
 from lab.result import Evaluation
+from lab.visiting import output_to
 
 
 def attempt(
@@ -69,21 +70,6 @@ def open_log(path: Path) -> TextIO:
     except OSError:
         file = Log(os.devnull, "a")
     return io.TextIOWrapper(io.BufferedWriter(file), encoding="utf-8", errors="replace", line_buffering=True)
-
-
-@contextlib.contextmanager
-def output_to(file: TextIO) -> Iterator[None]:
-    """Standard output and error go to an open file meanwhile, those of C code and child processes included."""
-    kept = os.dup(1), os.dup(2)
-    try:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-        with contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
-            yield
-    finally:
-        for old, new in zip(kept, (1, 2), strict=True):
-            os.dup2(old, new)
-            os.close(old)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

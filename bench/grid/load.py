@@ -20,6 +20,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -30,10 +31,11 @@ from bench.grid.hypotheses import Hypothesis, HypothesisError, directed
 from bench.grid.metric_words import resolve_metrics
 from bench.grid.metrics import TRAINED, Metric
 from bench.grid.overrides import apply_overrides, without_items
-from bench.grid.plan import Cell, Excluded, Plan, Trial
+from bench.grid.plan import Asked, Cell, Excluded, Plan, Trial
 from bench.grid.resolution import Resolved, Resolver, check_untouched, expand
 from bench.grid.strict_yaml import Position, YamlError, dump, plain_mapping, read
 from lab.settings import Value, did_you_mean
+from lab.visiting import visiting
 
 __all__ = ["Cell", "Excluded", "Factor", "GridError", "Hypothesis", "Plan", "Trial", "load_plan"]
 
@@ -49,22 +51,44 @@ class GridError(ValueError):
         super().__init__("\n".join(messages))
 
 
+@visiting()
 def load_plan(path: Path, *, overrides: Sequence[str] = (), only: Sequence[str] = (), seeds: int | None = None) -> Plan:
     """Reads and checks the grid at ``path`` with ``--set``, ``--only`` and ``--seeds``; raises :class:`GridError`."""
+    asked = Asked(path, tuple(overrides), tuple(only), seeds)
+    errors: Errors = []
+    warnings: list[str] = []
+    plan = _plan(_sheet(asked, errors, warnings), errors, warnings, lenient=bool(overrides))
+    if plan is None or errors:
+        raise _grid_error(path, errors)
+    return replace(plan, asked=asked)
+
+
+def name_and_text(asked: Asked) -> tuple[str, str]:
+    """Name and text of the plan of a grid, without a look at the parts that it names; raises :class:`GridError`."""
+    errors: Errors = []
+    sheet = _sheet(asked, errors, [])
+    if errors:
+        raise _grid_error(asked.grid, errors)
+    _, _, idle = expand(sheet)
+    return sheet.name, dump(without_items(sheet.root, "exclude", idle))
+
+
+def _sheet(asked: Asked, errors: Errors, warnings: list[str]) -> Sheet:
+    """What the grid declares, the options applied; raises :class:`GridError` where it is no YAML."""
+    path = asked.grid
     try:
         root = read(path)
     except OSError as error:
         raise GridError([f"{path}: {_unreadable(path, error)}"]) from None
     except YamlError as error:
         raise GridError([_message(path, error.at, error.message)]) from None
-    errors: Errors = []
-    warnings: list[str] = []
     if not check_form(root)[0]:
-        root = apply_overrides(root, overrides, only, seeds, errors, warnings)
-    plan = _plan(read_sheet(root, _default_name(path), errors), errors, warnings, lenient=bool(overrides))
-    if plan is None or errors:
-        raise GridError(list(dict.fromkeys(_message(path, *error) for error in sorted(errors))))
-    return plan
+        root = apply_overrides(root, asked.overrides, asked.only, asked.seeds, errors, warnings)
+    return read_sheet(root, _default_name(path), errors)
+
+
+def _grid_error(path: Path, errors: Errors) -> GridError:
+    return GridError(list(dict.fromkeys(_message(path, *error) for error in sorted(errors))))
 
 
 def _message(path: Path, at: Position, rule: str) -> str:

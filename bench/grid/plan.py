@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
+from pathlib import Path
 from typing import Any, Literal
 
 from bench.grid.factors import Factor, Levels
@@ -37,6 +38,11 @@ class Trial:
     tuned: dict[str, Value] = field(default_factory=dict, hash=False)
     stage: Literal["tune", "final"] = "final"
 
+    def of_seed(self, seed: int) -> Trial:
+        """The same cell and candidate with another seed."""
+        settings = self.settings.with_seed(seed)
+        return replace(self, trial_id=settings.trial_id, seed=seed, settings=settings)
+
 
 @dataclass(frozen=True)
 class Excluded:
@@ -44,6 +50,23 @@ class Excluded:
 
     cell: Cell
     because: str
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How a plan was asked for: the path of its grid, and the options that changed it."""
+
+    grid: Path = Path()
+    overrides: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+    seeds: int | None = None
+
+    @property
+    def options(self) -> list[str]:
+        """The options as the words of a command."""
+        words = [word for override in self.overrides for word in ("--set", override)]
+        words += [word for level in self.only for word in ("--only", level)]
+        return words + (["--seeds", str(self.seeds)] if self.seeds is not None else [])
 
 
 @dataclass(frozen=True)
@@ -70,6 +93,8 @@ class Plan:
     selecting: str = "dev_accuracy"  # the measure that chooses epochs and candidates
     document: dict[str, Any] = field(default_factory=dict)  # the grid as it is run, overrides applied
     text: str = ""  # the same as YAML, numbers as they were written; load_plan on it gives the same plan
+    asked: Asked = Asked()
+    further_seeds: tuple[int, ...] = ()  # recorded beside those that are asked for
 
     @property
     def primary(self) -> Metric:
@@ -80,6 +105,14 @@ class Plan:
     def margin(self) -> float:
         """Differences in the primary metric under it count as equivalent; 0 where none do."""
         return self.primary.margin or 0.0
+
+    @property
+    def experiments(self) -> list[Trial]:
+        """The first trial of each cell and candidate."""
+        first: dict[tuple[str, str], Trial] = {}
+        for trial in self.trials:
+            first.setdefault((trial.cell.label, repr(trial.tuned)), trial)
+        return list(first.values())
 
     def winners(self, scores: Mapping[str, float | None]) -> dict[str, Trial]:
         """For each cell (by label) whose tuning has ended, its first trial with the best candidate.
@@ -103,24 +136,14 @@ class Plan:
 
     def tuned_on(self, seeds: Sequence[int]) -> Plan:
         """The same plan with candidates that are tried on these seeds."""
-        first = {(trial.cell.label, repr(trial.tuned)): trial for trial in self.trials}
-        trials = [
-            replace(trial, trial_id=settings.trial_id, seed=seed, settings=settings)
-            for trial in first.values()
-            for seed in seeds
-            for settings in [trial.settings.with_seed(seed)]
-        ]
-        return replace(self, trials=tuple(trials), tune_seeds=tuple(seeds))
+        trials = tuple(trial.of_seed(seed) for trial in self.experiments for seed in seeds)
+        return replace(self, trials=trials, tune_seeds=tuple(seeds))
 
     def final_trials(self, scores: Mapping[str, float | None]) -> tuple[Trial, ...]:
         """The winners' trials on the grid's seeds, for each cell whose tuning has ended: none that chose it."""
-        left = [seed for seed in self.seeds if seed not in self.tune_seeds]
-        return tuple(
-            replace(winner, trial_id=settings.trial_id, seed=seed, settings=settings, stage="final")
-            for winner in self.winners(scores).values()
-            for seed in left
-            for settings in [winner.settings.with_seed(seed)]
-        )
+        left = [seed for seed in (*self.seeds, *self.further_seeds) if seed not in self.tune_seeds]
+        winners = self.winners(scores).values()
+        return tuple(replace(winner.of_seed(seed), stage="final") for winner in winners for seed in left)
 
     def all_trials(self, scores: Mapping[str, float | None]) -> tuple[Trial, ...]:
         """``trials`` and :meth:`final_trials`: all that are known by now."""

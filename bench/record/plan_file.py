@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from bench.grid.factors import Factor
 from bench.grid.hypotheses import Hypothesis, Term
 from bench.grid.load import load_plan
 from bench.grid.metrics import Metric
-from bench.grid.plan import Cell, Excluded, Plan, Trial
+from bench.grid.plan import Asked, Cell, Excluded, Plan, Trial
 from lab.recorded import RecordedSettings, plain_settings
 
 GRID, PLAN = "grid.yaml", "plan.json"
@@ -49,7 +49,7 @@ def read_plan(folder: Path) -> Plan:
         raw = json.loads((folder / PLAN).read_text(encoding="utf-8"))
         text = grid.read_text(encoding="utf-8")
         if raw["version"] == VERSION and raw["grid"] == _digest(text):
-            return _restored(raw, text)
+            return replace(_restored(raw, text), asked=Asked(grid))
     except (OSError, ValueError, LookupError, TypeError):
         pass  # it is made from grid.yaml, which says what is wrong with itself
     return load_plan(grid)

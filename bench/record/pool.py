@@ -70,6 +70,7 @@ def union(plans: Sequence[Plan], folders: Sequence[Path]) -> Plan:
         seeds=_merged([plan.seeds for plan in plans]),
         tune_seeds=_merged([plan.tune_seeds for plan in plans]),
         text="\n---\n".join(dict.fromkeys(plan.text for plan in plans)),
+        asked=replace(first.asked, seeds=None),
     )
 
 
@@ -96,7 +97,7 @@ def read(folders: Sequence[Path]) -> Pool:
     frames = [read_trials(folder).assign(folder=index) for index, folder in enumerate(folders)]
     corrects = [read_correct(folder) for folder in folders]
     both = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
-    rank = both["status"].map(lambda status: 0 if status == Status.OK else 2 if status in NOT_ENDED else 1)
+    rank = both["status"].map(lambda status: Status(status).rank)
     kept = both.loc[rank.sort_values(kind="stable").index].drop_duplicates("trial_id").sort_index()
     identity: Any = kept.filter(regex=r"^(trial_id|data\..*|\w+_digest)$").to_dict("records")
     other = other_data(folders[0], identity)
@@ -107,9 +108,7 @@ def read(folders: Sequence[Path]) -> Pool:
     return Pool(
         trials=kept.drop(columns="folder").reset_index(drop=True),
         curves=pd.concat(mine, ignore_index=True) if len(mine) > 1 else curves[0],
-        correct={
-            key: bits for index, found in enumerate(corrects) for key, bits in found.items() if source.get(key) == index
-        },
+        correct=_of_source(corrects, source),
         timings=pd.concat([read_timings(folder) for folder in folders], ignore_index=True),
         machines=agreement(folders, frames, corrects),
         num_other_data=len(other),
@@ -119,8 +118,17 @@ def read(folders: Sequence[Path]) -> Pool:
 
 def examples(folders: Sequence[Path], pool: Pool, metric: str) -> dict[str, np.ndarray]:
     """What the metric was on each test example of the trials, where that is recorded."""
-    known = enumerate(read_examples(folder, metric) for folder in folders)
-    return {key: values for index, own in known for key, values in own.items() if pool.source.get(key) == index}
+    return _of_source([read_examples(folder, metric) for folder in folders], pool.source)
+
+
+def dev_correct(folders: Sequence[Path], pool: Pool) -> dict[str, np.ndarray]:
+    """Which dev images each of the trials got right at its selected epoch, where that is recorded."""
+    return _of_source([read_correct(folder, "dev") for folder in folders], pool.source)
+
+
+def _of_source(found: Sequence[dict[str, np.ndarray]], source: dict[str, int]) -> dict[str, np.ndarray]:
+    """Of what each folder holds by trial that of the folder which the trial is taken from."""
+    return {key: values for index, own in enumerate(found) for key, values in own.items() if source.get(key) == index}
 
 
 def read_timings(folder: Path) -> pd.DataFrame:

@@ -10,11 +10,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from bench.grid.plan import Plan, Trial
+from bench.record.asked import keep
 from bench.record.outcome import Outcome
-from bench.record.plan_file import GRID, PLAN, plan_json
+from bench.record.plan_file import GRID
 from bench.record.records import ATTEMPTS, COMPILE_ERROR, Recorded, Records
 from bench.record.status import Status
-from bench.record.table import lock_of, replace_file
 from lab.fingerprint import source_fingerprint
 from lab.settings import Settings
 
@@ -98,12 +98,8 @@ class Recorder:
                 f"{self.records.folder}: was removed meanwhile, with {self._num_written} results of this run"
             )
             self.num_lost, self._num_written = self.num_lost + self._num_written, 0
-        plan = self.records.folder / PLAN
-        if not (grid.exists() and plan.exists()) or grid.read_text(encoding="utf-8") != self._plan.text:
-            self.records.folder.mkdir(parents=True, exist_ok=True)
-            with lock_of(grid):
-                replace_file(grid, self._plan.text.encode())
-                replace_file(plan, plan_json(self._plan).encode())
+        if not grid.exists():
+            keep(self._plan, self.records.folder)
 
 
 def attempts_before(fingerprint: str, before: Recorded | None) -> int:

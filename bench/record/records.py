@@ -14,6 +14,7 @@ import zipfile
 from collections.abc import Container, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -180,13 +181,22 @@ def _base64(bits: bytes) -> str:
 
 
 def _last_curves(rows: list[Cells]) -> list[Cells]:
-    """The rows of each trial's last attempt: those from its last step 0 on."""
+    """The rows of each trial's last attempt: those from its last step 0 on, or all where it was tried once."""
     curves: dict[str, list[Cells]] = {}
     for row in rows:
-        if row["step"] == "0":
-            curves[row["trial_id"]] = []
         curves.setdefault(row["trial_id"], []).append(row)
-    return [row for curve in curves.values() for row in curve]
+    return [row for curve in curves.values() for row in curve[_start(curve) :]]
+
+
+def _start(curve: Sequence[Cells]) -> int:
+    """Where the last of several attempts begins; 0 where there is one, in whatever order its rows stand.
+
+    Where rows of several are mixed up all stay, and no report reads them: :func:`read_curves`.
+    """
+    steps = [int(row["step"]) if row["step"].isdecimal() else -1 for row in curve]
+    if len(set(steps)) == len(steps) or any(0 < later <= earlier for earlier, later in pairwise(steps)):
+        return 0
+    return len(steps) - 1 - steps[::-1].index(0) if 0 in steps else 0
 
 
 def read_trials(folder: Path) -> pd.DataFrame:
@@ -201,11 +211,22 @@ def read_trials(folder: Path) -> pd.DataFrame:
 
 
 def read_curves(folder: Path) -> pd.DataFrame:
-    """``curves.csv``: each trial's last attempt, in the order of its steps, without rows that cannot be read."""
-    frame, sound = _frame(Records(folder).curves, [*CURVE, "dev_accuracy", "dev_loss"])
+    """``curves.csv``: each trial's last attempt, in the order of its steps, without rows that cannot be read.
+
+    Raises :class:`RecordError` where rows of a trial that was tried more than once are not in that order.
+    """
+    table = Records(folder).curves
+    frame, sound = _frame(table, [*CURVE, "dev_accuracy", "dev_loss"])
     frame = frame[sound]
-    attempt = (frame["step"] == 0).groupby(frame["trial_id"]).cumsum()
-    return frame[attempt == attempt.groupby(frame["trial_id"]).transform("max")].reset_index(drop=True)
+    starts, trials = frame["step"] == 0, frame["trial_id"]
+    attempt, last = (starts.groupby(trials).transform(how) for how in ("cumsum", "sum"))
+    several = frame.duplicated(["trial_id", "step"]).groupby(trials).transform("any")
+    backwards = several & ~starts & (frame.groupby("trial_id")["step"].diff() <= 0)
+    kept = frame[~several | (attempt == last)].sort_values("step", kind="stable")
+    if len(wrong := trials[backwards]):
+        rule = "the rows of each attempt at a trial must stand together, in the order of its steps"
+        raise RecordError(f"{table.path}: {rule}; those of {wrong.iloc[0]} do not")
+    return kept.reset_index(drop=True)
 
 
 def read_correct(folder: Path, split: Literal["test", "dev"] = "test") -> dict[str, np.ndarray]:

@@ -42,9 +42,15 @@ def _is_other_code(trial: Trial, recorded: Recorded) -> bool:
     return recorded.source_fingerprint not in ("", source_fingerprint(trial.settings))
 
 
-def find_stale(plan: Plan, records: Records) -> Staleness:
-    """Judges the finished trials of the plan, those that follow from tuning included."""
-    recorded, digests = records.outcomes(), records.digests()
+def find_stale(plan: Plan, *folders: Records) -> Staleness:
+    """Judges the finished trials of the plan, those that follow from tuning included, each as it counts in a report."""
+    recorded: dict[str, Recorded] = {}
+    digests: dict[str, dict[str, str]] = {}
+    for records in folders:
+        digests |= records.digests()
+        for key, outcome in records.outcomes().items():
+            if key not in recorded or outcome.status.rank < recorded[key].status.rank:
+                recorded[key] = outcome
     finished = [
         trial
         for trial in plan.all_trials(ended(recorded))
@@ -56,7 +62,7 @@ def find_stale(plan: Plan, records: Records) -> Staleness:
         if _is_other_code(trial, recorded[trial.trial_id])
     }
     other = tuple(trial.trial_id for trial in finished if recorded[trial.trial_id].has_other_data)
-    return Staleness(changed, len(finished), other, tuple(records.unreadable))
+    return Staleness(changed, len(finished), other, tuple(where for records in folders for where in records.unreadable))
 
 
 def _changed(then: Mapping[str, str], now: Mapping[str, str]) -> tuple[str, ...]:

@@ -25,6 +25,11 @@ class Status(StrEnum):
         return self in (Status.ERROR, Status.OUT_OF_MEMORY, Status.TIMED_OUT)
 
     @property
+    def rank(self) -> int:
+        """Which of two rows of one trial counts, the lower: the one that ended well, then the one that ended."""
+        return 0 if self is Status.OK else 1 if self.has_ended else 2
+
+    @property
     def has_ended(self) -> bool:
         return self.is_finished or self.is_failed
 

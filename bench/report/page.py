@@ -16,6 +16,7 @@ from bench.analysis import amounts
 from bench.analysis.findings import Findings
 from bench.analysis.summaries import first_epoch, watched
 from bench.grid.plan import Plan
+from bench.record.asked import command
 from bench.record.records import ENVIRONMENT
 from bench.record.status import Status
 from bench.report import charts
@@ -57,9 +58,17 @@ def page(findings: Findings) -> str:
             rows=trial_rows(findings),
             notes=method(findings),
             environment=environment_text(findings.found),
-            command=f"python -m bench run {plan.name}.yaml && python -m bench report {plan.name}.yaml",
+            command=repeating(findings),
         )
     )
+
+
+def repeating(findings: Findings) -> str:
+    """What to type for the results and for the report of them; of pooled results, for the report."""
+    results = [folder.parent for folder in (findings.folder, *findings.others)]
+    asked = findings.plan.asked
+    verbs = ["report"] if findings.others else ["run", "report"]
+    return " && ".join(command(verb, asked, results) for verb in verbs)
 
 
 def templates() -> Environment:
@@ -106,14 +115,11 @@ def figures(findings: Findings) -> list[Figure]:
     return found
 
 
-def variance_text(findings: Findings) -> list[tuple[str, str, str]]:
-    """Source, share of the variance, and p of each line of the analysis of variance."""
+def variance_text(findings: Findings) -> list[tuple[str, str]]:
+    """Source and share of the variance of each line of the analysis of variance."""
     if findings.variance is None:
         return []
-    return [
-        (source.name, f"{100 * source.share:.1f} %", "–" if pd.isna(source.p) else f"{source.p:.2g}")
-        for source in findings.variance.sources
-    ]
+    return [(source.name, f"{100 * source.share:.1f} %") for source in findings.variance.sources]
 
 
 def varying(findings: Findings) -> list[str]:

@@ -60,7 +60,7 @@ def ablation(findings: Findings) -> pd.DataFrame:
 def caption(findings: Findings) -> str:
     """What the table shows, over how many seeds, on which hardware, from which commit, and what is missing."""
     plan, ended = findings.plan, findings.found[findings.found["status"] == Status.OK]
-    seeds = len(plan.seeds)
+    seeds = len(plan.seeds) + len(plan.further_seeds)
     parts = [
         f"{plan.question} {_shown(plan.primary)} over {sampled(plan.primary, findings.cells)}, "
         f"{seeds} seed{'s' * (seeds != 1)} a cell.{_best(plan.primary)} "

@@ -28,7 +28,7 @@ def method(findings: Findings) -> list[str]:
     if len(findings.effects):
         family = plural(len(findings.effects), "effect")
         notes.append(
-            f"p: two-sided, after Holm's correction over {family}; decided under 0.05; "
+            f"p: two-sided; corrected by Holm over {family}; decided where that is under 0.05; "
             f"{_equivalent(metric)}. What would show does so with 80 % power."
         )
     if findings.secondary:
@@ -134,9 +134,11 @@ def effects_text(effects: pd.DataFrame, metric: Metric) -> pd.DataFrame:
     )
     numbers = effects.assign(difference_seeds=effects["seeds"])
     text[difference_heading(metric)] = differences(numbers, metric) if len(effects) else ""
-    text["p"] = [p_text(p).removeprefix("= ") for p in effects["p_holm"]]
+    text["p"] = [p_text(p).removeprefix("= ") for p in effects["p"]]
+    if len(effects) > 1:
+        text["p,\nHolm"] = [p_text(p).removeprefix("= ") for p in effects["p_holm"]]
     decided = effects["verdict"].isin(DECIDED)
-    said = decided & (effects["trains"] == "")
+    said = decided & (effects["trains"] == "") & (effects["average"] == "")
     text["verdict"] = effects["sentence"].where(~said, effects["verdict"])
     return text
 

@@ -39,8 +39,9 @@ class Drawn(NamedTuple):
 class Seeds:
     """Two cells over contexts and seeds: B is ``gain`` better where it trains.
 
-    ``fails``: the share of trials of A and of B that end at chance; with ``informative`` they diverge, at B's worst
-    seeds. ``missing``: the share without a result. Seeds are shared: half of a cell's variance is the seed's own.
+    ``fails``: the share of trials of A and of B that end at chance; with ``informative`` they diverge, at the worst
+    seeds. ``missing``: the share without a result. Seeds are shared: half of a cell's variance is the seed's own. With
+    ``only_b`` it is B's noise that has the law, and A hardly varies.
     """
 
     name: str
@@ -50,17 +51,18 @@ class Seeds:
     informative: bool = False
     missing: float = 0.0
     contexts: int = 1
-    only_b: bool = False  # the law is that of B; A is normal
+    only_b: bool = False
 
     def draw(self, rng: np.random.Generator, num_seeds: int) -> Drawn:
         shape = (self.contexts, num_seeds)
         shared = noise(rng, "normal", 1, num_seeds)
-        own = [noise(rng, "normal" if self.only_b else self.law, *shape), noise(rng, self.law, *shape)]
+        calm = 0.1 if self.only_b else 1.0  # A's deviation, and that of what the seeds share
+        own = [calm * noise(rng, "normal" if self.only_b else self.law, *shape), noise(rng, self.law, *shape)]
         values, trained = [], []
         for one, gain, share in zip(own, (0.0, self.gain), self.fails, strict=True):
             failed = one < special.ndtri(share) if self.informative else rng.random(shape) < share
             at_chance = np.nan if self.informative else CHANCE + DEVIATION * rng.standard_normal(shape)
-            value = np.where(failed, at_chance, LEVEL + gain + DEVIATION * math.sqrt(0.5) * (shared + one))
+            value = np.where(failed, at_chance, LEVEL + gain + DEVIATION * math.sqrt(0.5) * (calm * shared + one))
             lost = rng.random(shape) < self.missing
             values.append(np.where(lost, np.nan, value))
             trained.append(np.where(lost, np.nan, 1.0 - failed))

@@ -267,7 +267,8 @@ def shares(case: Seeds, num_seeds: int, rng: np.random.Generator) -> Counts:
 # --- cases and tables -----------------------------------------------------------------------------------------------
 
 NORMAL, T3, LOG = Seeds("normal"), Seeds("t3", law="t3"), Seeds("log-normal, both cells", law="log-normal")
-LAWS = [NORMAL, T3, LOG, Seeds("log-normal, one cell", law="log-normal", only_b=True)]
+ONE_SKEWED = Seeds("log-normal, and the other cell calm", law="log-normal", only_b=True)
+LAWS = [NORMAL, T3, LOG, ONE_SKEWED]
 MISSING = [
     Seeds(f"{100 * share:.0f} % missing at random, {contexts} contexts", missing=share, contexts=contexts)
     for share in (0.3, 0.5)

@@ -28,15 +28,38 @@ IDX_FILES = {
 
 
 def _digits(root: Path) -> DataSet:
-    """Read from scikit-learn's own file, since importing scikit-learn would take 2 s; a fixed fifth is the test."""
+    table = torch.from_numpy(np.loadtxt(_scikit_learn("digits.csv.gz"), delimiter=",", dtype=np.uint8))
+    return _a_fifth_to_test(Images(table[:, :-1].reshape(-1, 1, 8, 8).contiguous(), table[:, -1].long()), 10)
+
+
+def _scikit_learn(name: str) -> Path:
+    """One of scikit-learn's own files, found without importing it, which would take 2 s."""
     package = importlib.util.find_spec("sklearn")
     assert package is not None
     assert package.origin is not None
-    file = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
-    table = torch.from_numpy(np.loadtxt(file, delimiter=",", dtype=np.uint8))
-    images = Images(table[:, :-1].reshape(-1, 1, 8, 8).contiguous(), table[:, -1].long())
-    rest, test = split(images.labels.numpy(), math.ceil(0.2 * len(images)), seed=0)
-    return DataSet(images[torch.from_numpy(rest)], images[torch.from_numpy(test)], num_classes=10)
+    return Path(package.origin).parent / "datasets" / "data" / name
+
+
+def _a_fifth_to_test(examples: Images, num_classes: int) -> DataSet:
+    """A fixed fifth is the test: of each class, or of a regression drawn from all."""
+    strata = examples.labels if examples.labels.ndim == 1 else torch.zeros(len(examples), dtype=torch.int64)
+    rest, test = split(strata.numpy(), math.ceil(0.2 * len(examples)), seed=0)
+    return DataSet(examples[torch.from_numpy(rest)], examples[torch.from_numpy(test)], num_classes)
+
+
+def _table(root: Path, file: str, num_classes: int) -> DataSet:
+    """Features ``(N, F)`` with their class in the last column."""
+    table = np.loadtxt(_scikit_learn(file), delimiter=",", skiprows=1, dtype=np.float32)
+    labels = torch.from_numpy(table[:, -1]).long()
+    return _a_fifth_to_test(Images(torch.from_numpy(table[:, :-1].copy()), labels), num_classes)
+
+
+def _diabetes(root: Path) -> DataSet:
+    """Efron et al. (2004): ten features as measured, and how far the disease came in a year, 25 to 346."""
+    features, target = (
+        np.loadtxt(_scikit_learn(f"diabetes_{name}.csv.gz"), dtype=np.float32) for name in ("data_raw", "target")
+    )
+    return _a_fifth_to_test(Images(torch.from_numpy(features), torch.from_numpy(target)[:, None]), 1)
 
 
 def _idx(path: Path) -> Tensor:
@@ -115,6 +138,9 @@ def _torchvision(root: Path, name: str, **which: Any) -> Any:
 
 PUBLISHED: dict[str, Callable[..., DataSet]] = {
     "digits": _digits,
+    "breast_cancer": functools.partial(_table, file="breast_cancer.csv", num_classes=2),
+    "wine": functools.partial(_table, file="wine_data.csv", num_classes=3),
+    "diabetes": _diabetes,
     "mnist": functools.partial(_mnist_like, folder="MNIST"),
     "fashion_mnist": functools.partial(_mnist_like, folder="FashionMNIST"),
     "kmnist": functools.partial(_mnist_like, folder="KMNIST"),

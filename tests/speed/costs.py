@@ -137,7 +137,7 @@ class Watch(Progress):
     def ended(self, worker: int, outcome: Outcome) -> None:
         super().ended(worker, outcome)
         assert outcome.result is not None, outcome.error
-        self.marks.append((time.perf_counter(), outcome.result.total_seconds))
+        self.marks.append((time.perf_counter(), outcome.result.measures["total_seconds"]))
 
 
 def time_beside(folder: Path) -> None:

@@ -51,11 +51,16 @@ class LabTrainable:
 
         return slots(device)
 
-    def identify(self, data: Sequence[Mapping[str, Any]], data_dir: Path | None) -> list[dict[str, str]]:
-        """Reads data sets and tells their digests; raises ValueError where one cannot be had."""
+    def identify(
+        self, cells: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]], data_dir: Path | None
+    ) -> list[dict[str, str]]:
+        """Reads the data of cells (their sections data and train) and tells their digests.
+
+        Raises ValueError where data cannot be had, or loss or metric do not go with their labels.
+        """
         from lab.trial import identify
 
-        return identify(data, data_dir)
+        return identify(cells, data_dir)
 
     def inspect(
         self, settings: Mapping[str, Any], device: str, data_dir: Path | None, threads: int, price: bool
