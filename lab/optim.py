@@ -44,7 +44,7 @@ FUSED_DEVICES = {"cpu", "cuda", "mps"}
 
 
 def fused(kind: str, params: Parameters, **settings: Any) -> Optimizer:
-    """The optimizer of ``torch.optim``, with its fused kernel where torch has one for these parameters."""
+    """Makes the optimizer of ``torch.optim``, with its fused kernel where torch has one for these parameters."""
     from torch import optim
 
     params = list(params)
@@ -139,7 +139,7 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
 
 
 def build_optimizer(settings: OptimizerSettings, parameters: Parameters) -> Optimizer:
-    """The optimizer of ``settings.name``: a built-in one, or ``callable(params, lr=..., **own)`` at an import path.
+    """Makes the optimizer of ``settings.name``: built in, or ``callable(params, lr=..., **own)`` at an import path.
 
     Raises ValueError where an import path gives no optimizer.
     """
@@ -154,7 +154,7 @@ def build_optimizer(settings: OptimizerSettings, parameters: Parameters) -> Opti
 
 
 def needs_closure(optimizer: Optimizer) -> bool:
-    """Whether its ``step`` cannot be called without one, as that of L-BFGS."""
+    """Whether its ``step`` cannot be called without a closure, as that of L-BFGS."""
     closure = inspect.signature(optimizer.step).parameters.get("closure")
     return closure is not None and closure.default is closure.empty
 

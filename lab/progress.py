@@ -23,7 +23,7 @@ class Interrupted(Exception):  # noqa: N818  # a request, not an error
 
 
 @dataclass
-class Progress:
+class TrainingProgress:
     """Where training stands: everything, beside weights and optimizer, that resuming from here needs."""
 
     epoch: int = 0
@@ -47,13 +47,13 @@ class Progress:
 
 
 def is_sound(point: Evaluation) -> bool:
-    """Whether training and dev loss are finite numbers."""
+    """Tells whether training and dev loss are finite numbers."""
     return math.isfinite(point.train_loss) and math.isfinite(point.scores["dev_loss"])
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What one pass over a split gave: its scores by name; for each example its loss, and whether it was right.
+class SplitResult:
+    """The result of one pass over a split: scores by name; for each example its loss, and whether it was right.
 
     Of float targets ``squares`` has the squared error of each example.
     """

@@ -17,7 +17,7 @@ from lab.device import Clock, autocast, network_format, resolve, transfer
 from lab.metrics import Errors, Metric, Scores, source_of
 from lab.optim import learning_rates, needs_closure
 from lab.outputs import Loss, logits_of
-from lab.progress import Diverged, Interrupted, Measured, Progress, Undefined, is_sound
+from lab.progress import Diverged, Interrupted, SplitResult, TrainingProgress, Undefined, is_sound
 from lab.result import Evaluation
 from lab.returned import finite, mean_loss, with_gradient
 from lab.schedules import Scheduler
@@ -71,10 +71,10 @@ class Runner:
         self.scheduler = schedule if isinstance(schedule, Scheduler) else None
         self.factor = None if isinstance(schedule, Scheduler) else schedule
         self.num_classes = num_classes
-        self.progress = Progress(select=self.selection.name, sign=self.selection.sign)
+        self.progress = TrainingProgress(select=self.selection.name, sign=self.selection.sign)
         self.best_weights: dict[str, Tensor] = {}
         self.best_correct: Tensor | None = None  # which images of dev the best weights predict right
-        self.forward_macs: int | None = None  # of an image, where whoever made the network counted them
+        self.forward_macs: int | None = None  # per image, where whoever made the network counted them
         self.compile_error: str | None = None  # why a network that was to be compiled runs as it is
         self._rates = [] if self.factor is None else learning_rates(optimizer)
         self._takes_closure = needs_closure(optimizer)
@@ -101,7 +101,7 @@ class Runner:
         on_log: Callable[[int, float], None] = lambda step, loss: print(f"step {step}: loss {loss:.4f}"),
         should_stop: Callable[[], bool] = _always_go_on,
     ) -> list[Evaluation]:
-        """Trains up to ``num_epochs`` and returns the curve; after ``load_state`` it goes on from there.
+        """Trains up to ``num_epochs`` and returns the curve; after ``load_state`` it resumes from there.
 
         Dev is evaluated before the first step, every ``eval_steps`` (default: after each epoch) and after the last
         step. The best weights by dev score are kept, and written to ``save_path`` if given. ``log_steps`` reads the
@@ -129,7 +129,7 @@ class Runner:
         return at.curve
 
     def _epoch(self, loader: Loader) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches of the current epoch that are still to come."""
+        """Returns the batches of the current epoch that are yet to come."""
         at = self.progress
         if hasattr(loader, "set_epoch"):
             loader.set_epoch(at.epoch)
@@ -138,7 +138,7 @@ class Runner:
     def _end_epoch(self) -> None:
         at = self.progress
         if not at.batch:
-            raise ValueError(f"the train loader gave no batches in epoch {at.epoch + 1}: it must be iterable anew")
+            raise ValueError(f"the train loader gave no batches in epoch {at.epoch + 1}: it must be iterable again")
         at.epoch, at.batch = at.epoch + 1, 0
         if self.scheduler is not None:
             self.scheduler.epoch_done()
@@ -166,7 +166,7 @@ class Runner:
         return True
 
     def step(self, X: Tensor, y: Tensor) -> None:
-        """One training step on a batch, in whatever mode the network is; waits for nothing."""
+        """Takes one training step on a batch, in whatever mode the network is; waits for nothing."""
         X, y = transfer(X, self.device, self.precision), transfer(y, self.device)
         if self.factor is not None:
             factor = finite(self.factor(self.progress.step), self.factor, f" at step {self.progress.step}")
@@ -257,12 +257,12 @@ class Runner:
     # --- evaluation -------------------------------------------------------------------------------------------------
 
     def evaluate(self, loader: Loader) -> float:
-        """The metric that selects, over all batches, in evaluation mode."""
+        """Computes the metric that selects, over all batches, in evaluation mode."""
         return self.measure(loader).scores[self.selection.name.removeprefix("dev_")]
 
     @torch.no_grad()
-    def measure(self, loader: Loader, *, examples: bool = False) -> Measured:
-        """All scores over all batches, in evaluation mode, ``loss`` (mean per image) among them.
+    def measure(self, loader: Loader, *, examples: bool = False) -> SplitResult:
+        """Computes all scores over all batches, in evaluation mode, ``loss`` (mean per image) among them.
 
         With ``examples`` the loss of each example, where there is an ``example_loss``.
         """
@@ -280,14 +280,14 @@ class Runner:
             self.scores.update(logits_of(output, len(y), self.num_classes), y)
             num_images += len(y)
         if not num_images:
-            raise ValueError("the loader gave no batches: it must be iterable anew in each evaluation")
+            raise ValueError("the loader gave no batches: it must be iterable again in each evaluation")
         scores = {"loss": float(total) / num_images} | self.scores.values()
         squares = self.scores.predictions.squares() if isinstance(self.scores.predictions, Errors) else None
-        return Measured(scores, torch.cat(losses) if losses else None, self.scores.correct(), squares)
+        return SplitResult(scores, torch.cat(losses) if losses else None, self.scores.correct(), squares)
 
     @torch.no_grad()
     def predict(self, X: Tensor) -> Tensor:
-        """Logits ``(N, num_classes)`` of a batch, in evaluation mode."""
+        """Computes logits ``(N, num_classes)`` of a batch, in evaluation mode."""
         self.model.eval()
         with autocast(self.device, self.precision):
             return logits_of(self.model(transfer(X, self.device, self.precision)), len(X), self.num_classes)
@@ -303,7 +303,7 @@ class Runner:
         self.model.load_state_dict(torch.load(path, map_location=self.device, weights_only=True))
 
     def state(self) -> dict[str, Any]:
-        """A copy of all that ``load_state`` needs for training to go on as if it had not stopped.
+        """Returns a copy of all that ``load_state`` needs for training to go on as if it had not stopped.
 
         The batches are the loader's: where its order depends on the epoch alone, as that of ``lab.data.Batches`` does,
         the numbers are the same to the last bit.
@@ -337,7 +337,7 @@ class Runner:
             self.scheduler.load_state_dict(state["schedule"])
         self.best_weights, self.best_correct = state["best_weights"], state["best_correct"]
         curve = [Evaluation(**point) for point in state["progress"]["curve"]]
-        self.progress = Progress(**{**state["progress"], "curve": curve})
+        self.progress = TrainingProgress(**{**state["progress"], "curve": curve})
         self._clock.seconds = self.progress.train_seconds
         self._loss_sum.copy_(state["loss_sum"])
         self._loss_steps = state["loss_steps"]

@@ -24,7 +24,7 @@ from lab.metrics import CLASSIFICATION, Predictions, Scores, check_metric
 from lab.optim import build_optimizer
 from lab.outputs import Loss, on_logits
 from lab.process import seed_generators, starting_state
-from lab.progress import Diverged, Interrupted, Measured, Progress, Undefined
+from lab.progress import Diverged, Interrupted, SplitResult, TrainingProgress, Undefined
 from lab.rehearsal import make_network
 from lab.result import Evaluation, Result
 from lab.runner import Runner
@@ -34,7 +34,7 @@ from lab.selection import selection
 from lab.settings import BUILT_IN, DataSettings, Settings, TrainSettings, parse_section
 
 CHECKPOINT_SECONDS = 10.0  # at most so often is the state of a trial written; a shorter one is run again instead
-EVAL_BATCH = 512  # images an evaluation step at most; does not change what is computed
+EVAL_BATCH = 512  # images per evaluation step at most; does not change what is computed
 EVAL_PIXELS = 2**22  # and pixels: at 224 x 224 it must not take more memory than training does
 
 
@@ -89,11 +89,11 @@ def run_trial(
 
 
 class _Ending(NamedTuple):
-    """How training ended; ``tested`` is None where it did not come to the test split."""
+    """The end of a training; ``tested`` is None where it did not come to the test split."""
 
     status: str
     error: str | None = None
-    tested: Measured | None = None
+    tested: SplitResult | None = None
 
 
 def _train(
@@ -128,9 +128,9 @@ def _train(
 
 
 def _measures(
-    splits: Splits, runner: Runner, tested: Measured | None, evaluation: devices.Clock
+    splits: Splits, runner: Runner, tested: SplitResult | None, evaluation: devices.Clock
 ) -> dict[str, float | int]:
-    """What a row holds of scores, counts and speeds, by column."""
+    """Returns what a row holds of scores, counts and speeds, by column."""
     at = runner.progress
     found: dict[str, float | int] = scores_of(at, tested) | {
         "epochs": at.curve[-1].epoch,
@@ -171,8 +171,8 @@ def _result(
     )
 
 
-def scores_of(at: Progress, tested: Measured | None) -> dict[str, float]:
-    """The scores of a row by column, as far as training came; those that are not finite are left out."""
+def scores_of(at: TrainingProgress, tested: SplitResult | None) -> dict[str, float]:
+    """Returns the scores of a row by column, as far as training came; those that are not finite are left out."""
     best, trained = at.best, at.curve[1:]
     points = {"dev": best, "first_epoch_dev": next((point for point in trained if point.epoch >= 1), None)}
     points["final_dev"] = trained[-1] if trained else None
@@ -191,17 +191,17 @@ def _packed(correct: torch.Tensor | None) -> bytes | None:
     return None if correct is None else np.packbits(correct.cpu().numpy()).tobytes()
 
 
-def _examples(tested: Measured) -> dict[str, bytes]:
+def _examples(tested: SplitResult) -> dict[str, bytes]:
     found = {"test_loss": tested.losses, "test_rmse": tested.squares}
     return {name: values.float().cpu().numpy().tobytes() for name, values in found.items() if values is not None}
 
 
 def prepare(device: str, data: Sequence[Mapping[str, Any]], data_dir: Path | None = None) -> list[str]:
-    """Before any trial: the devices to use, with every data set downloaded and readable.
+    """Returns the devices to use, once every data set is downloaded and readable; called before any trial.
 
     Raises ValueError for a device that is not there and :class:`lab.data.DataError` for a data set that cannot be had.
     """
-    found = devices.slots(device)
+    found = devices.worker_devices(device)
     for raw in data:
         load_data(_data_settings(raw), torch.device("cpu"), data_dir)
     return found
@@ -231,7 +231,7 @@ def _data_settings(raw: Mapping[str, Any]) -> DataSettings:
 
 
 def make_runner(settings: Settings, splits: Splits, device: torch.device) -> Runner:
-    """The network, optimizer, schedule, loss and metric of a trial, ready to train.
+    """Makes the network, optimizer, schedule, loss and metric of a trial, ready to train.
 
     Raises ValueError where the network cannot be trained, and whatever it raises itself.
     """
@@ -273,7 +273,7 @@ def make_runner(settings: Settings, splits: Splits, device: torch.device) -> Run
 
 
 def batches(settings: Settings, splits: Splits, part: str) -> Batches:
-    """The batches of ``train`` (shuffled, augmented), ``dev`` or ``test`` (as they stand)."""
+    """Returns the batches of ``train`` (shuffled, augmented), ``dev`` or ``test`` (as they stand)."""
     size = _size(settings, splits)
     if part == "train":
         data = settings.data
@@ -285,7 +285,7 @@ def batches(settings: Settings, splits: Splits, part: str) -> Batches:
 
 
 def make_schedule(settings: Settings, optimizer: torch.optim.Optimizer, num_steps: int) -> Factor | Scheduler | None:
-    """The schedule of the training; raises ValueError for a plateau that would take what gets better for worse."""
+    """Makes the training's schedule; raises ValueError for a plateau that would take what gets better for worse."""
     made = build_schedule(settings.schedule, optimizer, num_steps=num_steps, num_epochs=settings.train.epochs)
     selecting = selection(settings.train)
     if isinstance(made, Scheduler) and made.watches_score and selecting.better == "lower":
@@ -295,7 +295,7 @@ def make_schedule(settings: Settings, optimizer: torch.optim.Optimizer, num_step
 
 
 def make_loss(train: TrainSettings, num_classes: int, device: torch.device) -> Loss:
-    """The loss on the device; raises ValueError for one with parameters of its own, which nothing would train."""
+    """Makes the loss on the device; raises ValueError for one with parameters of its own, which nothing would train."""
     if train.loss == "cross_entropy":
         return on_logits(functools.partial(F.cross_entropy, label_smoothing=train.label_smoothing), num_classes)
     if regression.is_loss(train.loss):
@@ -309,7 +309,7 @@ def make_loss(train: TrainSettings, num_classes: int, device: torch.device) -> L
 
 
 def make_scores(train: TrainSettings, num_classes: int, *, is_regression: bool = False) -> Scores:
-    """What is computed of each split: the built-in scores, and the user's metrics."""
+    """Makes what is computed of each split: the built-in scores, and the user's metrics."""
     own = {name: part for name, part in named(train.metric).items() if part not in BUILT_IN["metric"]}
     made = {name: parts.make_part("metric", part, {"num_classes": num_classes}) for name, part in own.items()}
     found = {name: check_metric(metric, name) for name, metric in made.items()}
@@ -330,7 +330,7 @@ def check_task(train: TrainSettings, splits: Splits) -> None:
 
 
 def _example_loss(train: TrainSettings, num_classes: int) -> Loss | None:
-    """The loss of each example where its mean is the loss of the batch; None for a loss of the user's."""
+    """Returns the loss of each example where its mean is the loss of the batch; None for a loss of the user's."""
     if regression.is_loss(train.loss):
         return on_logits(regression.example_error(str(train.loss)), num_classes)
     if train.loss != "cross_entropy":
@@ -340,7 +340,7 @@ def _example_loss(train: TrainSettings, num_classes: int) -> Loss | None:
 
 
 def _input(settings: Settings, splits: Splits) -> tuple[int, int]:
-    """What a network is told of its input: channels (or features) and side (of signals their length, else 1).
+    """Returns what a network is told of its input: channels (or features) and side (of signals their length, else 1).
 
     To an mlp, which flattens them, signals are as many features.
     """

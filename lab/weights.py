@@ -15,13 +15,13 @@ from lab.hidden_state import hidden_state, load_hidden_state
 
 
 def copied_weights(network: nn.Module) -> dict[str, Any]:
-    """A copy of the ``state_dict``: tensors, and whatever else modules keep there."""
+    """Returns a copy of the ``state_dict``: tensors, and whatever else modules keep there."""
     state = network.state_dict()
     return {name: value.clone() if isinstance(value, Tensor) else copy.deepcopy(value) for name, value in state.items()}
 
 
 def module_state(module: nn.Module) -> dict[str, Any]:
-    """All that a module's forward passes can change: what it saves, what it keeps elsewhere, and what is trained."""
+    """Copies all that a module's forward passes can change: what it saves, what it keeps elsewhere, what is trained."""
     trained = [name for name, parameter in module.named_parameters() if parameter.requires_grad]
     return {"saved": module.state_dict(), "hidden": hidden_state(module), "trained": trained}
 

@@ -22,7 +22,7 @@ from lab.data import Batches, Images, Splits
 from lab.device import Clock
 from lab.result import Evaluation
 from lab.returned import ReturnedError
-from lab.runner import Diverged, Interrupted, Progress, Undefined
+from lab.runner import Diverged, Interrupted, TrainingProgress, Undefined
 from lab.selection import Selection
 from lab.weights import save_weights
 
@@ -44,7 +44,7 @@ class Nearness:
 
 
 class Scripted:
-    """Scores as given, one an evaluation."""
+    """Scores as given, one per evaluation."""
 
     def __init__(self, *scores: float) -> None:
         self.scores = iter(scores)
@@ -214,12 +214,12 @@ def test_a_loader_that_knows_epochs_is_told_the_epoch() -> None:
 
 
 def test_a_train_loader_that_is_exhausted_is_named() -> None:
-    with pytest.raises(ValueError, match="the train loader gave no batches in epoch 2: it must be iterable anew"):
+    with pytest.raises(ValueError, match="the train loader gave no batches in epoch 2: it must be iterable again"):
         slope().train((batch for batch in ONE), ONE, 2)
 
 
 def test_a_dev_loader_that_is_exhausted_is_named() -> None:
-    with pytest.raises(ValueError, match="the loader gave no batches: it must be iterable anew in each evaluation"):
+    with pytest.raises(ValueError, match="the loader gave no batches: it must be iterable again in each evaluation"):
         slope().train(ONE, (batch for batch in ONE), 2)
 
 
@@ -306,8 +306,8 @@ def test_best_of_a_curve_leaves_out_what_is_not_finite() -> None:
         return Evaluation(step, step, train_loss, 0.0, {"dev_accuracy": score, "dev_loss": dev_loss})
 
     curve = [point(0, 0.1, 2.0, math.nan), point(1, 0.9, math.nan, 1.0), point(2, 0.8, 1.0, math.inf)]
-    assert Progress(curve=curve).best == curve[0]
-    assert Progress(curve=[*curve, point(3, 0.2, 1.0, 1.0)]).best.step == 3
+    assert TrainingProgress(curve=curve).best == curve[0]
+    assert TrainingProgress(curve=[*curve, point(3, 0.2, 1.0, 1.0)]).best.step == 3
 
 
 # --- stopping and going on ------------------------------------------------------------------------------------------

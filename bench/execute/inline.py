@@ -8,11 +8,11 @@ from bench.execute.events import Ended, Evaluated, Event, Started
 from bench.execute.executor import ExecutorKind
 from bench.execute.job import Job
 from bench.execute.options import Options
-from bench.execute.processes import cores
 from bench.execute.trainables.lab import LAB
 from bench.execute.worker import attempt
 from bench.grid.plan import Trial
 from lab.imports import forget
+from lab.limits import cores
 from lab.result import Evaluation
 
 
