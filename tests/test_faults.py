@@ -122,9 +122,9 @@ def spoil_keys(path: Path) -> None:
 def spoil_weights(path: Path) -> None:
     """As if of another network: some of its weights fit, one does not."""
     state = torch.load(path)
-    name = list(state["model"])[-1]
-    state["model"] = {key: value + 1 for key, value in state["model"].items()}
-    state["model"][name] = torch.zeros(3)
+    weights = state["model"]["saved"]
+    name = list(weights)[-1]
+    state["model"]["saved"] = {key: value + 1 for key, value in weights.items()} | {name: torch.zeros(3)}
     torch.save(state, path)
 
 

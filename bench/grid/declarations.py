@@ -21,8 +21,8 @@ from bench.grid.factors import (
     make_change,
     normal_name,
     parse_factors,
-    same,
     short_names,
+    yaml_equal,
 )
 from bench.grid.form import FIRST_TUNE_SEED, NAME_PATTERN, GridForm, check_form
 from bench.grid.hypotheses import Hypothesis, HypothesisError, parse_hypothesis
@@ -225,7 +225,7 @@ class _Reader:
                 name = self.language.path_of(path)
                 tune[name] = tuple(make_change(path, item, at, self.language) for item in node.items)
                 for index, item in enumerate(node.items):
-                    if any(same(plain(item), plain(earlier)) for earlier in node.items[:index]):
+                    if any(yaml_equal(plain(item), plain(earlier)) for earlier in node.items[:index]):
                         self._error(item.at, f"tune.{path}: {spell(item)} is repeated; candidates are distinct")
         return tune
 

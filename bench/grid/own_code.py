@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from bench.grid.own import OwnSettings, Run, offers, shown
-from lab.imports import PartError, load, told
+from lab.imports import PartError, as_part_error, load
 from lab.parts import GIVEN, SignedSettings, signed
 from lab.sections import Problem, SettingsError, describe_field, did_you_mean, spelled
 
@@ -28,7 +28,7 @@ class Function:
         self.run = run
         try:
             self.function = load(run.function, with_torch=False)
-            with told(f"{run.function!r}: cannot read its signature"):
+            with as_part_error(f"{run.function!r}: cannot read its signature"):
                 self.kind: type[SignedSettings] = signed("function", run.function, self.function)
                 parameters = inspect.signature(self.function).parameters.values()
         except PartError as error:

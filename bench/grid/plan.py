@@ -122,7 +122,7 @@ class Plan:
     selecting: str = "dev_accuracy"  # the measure that chooses epochs and candidates
     document: dict[str, Any] = field(default_factory=dict)  # the grid as it is run, overrides applied
     text: str = ""  # the same as YAML, numbers as they were written; load_plan on it gives the same plan
-    asked: Asked = Asked()
+    asked: Asked = field(default=Asked(), compare=False)  # how, not what
     further_seeds: tuple[int, ...] = ()  # recorded beside those that are asked for
 
     @property

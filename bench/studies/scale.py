@@ -188,7 +188,7 @@ def main() -> None:
 
 
 def memory() -> float:
-    """The most that this process has held, in MB."""
+    """Returns the most that this process has held, in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
