@@ -13,9 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import scipy.stats
 from rich.console import Console
 
+from bench.analysis.findings import gather
 from bench.execute.job import Job
 from bench.execute.options import Options
 from bench.execute.progress import Progress
@@ -347,3 +350,23 @@ def test_a_trial_that_is_run_again_agrees_within_the_spread_of_the_seeds(grid: C
     assert {check.rule.split()[0] for check in checks} == {"within"}
     Path("train.py").write_text(RUN.replace("1 / width", "9 / width"))
     assert not any(check.agrees for check in verify(plan, folder, sample=2, seed=0, device="cpu", data_dir=None))
+
+
+def test_the_report_compares_the_primary_metric_and_says_what_own_code_cannot_promise(
+    grid: Callable[..., Plan],
+) -> None:
+    run(grid())
+    Path("train.py").unlink()  # a report needs no code
+    found = gather(Path("results/own"))
+    trials = read_trials(Path("results/own"))
+    logs = np.log(trials.pivot(index="seed", columns="model.width", values="test_rmse"))
+    difference = (logs["64"] - logs["32"]).to_numpy()
+    expected = scipy.stats.ttest_rel(logs["64"], logs["32"])
+    (effect,) = found.effects.to_dict("records")
+    assert effect["p"] == pytest.approx(expected.pvalue)
+    assert effect["difference"] == pytest.approx(difference.mean())
+    said = " ".join(found.cautions)
+    assert "own code: whether it uses its seed" in said
+    correlation = np.corrcoef(trials.pivot(index="model.width", columns="seed", values="test_rmse"))[0, 1]
+    assert f"cells correlate over seeds by {correlation:.2f} on average: pairing by seed takes noise out" in said
+    assert "own code did not say what its data are" in said

@@ -264,7 +264,7 @@ def _show_plan(plan: Plan, options: Options, price: bool, console: Console) -> i
 
     if price and plan.run is not None:
         raise CommandError(
-            f"{plan.name}: --price is of the laboratory's own trials; own code is priced by its trials alone"
+            f"{plan.name}: --price is of the laboratory's trials; own code is priced by its trials alone"
         )
     try:
         prices = price_plan(plan, options.device, options.jobs, options.data_dir) if price else None
