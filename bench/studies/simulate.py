@@ -4,8 +4,8 @@ Variant g at seed s gets image i right where
 
     level[g] + difficulty[i] + image[g, i] + seed[g, s] + noise[g, s, i] > 0,    all normal, noise with deviation 1
 
-so images are hard or easy for all variants and seeds (deviation 2), may suit one of them, and seeds may be lucky. The sum
-is normal, so ``level`` can make the accuracy over all images and seeds what the scenario says.
+so images are hard or easy for all variants and seeds (deviation 2), may suit one of them, and seeds may be lucky. The
+sum is normal, so ``level`` can make the accuracy over all images and seeds what the scenario says.
 """
 
 from __future__ import annotations
