@@ -104,7 +104,7 @@ class LocalExecutor:
             self._renew(worker)
             worker = self._workers[worker.index]
         worker.job, worker.used = job, True
-        worker.deadline = float("inf") if self.timeout is None else self.now() + self.timeout
+        worker.deadline = float("inf") if self.timeout is None else self.now() + self.timeout + job.late_seconds
         with contextlib.suppress(BrokenPipeError):  # it died waiting: receiving from it will tell
             worker.connection.send(job)
         return Started(job.trial_id, worker.index)
