@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
+from rich.console import Console
 
 Grids = Annotated[list[Path], typer.Argument(metavar="GRID", help="Grid files.", show_default=False)]
 RecordedGrids = Annotated[
@@ -34,6 +35,11 @@ class Refused(Exception):  # noqa: N818  # a message and exit code 2, not an err
 
 class Unrecorded(Exception):  # noqa: N818  # likewise, with exit code 1
     """Something that was computed could not be written."""
+
+
+def terminal() -> Console:
+    """The terminal, which prints text as it is: brackets and colons in labels and paths are no markup."""
+    return Console(highlight=False, markup=False, emoji=False)
 
 
 def seconds(option: str, text: str) -> float:

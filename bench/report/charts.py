@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from bench.analysis.comparison import pareto
+from bench.report.escapes import plotly
 
 # Okabe and Ito (2008), without black: the page may be dark.
 COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
@@ -24,10 +25,16 @@ Chart = dict[str, Any]
 def forest(effects: pd.DataFrame) -> Chart:
     """Each effect with its interval, in points, hollow where undecided; no effect is the line at 0."""
     symbols = ["diamond-open" if verdict == "undecided" else "diamond" for verdict in effects["verdict"]]
-    names = [f"{row.factor}: {row.level} − {row.against}" for row in effects.itertuples()]
+    names = [plotly(f"{row.factor}: {row.level} − {row.against}") for row in effects.itertuples()]
     value, low, high = (effects[name] * 100 for name in ("difference", "difference_low", "difference_high"))
     trace = {
-        **{"type": "scatter", "mode": "markers", "x": _numbers(value), "y": names, "text": list(effects["sentence"])},
+        **{
+            "type": "scatter",
+            "mode": "markers",
+            "x": _numbers(value),
+            "y": names,
+            "text": list(map(plotly, effects["sentence"])),
+        },
         "error_x": {"array": _numbers(high - value), "arrayminus": _numbers(value - low), "thickness": 2, "width": 5},
         "marker": {"size": 11, "color": COLORS[0], "symbol": symbols, "line": {"width": 2, "color": COLORS[0]}},
         "hovertemplate": "%{y}<br>%{x:+.1f} points<br>%{text}<extra></extra>",
@@ -51,7 +58,7 @@ def curves(points: pd.DataFrame, cells: pd.DataFrame) -> Chart:
         traces.append({**band, "fill": "toself", "fillcolor": f"{color}2b", "line": {"width": 0}})
         look = {"color": color, "dash": DASHES[index // len(COLORS) % len(DASHES)], "width": 2}
         marker = {"symbol": SYMBOLS[index % len(SYMBOLS)], "size": 7}
-        trace = {"type": "scatter", "mode": "lines+markers", "name": cell, "legendgroup": cell, "line": look}
+        trace = {"type": "scatter", "mode": "lines+markers", "name": plotly(cell), "legendgroup": cell, "line": look}
         trace |= {"x": x, "y": _numbers(line["dev_accuracy"]), "marker": marker}
         traces.append({**trace, "hovertemplate": "epoch %{x:.3g}: %{y:.1%}"})
     axes: Chart = {"xaxis": {"title": {"text": "epochs trained"}}}
@@ -73,7 +80,7 @@ def _trade_off(cells: pd.DataFrame, cost: str) -> Chart:
     y = shown["test_accuracy"]
     low, high = shown["test_accuracy_low"].clip(lower=0), shown["test_accuracy_high"].clip(upper=1)
     bars = {"array": _numbers(high - y), "arrayminus": _numbers(y - low)}
-    points: Chart = {"type": "scatter", "mode": "markers", "name": "cells", "text": list(shown["cell"])}
+    points: Chart = {"type": "scatter", "mode": "markers", "name": "cells", "text": list(map(plotly, shown["cell"]))}
     points |= {"x": _numbers(shown[cost]), "y": _numbers(y), "error_y": {**bars, "thickness": 1}}
     points |= {"marker": {"size": 10, "color": COLORS[0]}}
     points |= {"hovertemplate": "%{text}<br>%{x:,.4g}, %{y:.1%}<extra></extra>"}
@@ -88,14 +95,18 @@ def interaction(means: pd.DataFrame) -> Chart:
     """Mean test accuracy by the levels of two factors: parallel lines would be no interaction."""
     traces = [
         {
-            **{"type": "scatter", "mode": "lines+markers", "name": f"{means.index.name}={level}"},
-            **{"x": [str(column) for column in means], "y": _numbers(means.loc[level])},
+            **{
+                "type": "scatter",
+                "mode": "lines+markers",
+                "name": plotly(f"{means.index.name}={level}"),
+            },
+            **{"x": [plotly(column) for column in means], "y": _numbers(means.loc[level])},
             "line": {"color": COLORS[index % len(COLORS)], "dash": DASHES[index % len(DASHES)], "width": 2},
             "marker": {"symbol": SYMBOLS[index % len(SYMBOLS)], "size": 10},
         }
         for index, level in enumerate(means.index)
     ]
-    axes = {"xaxis": {"title": {"text": str(means.columns.name)}, "type": "category"}}
+    axes = {"xaxis": {"title": {"text": plotly(means.columns.name)}, "type": "category"}}
     axes |= {"yaxis": {"title": {"text": "test accuracy"}, "tickformat": ".0%"}}
     return {"data": traces, "layout": {**axes, "height": 360, "legend": {"orientation": "h", "y": -0.25}}}
 

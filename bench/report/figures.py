@@ -38,11 +38,15 @@ from bench.report.canvas import (
     wrapped,
 )
 from bench.report.labels import label_ends, label_points
+from bench.report.telling import MOST, MOST_IN_PANEL, shown, telling
+
+ROOM = 60  # letters that an axis has room for in one line
 
 
 def curves(points: pd.DataFrame, cells: pd.DataFrame, columns: int = 0) -> Figure:
     """Dev accuracy over epochs by cell (``points``: ``summaries.curve_table``), each line labelled at its end."""
-    about = f"Line: mean of {seeds_text(cells)}. Band: from the lowest to the highest seed."
+    cells, others = shown(cells, labelled=True)
+    about = f"Line: mean of {seeds_text(cells)}. Band: from the lowest to the highest seed.{others}"
     looks = arm_looks(cells)
     with style(columns):
         figure, panels = panelled(cells, "Dev accuracy while training", about, columns)
@@ -69,7 +73,8 @@ def curves(points: pd.DataFrame, cells: pd.DataFrame, columns: int = 0) -> Figur
 
 def seeds(dots: pd.DataFrame, cells: pd.DataFrame, columns: int = 0) -> Figure:
     """Test accuracy of each cell: every seed (``dots``: ``seed_table``), mean and interval, and what failed."""
-    about = f"Coloured: one seed each. Black: mean and 95 % interval over {sampled(cells)}."
+    cells, others = shown(cells)
+    about = f"Coloured: one seed each. Black: mean and 95 % interval over {sampled(cells)}.{others}"
     looks = arm_looks(cells)
     with style(columns):
         groups = list(cells.groupby(["row", "column"], sort=False))
@@ -105,9 +110,10 @@ def seeds(dots: pd.DataFrame, cells: pd.DataFrame, columns: int = 0) -> Figure:
 
 def trade_off(cells: pd.DataFrame, columns: int = 0) -> Figure:
     """Test accuracy against training throughput: a point a cell, with both intervals."""
+    cells, others = shown(cells, labelled=True)
     rounds = "rounds" in set(cells.get("train_images_per_second_basis", ()))
     bars = "Upright: 95 % interval. Level: slowest to fastest round" if rounds else "Bars: 95 % intervals"
-    about = f"Point: mean of {seeds_text(cells)}. {bars}. Up and to the right is better."
+    about = f"Point: mean of {seeds_text(cells)}. {bars}. Up and to the right is better.{others}"
     looks, rates = arm_looks(cells), cells["train_images_per_second"]
     known = cells["cell"][rates.notna()]
     with style(columns):
@@ -135,6 +141,9 @@ def trade_off(cells: pd.DataFrame, columns: int = 0) -> Figure:
 def forest(effects: pd.DataFrame, columns: int = 0) -> Figure:
     """The difference of each level to the baseline's with its interval (``effects``: ``findings.effect_table``)."""
     about = "Difference to the baseline in test accuracy, points, with its 95 % interval. Hollow: undecided."
+    few = telling(effects, effects["difference"], MOST)
+    about += f" Shown: {len(few)} of {len(effects)}, the highest and the lowest." if len(few) < len(effects) else ""
+    effects = few
     with style(columns):
         figure = empty_figure(7.5, 0.9 + 0.45 * len(effects), "Effects on test accuracy", about, columns)
         axes = figure.subplots()
@@ -160,6 +169,9 @@ def forest(effects: pd.DataFrame, columns: int = 0) -> Figure:
 def interaction(means: pd.DataFrame, columns: int = 0) -> Figure:
     """Mean test accuracy by the levels of two factors: a line a row of ``means``, its columns along the axis."""
     about = "Mean over seeds and the levels of other factors. Parallel lines: no interaction."
+    few = telling(means, means.mean(axis=1), MOST_IN_PANEL)
+    about += f" Shown: {len(few)} of {len(means)} levels, the highest and the lowest." if len(few) < len(means) else ""
+    means = few
     title = f"Interaction of {means.index.name} and {means.columns.name}"
     with style(columns):
         figure = empty_figure(7.5, 3.7, title, about, columns)
@@ -173,6 +185,8 @@ def interaction(means: pd.DataFrame, columns: int = 0) -> Figure:
             if known.size:
                 lines.append((float(known[-1]), float(heights[known[-1]]), str(level), color))
         axes.set(xticks=range(means.shape[1]), xticklabels=[str(level) for level in means], xlabel=means.columns.name)
+        if sum(len(str(level)) + 2 for level in means) > ROOM:
+            axes.tick_params(axis="x", labelrotation=90, labelsize=scaled(min(12, 12 * 30 / means.shape[1])))
         axes.set_ylabel("test accuracy")
         axes.yaxis.set_major_formatter(PERCENT)
         figure.draw_without_rendering()

@@ -17,6 +17,7 @@ from bench.record.asked import command
 from bench.record.records import ENVIRONMENT
 from bench.record.status import Status
 from bench.report import charts
+from bench.report.telling import shown
 from bench.report.wording import effects_text, method, show
 
 MEASURED = {
@@ -98,7 +99,8 @@ def figures(findings: Findings) -> list[Figure]:
         return found
     if len(findings.curves):
         said = "Dev accuracy by epoch and cell; the last values are close to the test accuracies in the table of cells."
-        found.append(Figure("Dev accuracy while training", said, charts.curves(findings.curves, findings.cells)))
+        cells, others = shown(findings.cells)
+        found.append(Figure("Dev accuracy while training", said + others, charts.curves(findings.curves, cells)))
     variance = findings.variance
     if variance is not None and variance.strongest is not None and variance.cell_means is not None:
         pair = " and ".join(variance.strongest)

@@ -14,9 +14,9 @@ from bench.analysis.comparison import sampled
 from bench.analysis.findings import Findings
 from bench.analysis.verdicts import significant
 from bench.record.status import Status
+from bench.report.escapes import OFF, ON, markdown, tex, unset
 from bench.report.wording import cell_names, first_number, percent, some_untrained, span, trained_text
 
-ON, OFF = "✓", "✗"
 UNDECIDED = "°"  # beside a cell that is not told apart from the best
 Escape = Callable[[str], str]
 
@@ -78,6 +78,7 @@ def latex(findings: Findings) -> str:
     align = "l" * (list(text.columns).index("n")) + "r" * (text.shape[1] - list(text.columns).index("n"))
     lines = [
         "% needs \\usepackage{booktabs,amssymb}; in two columns write table*",
+        *_unset(caption(findings), *text.columns, *text.to_numpy().ravel()),
         r"\begin{table}",
         r"  \centering",
         rf"  \caption{{{tex(caption(findings))}}}",
@@ -94,6 +95,15 @@ def latex(findings: Findings) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _unset(*texts: str) -> list[str]:
+    """A comment on the letters that are question marks in LaTeX."""
+    letters = [
+        f"{letter if letter.isprintable() else ''} ({' '.join(f'U+{ord(part):04X}' for part in letter)})"
+        for letter in unset(" ".join(texts))
+    ]
+    return [f"% pdflatex cannot set these, which are question marks: {', '.join(letters)}"] if letters else []
+
+
 def _bold(findings: Findings, text: pd.DataFrame, escape: Escape, form: str) -> list[list[str]]:
     """The escaped cells, accuracies of the best and of what is equivalent to it in bold."""
     bold = findings.cells["standing"].isin(["best", "equivalent"])
@@ -106,9 +116,6 @@ def _bold(findings: Findings, text: pd.DataFrame, escape: Escape, form: str) -> 
     ]
 
 
-# --- escapes --------------------------------------------------------------------------------------------------------
-
-
 def markdown_table(text: pd.DataFrame) -> str:
     """The table in GitHub's Markdown, its text escaped; numbers are set right."""
     return _markdown(text.columns.tolist(), [[markdown(cell) for cell in row] for row in text.itertuples(index=False)])
@@ -119,25 +126,6 @@ def _markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     rule = ["---"] * first + ["---:"] * (len(columns) - first)
     lines = [[markdown(name.replace("\n", " ")) for name in columns], rule, *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def markdown(text: str) -> str:
-    """Text so that Markdown shows it as it is: nothing in it is markup, a table's border or HTML."""
-    escaped = "".join(f"\\{letter}" if letter in "\\`*[]<>|#~" else letter for letter in text)
-    return escaped.replace("&", "&amp;").replace("\n", " ")
-
-
-TEX = {
-    **{letter: f"\\{letter}" for letter in "&%$#_{}"},
-    **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
-    **{"<": "$<$", ">": "$>$", "|": "$|$", '"': "''", "\n": " "},
-    **{"±": r"$\pm$", "°": r"$^\circ$", "×": r"$\times$", "−": "$-$", "–": "--", ON: r"$\checkmark$", OFF: r"$\times$"},
-}
-
-
-def tex(text: str) -> str:
-    """Text so that LaTeX prints it as it is; a letter that pdflatex may lack becomes a question mark."""
-    return "".join(TEX.get(letter, letter if letter.isascii() else "?") for letter in text)
 
 
 # --- for scripts ----------------------------------------------------------------------------------------------------
