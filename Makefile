@@ -43,10 +43,10 @@ torture:
 	$(PYTHON) tests/torture.py --kills 60 --drivers 2
 	$(PYTHON) tests/torture_rows.py --kills 200
 
-# The reference results anew where the laboratory changed, and the README's claims from them; 20 minutes on two cores.
+# Reruns the reference results where the laboratory changed, and updates the README's claims from them; 20 minutes on two cores.
 reference:
 	$(PYTHON) -m bench.studies.reference
 
-# What docs/statistics.md says of the answers: minutes on two cores with nothing else running.
+# What docs/statistics.md says of the answers: 15 minutes of one core, shared among as many processes as there are.
 studies:
 	$(PYTHON) -m bench.studies.validity --repetitions 4000

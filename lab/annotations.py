@@ -56,7 +56,7 @@ class Kind:
         return _is_plain(self.schema)
 
     def read(self, plain: Any) -> Any:
-        """The value that the part receives for what a grid says; raises :class:`Unfit`."""
+        """Reads the value that the part receives for what a grid says; raises :class:`Unfit`."""
         try:
             return self._adapter.validate_json(json.dumps(plain), strict=True)
         except ValidationError as error:
@@ -70,7 +70,7 @@ class Kind:
         raise Unfit(f"must be {describe_schema(self.schema)}, got {spelled(got)}")
 
     def write(self, value: Any) -> Any:
-        """The value as a grid would say it, in one form for equal values; raises :class:`Unfit` where it cannot."""
+        """Writes the value as in a grid, in one form for equal values; raises :class:`Unfit` where it cannot."""
         try:
             written = self._adapter.dump_python(value, mode="json", warnings=False)
             json.dumps(written)
@@ -79,7 +79,7 @@ class Kind:
         return written
 
     def settle(self, plain: Any) -> Any:
-        """What a grid says in the one form that all spellings of the same value share; raises :class:`Unfit`."""
+        """Rewrites what a grid says in the one form that all spellings of a value share; raises :class:`Unfit`."""
         return self.write(self.read(plain))
 
 
@@ -91,12 +91,12 @@ def _adapter(annotation: Any) -> TypeAdapter[Any]:
 
 
 def alike(one: Any, other: Any) -> bool:
-    """Whether two plain values are the same to a part: 1 is neither 1.0 nor true."""
+    """Tells whether two plain values are the same to a part: 1 is neither 1.0 nor true."""
     return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
 
 
 def like(default: Any) -> Any:
-    """The annotation that a default stands for where there is none."""
+    """Returns the annotation that a default stands for where there is none."""
     if type(default) is tuple:
         deep = any(isinstance(item, tuple) for item in default)
         return Annotated[Any, PlainValidator(partial(_tuples, deep))]
@@ -121,7 +121,7 @@ def _is_plain(schema: Mapping[str, Any]) -> bool:
 
 
 def _readable(annotation: Any) -> Any:
-    """The annotation with members by name, dataclasses by their fields, and what YAML cannot write refused."""
+    """Returns the annotation with members by name, dataclasses by their fields, and what YAML cannot write refused."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is Literal or annotation in (Any, None, types.NoneType):
         return annotation
@@ -161,7 +161,7 @@ def _ordered(kind: Any) -> Any:
 
 
 def _instance(kind: Any, word: str) -> Any:
-    """What no plain value is, but for those that are of the class anyway (a number where any number is meant)."""
+    """Refuses every plain value, but for those of the class anyway (a number where any number is meant)."""
 
     def check(value: Any) -> Any:
         if not isinstance(value, kind):
@@ -172,7 +172,7 @@ def _instance(kind: Any, word: str) -> Any:
 
 
 def _member(kind: type[enum.Enum], value: Any) -> enum.Enum:
-    """The member of that name or of that value; ValueError where there is none, or more than one."""
+    """Returns the member of that name or of that value; ValueError where there is none, or more than one."""
     named = [kind.__members__[value]] if isinstance(value, str) and value in kind.__members__ else []
     valued = [one for one in kind if type(one.value) is type(value) and one.value == value]
     found = list(dict.fromkeys(named + valued))
@@ -202,7 +202,7 @@ def _fields(kind: type) -> dict[str, _Field]:
 
 
 def _read_fields(kind: type, value: Any) -> Any:
-    """The dataclass made of a mapping; what it does not name is left to the dataclass."""
+    """Makes the dataclass of a mapping; what it does not name is left to the dataclass."""
     if not isinstance(value, dict):
         raise ValueError(value)
     fields, given = _fields(kind), {}
@@ -220,7 +220,7 @@ def _read_fields(kind: type, value: Any) -> Any:
 
 
 def _write_fields(kind: type, value: Any) -> dict[str, Any]:
-    """The fields that are not at their defaults."""
+    """Returns the fields that are not at their defaults."""
     written = {}
     for name, field in _fields(kind).items():
         try:

@@ -16,11 +16,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from lab.limits import whole_memory
 from lab.result import Environment
 
 
 def resolve(name: str | torch.device = "auto") -> torch.device:
-    """``auto`` takes CUDA, then MPS, then the CPU; raises ValueError for a device that is not there."""
+    """Finds a device: ``auto`` takes CUDA, then MPS, then the CPU; raises ValueError for one that is not there."""
     if name == "auto":
         mps = torch.backends.mps.is_available()
         name = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
@@ -37,8 +38,8 @@ def resolve(name: str | torch.device = "auto") -> torch.device:
     return device
 
 
-def slots(name: str = "auto") -> list[str]:
-    """The devices that trials can be spread over: each CUDA device, else the one there is; a named one is that one."""
+def worker_devices(name: str = "auto") -> list[str]:
+    """Names the devices that trials can be spread over: each CUDA device, else the one there is; a named one alone."""
     device = resolve(name)
     if device.type == "cuda" and device.index is None:
         return [f"cuda:{index}" for index in range(torch.cuda.device_count())]
@@ -65,7 +66,7 @@ def synchronize(device: torch.device) -> None:
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
-    """The context of a forward pass in ``float32`` or ``bfloat16``; weights stay float32."""
+    """Returns the context of a forward pass in ``float32`` or ``bfloat16``; weights stay float32."""
     if precision == "float32":
         return contextlib.nullcontext()
     return torch.autocast(device.type, dtype=torch.bfloat16)
@@ -77,7 +78,7 @@ def network_format(device: torch.device) -> torch.memory_format:
 
 
 def memory_format(device: torch.device, precision: str) -> torch.memory_format:
-    """Images come channels last where convolutions are faster so: on CUDA, and in bfloat16 on a CPU.
+    """Chooses channels last where convolutions are faster so: on CUDA, and in bfloat16 on a CPU.
 
     Measured on one thread of a CPU with torch's own convolutions: ResNet18 in float32 8 % slower with channels last, in
     bfloat16 3 % faster, LeNet in bfloat16 34 % faster.
@@ -87,7 +88,7 @@ def memory_format(device: torch.device, precision: str) -> torch.memory_format:
 
 
 def lay_out(images: Tensor) -> Tensor:
-    """Images ``(N, C, H, W)`` for a convolution of ours: on a CPU channels last where ``H W`` is 16 or more.
+    """Lays images ``(N, C, H, W)`` out for a convolution of ours: on a CPU channels last where ``H W`` is 16 or more.
 
     Measured on two threads of a CPU at 32 x 32: so LeNet and ResNet18 train 1.2 times as fast as with images as they
     come, ResNet18 1.1 times if smaller images are channels last too. On other devices images stay as they are.
@@ -99,7 +100,7 @@ def lay_out(images: Tensor) -> Tensor:
 
 
 def transfer(tensor: Tensor, device: torch.device, precision: str = "float32") -> Tensor:
-    """The tensor on the device, without waiting for it; images ``(N, C, H, W)`` in the precision's memory format."""
+    """Copies the tensor to the device without waiting; images ``(N, C, H, W)`` in the precision's memory format."""
     if device.type == "cuda" and tensor.device.type == "cpu":
         tensor = tensor.pin_memory()  # the copy of pageable memory would wait for the device
     layout = memory_format(device, precision) if tensor.ndim == 4 else torch.preserve_format
@@ -126,31 +127,19 @@ class Clock:
 
 
 def fits(num_bytes: int, device: torch.device) -> bool:
-    """Whether a data set can be kept there: in a third of a card's memory, in an eighth of the host's.
+    """Tells whether a data set can be kept there: in a third of a card's memory, in an eighth of the host's.
 
     Shares of the whole, not of what is free: the answer must not depend on what else runs there. Each worker process
     may keep its own. Where the system does not say how much there is, it fits.
     """
     if device.type == "cuda":
         return num_bytes <= torch.cuda.mem_get_info(device)[1] / 3
-    whole = _host_memory()
+    whole = whole_memory()
     return whole is None or num_bytes <= whole / 8
 
 
-def _host_memory() -> int | None:
-    """Bytes that this machine has, or the container that this process runs in, if it may have less."""
-    limits = []
-    meminfo, group = Path("/proc/meminfo"), Path("/sys/fs/cgroup/memory.max")
-    for line in meminfo.read_text().splitlines() if meminfo.exists() else []:
-        if line.startswith("MemTotal"):
-            limits.append(int(line.split()[1]) * 1024)
-    if group.exists() and (limit := group.read_text().strip()).isdigit():
-        limits.append(int(limit))
-    return min(limits, default=None)
-
-
 def reset_peak_memory(device: torch.device) -> None:
-    """Starts the high-water mark of :func:`peak_memory_bytes` anew."""
+    """Restarts the high-water mark of :func:`peak_memory_bytes`."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     elif sys.platform == "linux":
@@ -159,7 +148,7 @@ def reset_peak_memory(device: torch.device) -> None:
 
 
 def peak_memory_bytes(device: torch.device) -> int:
-    """Most memory held since the reset: allocated on a CUDA device, resident in this process elsewhere."""
+    """Returns the most memory held since the reset: allocated on a CUDA device, resident in this process elsewhere."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     status = Path("/proc/self/status")
@@ -174,7 +163,7 @@ def peak_memory_bytes(device: torch.device) -> int:
 
 @functools.cache
 def device_name(device: torch.device) -> str:
-    """The name that the maker gave the device."""
+    """Returns the name that the maker gave the device."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     cpuinfo = Path("/proc/cpuinfo")

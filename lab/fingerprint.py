@@ -1,4 +1,4 @@
-"""Which source code a result was made by: what a trial imports, read without importing it. Free of torch."""
+"""Identifies the source code behind a result: what a trial imports, read without importing it. Free of torch."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ APART = {"lab.fingerprint", "lab.result", "lab.sections", "lab.settings"}
 
 
 def source_fingerprint(settings: Settings) -> str:
-    """12 hex digits over :func:`sources`."""
+    """Returns 12 hex digits over :func:`sources`."""
     return fingerprint(sources(settings))
 
 
@@ -34,7 +34,7 @@ def fingerprint(digests: Mapping[str, str]) -> str:
 
 
 def sources(settings: Settings) -> dict[str, str]:
-    """A digest of each source file that a trial uses: the laboratory's, and those of the parts that it names.
+    """Returns a digest of each source file that a trial uses: the laboratory's, and those of the parts that it names.
 
     With each module come those of the laboratory and of the working folder that its import statements name, wherever
     they stand, and so on; of other packages only the modules that the settings name.
@@ -57,7 +57,7 @@ def _digests(modules: tuple[str, ...], working_dir: Path) -> dict[str, str]:
 
 
 def _used(modules: Iterable[str], working_dir: Path) -> dict[str, Path]:
-    """The file of each module that a trial imports, directly or not, as far as it is ours or the user's."""
+    """Returns the file of each module that a trial imports, directly or not, as far as it is ours or the user's."""
     files: dict[str, Path] = {}
     waiting = [part for module in ("lab.trial", *modules) for part in _with_packages(module)]
     while waiting:
@@ -73,19 +73,19 @@ def _used(modules: Iterable[str], working_dir: Path) -> dict[str, Path]:
 
 
 def _with_packages(module: str) -> list[str]:
-    """``a.b.c`` with the packages that its import imports: ``a``, ``a.b``."""
+    """Returns ``a.b.c`` with the packages that its import imports: ``a``, ``a.b``."""
     parts = module.split(".")
     return [".".join(parts[: end + 1]) for end in range(len(parts))]
 
 
 def _is_own(file: Path, working_dir: Path) -> bool:
-    """Whether a file is the laboratory's or the user's, not one of a package that is installed."""
+    """Tells whether a file is the laboratory's or the user's, not one of a package that is installed."""
     installed = {"site-packages", "dist-packages"} & set(file.parts)
     return file.is_relative_to(LAB) or (file.is_relative_to(working_dir) and not installed)
 
 
 def _name(module: str, file: Path, working_dir: Path) -> str:
-    """How the record names a source file: by its path in the working folder, else by its module's."""
+    """Names a source file as the record does: by its path in the working folder, else by its module's."""
     if _is_own(file, working_dir):
         path = file.relative_to(LAB.parent if file.is_relative_to(LAB) else working_dir).as_posix()
         return f"./{path}" if path.startswith("lab/") and not file.is_relative_to(LAB) else path
@@ -93,7 +93,7 @@ def _name(module: str, file: Path, working_dir: Path) -> str:
 
 
 def _file(module: str) -> Path | None:
-    """The source file of a module, found without importing it; None where there is none."""
+    """Returns the source file of a module, found without importing it; None where there is none."""
     spec = _spec(module)
     return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
 

@@ -26,7 +26,7 @@ class _NoState(Exception):  # noqa: N818  # a finding
 
 
 def hidden_state(network: nn.Module) -> dict[str, Saved]:
-    """A copy, by path, of what modules, and plain objects that they hold, have in their attributes.
+    """Returns a copy, by path, of what modules, and plain objects that they hold, have in their attributes.
 
     That is numbers, text, tensors and arrays, lists, tuples, dicts, sets and deques of them, and generators; and
     buffers that are not saved. Parameters, what is computed from them, functions and locks are no state of this kind.
@@ -44,7 +44,7 @@ def load_hidden_state(network: nn.Module, state: dict[str, Saved]) -> None:
 
 
 def _attributes(network: nn.Module) -> Iterator[tuple[str, dict[str, Any], str, Saved]]:
-    """Path, the dict that has it, the name in it, and the value saved."""
+    """Yields a path, the dict that has it, the name in it, and the value saved."""
     taken = {_place(one) for one in [*network.parameters(), *network.buffers()]}
     for path, holder in _holders(network):
         for name, value in list(holder.items()):
@@ -59,7 +59,7 @@ def _attributes(network: nn.Module) -> Iterator[tuple[str, dict[str, Any], str, 
 
 
 def _holders(network: nn.Module) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The attributes of each module, without those that every module has, and of the objects among them, once each."""
+    """Yields each module's attributes but those that every module has, and those of objects among them, once each."""
     waiting: list[tuple[str, Any]] = list(network.named_modules())
     seen = {id(one) for _, one in waiting}
     for path, one in waiting:

@@ -34,7 +34,7 @@ class PartError(ValueError):
 
 
 def import_paths(settings: object) -> Iterator[str]:
-    """The import paths anywhere in settings as plain data: what names user code."""
+    """Yields the import paths anywhere in settings as plain data: what names user code."""
     match settings:
         case str() if IMPORT_PATH.fullmatch(settings):
             yield settings
@@ -45,7 +45,7 @@ def import_paths(settings: object) -> Iterator[str]:
 
 
 def load(path: str) -> Callable[..., Any]:
-    """The callable at ``package.module:attribute``; raises :class:`PartError` with the step that failed."""
+    """Loads the callable at ``package.module:attribute``; raises :class:`PartError` with the step that failed."""
     module_name, _, attribute = path.partition(":")
     with told(f"{path!r}: cannot import {module_name}"):
         make_importable(Path.cwd())
@@ -65,7 +65,7 @@ def load(path: str) -> Callable[..., Any]:
 
 
 def _import(name: str) -> ModuleType:
-    """The module; where it imports torchvision and that fails beside this torch, torchvision is imported first."""
+    """Imports the module; where it imports torchvision and that fails beside this torch, torchvision comes first."""
     try:
         return importlib.import_module(name)
     except RuntimeError as error:
@@ -91,7 +91,7 @@ def make_importable(folder: Path) -> None:
 
 @functools.cache
 def taken(folder: Path) -> frozenset[str]:
-    """The folder's modules and packages whose names are those of another module, which could be imported instead."""
+    """Finds the folder's modules and packages whose names another module has, which could be imported instead."""
     names = {file.stem for file in folder.glob("*.py")} | {file.parent.name for file in folder.glob("*/__init__.py")}
     elsewhere = [entry for entry in sys.path if entry and Path(entry).resolve() != folder.resolve()]
     return frozenset(name for name in names if _is_taken(name, folder, elsewhere))
@@ -106,13 +106,13 @@ def _is_taken(name: str, folder: Path, elsewhere: list[str]) -> bool:
 
 
 def own_name(module: str, folder: Path) -> str:
-    """The name by which a module is imported for user code: another where the folder's own has a name that is taken."""
+    """Returns the name to import a module of user code by: another where the folder's own has one that is taken."""
     top = module.partition(".")[0]
     return OWN + module if top in taken(folder) else module
 
 
 def find_own(name: str, folder: Path) -> ModuleSpec | None:
-    """How a top-level module under a name of its own is loaded."""
+    """Finds the loader of a top-level module under a name of its own."""
     found = PathFinder.find_spec(name.removeprefix(OWN), [str(folder)])
     if found is None or found.origin is None:
         return None
@@ -121,7 +121,7 @@ def find_own(name: str, folder: Path) -> ModuleSpec | None:
 
 
 def _is_new(name: str, folder: Path) -> bool:
-    """Whether the folder's own module is yet to be imported."""
+    """Tells whether the folder's own module is yet to be imported."""
     top = name.removeprefix(OWN).partition(".")[0]
     return name not in sys.modules and PathFinder.find_spec(top, [str(folder)]) is not None
 
@@ -138,7 +138,7 @@ sys.meta_path.append(_OwnFinder)
 
 
 def _importing(folder: Path, plain: Callable[..., ModuleType]) -> Callable[..., ModuleType]:
-    """``__import__``, where an import statement in a file of the folder finds the folder's own modules first."""
+    """Makes an ``__import__`` by which import statements in the folder's files find the folder's own modules first."""
 
     def find(
         name: str,
@@ -157,11 +157,19 @@ def _importing(folder: Path, plain: Callable[..., ModuleType]) -> Callable[..., 
 
 
 def is_users(module: Mapping[str, Any] | None, folder: Path) -> bool:
-    """Whether a module (its globals) lies in the folder, and is neither ours nor installed."""
+    """Tells whether a module (its globals) lies in the folder, and is neither ours nor installed."""
     file = (module or {}).get("__file__")
     if not isinstance(file, str) or not Path(file).is_relative_to(folder) or "site-packages" in file:
         return False
     return not any(Path(file).is_relative_to(ours) for ours in OURS)
+
+
+def forget(settings: object, folder: Path) -> None:
+    """Lets the folder's own modules that settings name be imported again: what they hold is of an earlier trial."""
+    named = {own_name(path.partition(":")[0], folder).partition(".")[0] for path in import_paths(settings)}
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] in named and is_users(vars(module), folder):
+            del sys.modules[name]
 
 
 # --- errors in words ------------------------------------------------------------------------------------------------
@@ -169,7 +177,7 @@ def is_users(module: Mapping[str, Any] | None, folder: Path) -> bool:
 
 @contextmanager
 def told(what: str) -> Iterator[None]:
-    """Whatever a user's code raises meanwhile becomes a :class:`PartError`: ``what`` failed, the reason, the line."""
+    """Turns what a user's code raises meanwhile into a :class:`PartError`: ``what`` failed, the reason, the line."""
     try:
         yield
     except PartError:
@@ -183,7 +191,7 @@ def told(what: str) -> Iterator[None]:
 
 
 def _line(error: BaseException) -> str:
-    """`` (nets.py, line 3)``: the last line of the working folder's own files that the error passed, if any."""
+    """Returns `` (nets.py, line 3)``: the last line of the working folder's own files that the error passed, if any."""
     here, ours = Path.cwd(), Path(__file__).parent
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         file = Path(frame.filename)

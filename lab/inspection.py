@@ -84,7 +84,7 @@ def _look(key: str, settings: Settings, splits: Splits, device: torch.device, pr
 
 
 def signature(runner: Runner, X: Tensor, y: Tensor) -> str:
-    """A digest of all that a batch ``(N, C, H, W)`` shows of a network: equal where a step of training is the same.
+    """Digests all that a batch ``(N, C, H, W)`` shows of a network: equal where a step of training is the same.
 
     That is the modules' types, the parameters' names, shapes and whether they are trained, the outputs in evaluation,
     the loss and gradients in training, and the buffers after it. Both modes are asked with the same random numbers.

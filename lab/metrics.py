@@ -37,12 +37,12 @@ class Accuracy:
         self._correct.append(logits.argmax(dim=1) == labels)
 
     def accumulate(self) -> float:
-        """The accuracy as a fraction; raises ValueError where nothing was added."""
+        """Returns the accuracy as a fraction; raises ValueError where nothing was added."""
         correct = self.correct()
         return int(correct.sum()) / len(correct)
 
     def correct(self) -> Tensor:
-        """``(num_images,)`` booleans in the order of the images; raises ValueError where nothing was added."""
+        """Returns ``(num_images,)`` booleans in the order of the images; raises ValueError where nothing was added."""
         if not self._correct:
             raise ValueError("accuracy of no images: update() was never called")
         return torch.cat(self._correct)
@@ -52,12 +52,12 @@ class Accuracy:
 
 
 def accuracy(predicted: np.ndarray, labels: np.ndarray, confidence: np.ndarray) -> float:
-    """Share of images whose predicted class is the label's."""
+    """Returns the share of images whose predicted class is the label's."""
     return int((predicted == labels).sum()) / len(labels)
 
 
 def macro_f1(predicted: np.ndarray, labels: np.ndarray, confidence: np.ndarray) -> float:
-    """Mean over the classes that occur, as label or as prediction, of ``2 TP / (predicted + labelled)``."""
+    """Returns the mean over the classes that occur, as label or as prediction, of ``2 TP / (predicted + labelled)``."""
     size = int(max(predicted.max(), labels.max())) + 1
     right, given, there = (np.bincount(x, minlength=size) for x in (labels[predicted == labels], predicted, labels))
     occurs = given + there > 0
@@ -65,7 +65,7 @@ def macro_f1(predicted: np.ndarray, labels: np.ndarray, confidence: np.ndarray) 
 
 
 def calibration_error(predicted: np.ndarray, labels: np.ndarray, confidence: np.ndarray) -> float:
-    """Expected calibration error: mean over images of |accuracy - mean confidence| of their bin (Guo et al. 2017)."""
+    """Computes the expected calibration error, the mean of |accuracy - confidence| of bins (Guo et al. 2017)."""
     if not np.isfinite(confidence).all():
         return float("nan")
     bins = np.clip(np.ceil(confidence * NUM_BINS).astype(int) - 1, 0, NUM_BINS - 1)
@@ -82,7 +82,7 @@ CLASSIFICATION: dict[str, Score] = {
 
 
 class Predictions:
-    """What a classifier said of each image: its class, and how sure it was; gives every built-in score at once."""
+    """Keeps a classifier's predictions, the class per image and how sure it was; gives every built-in score at once."""
 
     def __init__(self) -> None:
         self.reset()
@@ -100,13 +100,13 @@ class Predictions:
         self._confidence.append(logits.float().log_softmax(dim=1).gather(1, predicted[:, None])[:, 0])
 
     def scores(self) -> dict[str, float]:
-        """The scores by name."""
+        """Returns the scores by name."""
         predicted, labels = (torch.cat(part).cpu().numpy() for part in (self._predicted, self._labels))
         confidence = torch.cat(self._confidence).exp().cpu().numpy()
         return {name: score(predicted, labels, confidence) for name, score in CLASSIFICATION.items()}
 
     def correct(self) -> Tensor:
-        """``(num_images,)`` booleans in the order of the images: which were predicted right."""
+        """Returns ``(num_images,)`` booleans in the order of the images: which were predicted right."""
         return torch.cat(self._predicted) == torch.cat(self._labels)
 
 
@@ -132,12 +132,12 @@ class Scores:
             metric.update(outputs, labels)
 
     def values(self) -> dict[str, float]:
-        """The scores of what was added since the last reset; raises ReturnedError where a metric gives no number."""
+        """Computes the scores of all since the last reset; raises ReturnedError where a metric gives no number."""
         found = self.predictions.scores() if self.predictions is not None else {}
         return found | {name: in_range(computed(metric), metric) for name, metric in self.metrics.items()}
 
     def correct(self) -> Tensor | None:
-        """Which images were predicted right, where something here knows."""
+        """Tells which images were predicted right, where something here knows."""
         for metric in self._all:
             if isinstance(metric, Accuracy | Predictions):
                 return metric.correct()
@@ -145,12 +145,12 @@ class Scores:
 
 
 def computed(metric: Metric) -> float:
-    """The value of a metric as a number; raises ReturnedError."""
+    """Returns the value of a metric as a number; raises ReturnedError."""
     return number(getattr(metric, _last_step(metric))(), source_of(metric))
 
 
 def in_range(value: float, metric: Metric) -> float:
-    """The value, if it lies in the range that the metric declares, or is NaN; raises ReturnedError."""
+    """Returns the value, if it lies in the range that the metric declares, or is NaN; raises ReturnedError."""
     low, high = declared(metric).range
     if (low is not None and value < low) or (high is not None and value > high):
         ends = ", ".join("" if end is None else f"{end:g}" for end in (low, high))
@@ -159,7 +159,7 @@ def in_range(value: float, metric: Metric) -> float:
 
 
 def source_of(metric: Metric) -> str:
-    """What gives the value of a metric: ``scores:Hits.compute()``."""
+    """Names what gives the value of a metric: ``scores:Hits.compute()``."""
     return f"{name_of(type(metric))}.{_last_step(metric)}()"
 
 
@@ -168,7 +168,7 @@ def _last_step(metric: Metric) -> str:
 
 
 def check_metric(metric: Metric, name: str) -> Metric:
-    """The metric, if it has what one must have; raises TypeError that says what is missing."""
+    """Returns the metric, if it has what one must have; raises TypeError that says what is missing."""
     missing = [method for method in ("reset", "update") if not callable(getattr(metric, method, None))]
     if not any(callable(getattr(metric, method, None)) for method in ("compute", "accumulate")):
         missing.append("compute (or accumulate)")

@@ -1,6 +1,6 @@
 """The networks: input ``(N, C, H, W)`` float, output ``(N, num_classes)`` logits.
 
-A parameter has the same name in every arm of a network, so that arms that differ by a switch share all the others: what
+A parameter has the same name in every variant of a network, so that those that differ by a switch share the rest: what
 a switch takes away leaves its place empty (``nn.Identity``, which holds no parameter) and renames nothing. The residual
 networks are named as torchvision names its own, so that its weights load.
 """
@@ -45,7 +45,7 @@ class Conv2d(nn.Conv2d):
         return (size + 2 * self.padding[axis] - self.kernel_size[axis]) // self.stride[axis] + 1
 
     def _taps(self, height: int, width: int) -> Tensor:
-        """The part of the kernel that meets the image in its only position."""
+        """Returns the part of the kernel that meets the image in its only position."""
         (rows, columns), (top, left) = self.kernel_size, self.padding
         crop = [-left, min(0, left + width - columns), -top, min(0, top + height - rows)]
         return pad(self.weight, crop) if any(crop) else self.weight
@@ -69,7 +69,7 @@ def initialize(network: nn.Module) -> None:
 def convolution(
     in_channels: int, out_channels: int, kernel: int, *, batch_norm: bool, stride: int = 1, padding: int = 0
 ) -> tuple[nn.Conv2d, nn.Module]:
-    """A convolution and the BatchNorm after it; or one with a bias and nothing after it, since BatchNorm shifts too."""
+    """Makes a convolution and the BatchNorm after it; without BatchNorm, which shifts too, it has a bias."""
     layer = Conv2d(in_channels, out_channels, kernel, stride, padding, bias=not batch_norm)
     return layer, nn.BatchNorm2d(out_channels) if batch_norm else nn.Identity()
 
@@ -174,7 +174,7 @@ class ResNet(nn.Module):
     """Residual network of ``blocks`` basic blocks a stage (He et al. 2016, table 1), for images of any size.
 
     Without ``residual`` it is the paper's plain network: neither shortcuts nor their projections. The stem's
-    convolution has a bias in every arm; the others have one where no BatchNorm follows.
+    convolution has a bias in every variant; the others have one where no BatchNorm follows.
     """
 
     def __init__(

@@ -84,7 +84,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
 
 
 def build_model(settings: ModelSettings, *, in_channels: int, num_classes: int, size: int) -> nn.Module:
-    """The network of ``settings.name``, a built-in one or an import path, given those of the counts that it asks for.
+    """Builds the network of ``settings.name``, built in or at an import path, from the counts that it asks for.
 
     Modules are then taken out and replaced as the settings say (:mod:`lab.surgery`). Raises ValueError where the
     network cannot take images of ``size``, where an import path gives no network, or where there is no such module.

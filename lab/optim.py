@@ -14,6 +14,7 @@ torch differs in two points:
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -43,7 +44,7 @@ FUSED_DEVICES = {"cpu", "cuda", "mps"}
 
 
 def fused(kind: str, params: Parameters, **settings: Any) -> Optimizer:
-    """The optimizer of ``torch.optim``, with its fused kernel where torch has one for these parameters."""
+    """Makes the optimizer of ``torch.optim``, with its fused kernel where torch has one for these parameters."""
     from torch import optim
 
     params = list(params)
@@ -138,7 +139,7 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
 
 
 def build_optimizer(settings: OptimizerSettings, parameters: Parameters) -> Optimizer:
-    """The optimizer of ``settings.name``: a built-in one, or ``callable(params, lr=..., **own)`` at an import path.
+    """Makes the optimizer of ``settings.name``: built in, or ``callable(params, lr=..., **own)`` at an import path.
 
     Raises ValueError where an import path gives no optimizer.
     """
@@ -150,3 +151,17 @@ def build_optimizer(settings: OptimizerSettings, parameters: Parameters) -> Opti
         rule = "must return a torch.optim.Optimizer"
         raise ValueError(f"optimizer.name {settings.name!r}: {rule}, returned {optimizer!r}")
     return optimizer
+
+
+def needs_closure(optimizer: Optimizer) -> bool:
+    """Whether its ``step`` cannot be called without a closure, as that of L-BFGS."""
+    closure = inspect.signature(optimizer.step).parameters.get("closure")
+    return closure is not None and closure.default is closure.empty
+
+
+def learning_rates(optimizer: Optimizer) -> list[Any]:
+    if any("lr" not in group for group in optimizer.param_groups):
+        raise ValueError(
+            f"{type(optimizer).__name__} has parameters without a learning rate: no schedule can change it"
+        )
+    return [group["lr"] for group in optimizer.param_groups]

@@ -1,4 +1,4 @@
-"""What a network returns: one tensor, or several in a tuple, a mapping or a dataclass; which of them are the logits."""
+"""Finds the logits in what a network returns: one tensor, or several in a tuple, a mapping or a dataclass."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Loss = Callable[[Any, Tensor], Tensor]
 
 
 def tensors_of(output: object) -> Iterator[Tensor]:
-    """All tensors in an output, in order, whatever they are wrapped in."""
+    """Yields all tensors in an output, in order, whatever they are wrapped in."""
     if isinstance(output, Tensor):
         yield output
     else:
@@ -21,7 +21,7 @@ def tensors_of(output: object) -> Iterator[Tensor]:
 
 
 def logits_of(output: object, num_images: int, num_classes: int | None = None) -> Tensor:
-    """The logits in an output: the tensor that it is, else what is named ``logits``, else the first that looks so.
+    """Finds the logits in an output: the tensor that it is, else the one named ``logits``, else the first that fits.
 
     That is the first tensor of shape ``(num_images, num_classes)``, of any two-dimensional one where ``num_classes`` is
     not known. Raises ValueError in words where there is none.
@@ -38,7 +38,7 @@ def logits_of(output: object, num_images: int, num_classes: int | None = None) -
 
 
 def on_logits(loss: Callable[[Tensor, Tensor], Tensor], num_classes: int | None = None) -> Loss:
-    """A loss of logits, for a network that wraps them; ValueError where it returns several and names none."""
+    """Returns a loss of logits, for a network that wraps them; ValueError where it returns several and names none."""
 
     def of_output(output: object, y: Tensor) -> Tensor:
         if not isinstance(output, Tensor):
@@ -54,7 +54,7 @@ def on_logits(loss: Callable[[Tensor, Tensor], Tensor], num_classes: int | None 
 
 
 def described(output: object) -> str:
-    """``tuple of (32, 10) float32, (32, 5) float32``."""
+    """Returns ``tuple of (32, 10) float32, (32, 5) float32``."""
     kind = type(output).__name__
     if isinstance(output, Tensor):
         return f"{tuple(output.shape)} {str(output.dtype).removeprefix('torch.')}"
@@ -75,7 +75,7 @@ def _rule(num_images: int, num_classes: int | None) -> str:
 
 
 def _parts(output: object) -> Mapping[Any, Any]:
-    """What an output is made of, by name or position; nothing where it is no container."""
+    """Takes an output apart, by name or position; nothing where it is no container."""
     if isinstance(output, Mapping):
         return output
     if dataclasses.is_dataclass(output) and not isinstance(output, type):

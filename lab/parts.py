@@ -32,7 +32,7 @@ STEPPED = {"CyclicLR", "OneCycleLR"}  # torch's schedulers that count steps, not
 
 
 def section_of(path: str) -> str:
-    """Which section takes the part at ``path``, told by what it asks for; a data set need not ask for anything.
+    """Finds the section of the part at ``path`` by what it asks for; a data set need not ask for anything.
 
     Raises :class:`PartError`.
     """
@@ -81,7 +81,7 @@ class SignedSettings(Section):
         return dict(self)
 
     def arguments(self) -> dict[str, Any]:
-        """What the part is given, as its signature has it; what is at its default is left to the part."""
+        """Returns what the part is given, as its signature has it; what is at its default is left to the part."""
         given = dict(self.model_extra or {})
         for name, kind in self.kinds.items():
             value, field = getattr(self, name), type(self).model_fields[name]
@@ -91,22 +91,22 @@ class SignedSettings(Section):
 
 
 def arguments(settings: Section) -> dict[str, Any]:
-    """What a part's own settings give it; nothing where they were not read off its signature."""
+    """Returns what a part's own settings give it; nothing where they were not read off its signature."""
     return settings.arguments() if isinstance(settings, SignedSettings) else {}
 
 
 def accepts(part: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of ``given`` that the signature of ``part`` names."""
+    """Returns those of ``given`` that the signature of ``part`` names."""
     return {name: given[name] for name in _parameters(part) if name in given}
 
 
 def is_open(part: Callable[..., Any]) -> bool:
-    """Whether the part takes any keyword."""
+    """Tells whether the part takes any keyword."""
     return any(one.kind is one.VAR_KEYWORD for one in _parameters(part).values())
 
 
 def _parameters(part: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
-    """Of its signature; none of a function in C that has no signature, which takes no keywords either."""
+    """Returns those of its signature; none of a function in C that has none, which takes no keywords either."""
     try:
         return inspect.signature(part).parameters
     except ValueError:
@@ -116,7 +116,7 @@ def _parameters(part: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
 
 
 def settings_type(section: str, path: str) -> type[SignedSettings]:
-    """Settings read off the signature of the part at ``path``; raises :class:`SettingsError` at ``section.name``."""
+    """Reads settings off the signature of the part at ``path``; raises :class:`SettingsError` at ``section.name``."""
     try:
         part = load(path)
         with told(f"{path!r}: cannot read its signature"):
@@ -126,9 +126,9 @@ def settings_type(section: str, path: str) -> type[SignedSettings]:
         raise SettingsError([Problem(at, f"no such {NOUNS[section]}: {error}")]) from error
 
 
-@functools.lru_cache  # of the part itself: a module may be imported anew
+@functools.lru_cache  # of the part itself: a module may be imported again
 def signed(section: str, name: str, part: Callable[..., Any]) -> type[SignedSettings]:
-    """The settings of a part of a section, from its signature: all but what the harness gives it."""
+    """Returns the settings of a part of a section, from its signature: all but what the harness gives it."""
     base = BASES[section]
     kinds: dict[str, Kind] = {}
     fields: dict[str, Any] = {}
@@ -150,12 +150,12 @@ def signed(section: str, name: str, part: Callable[..., Any]) -> type[SignedSett
 
 
 def _is_made(section: str, part: Callable[..., Any]) -> bool:
-    """Whether the part is called with its settings; a loss that is no class is the loss itself."""
+    """Tells whether the part is called with its settings; a loss that is no class is the loss itself."""
     return section != "loss" or inspect.isclass(part)
 
 
 def _own_parameters(section: str, part: Callable[..., Any]) -> Iterator[inspect.Parameter]:
-    """The parameters that are settings, their annotations resolved; a loss's own come after logits and labels."""
+    """Yields the parameters that are settings, annotations resolved; a loss's own come after logits and labels."""
     skipped = 0 if _is_made(section, part) else 2
     function = _function(part)
     for parameter in [*_parameters(part).values()][skipped:]:
@@ -165,7 +165,7 @@ def _own_parameters(section: str, part: Callable[..., Any]) -> Iterator[inspect.
 
 
 def _function(part: Callable[..., Any]) -> Callable[..., Any]:
-    """The function whose signature the part has: of a class, its constructor."""
+    """Returns the function whose signature the part has: of a class, its constructor."""
     while isinstance(part, functools.partial):
         part = part.func
     if inspect.isclass(part):
@@ -175,7 +175,7 @@ def _function(part: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _resolved(parameter: inspect.Parameter, names: dict[str, Any]) -> Any:
-    """The annotation; empty where there is none, or only a type checker can read it."""
+    """Returns the annotation; empty where there is none, or only a type checker can read it."""
     alone = types.SimpleNamespace(__annotations__={"it": parameter.annotation})
     with suppress(NameError, TypeError, AttributeError):
         return typing.get_type_hints(alone, names, include_extras=True)["it"]
@@ -183,7 +183,7 @@ def _resolved(parameter: inspect.Parameter, names: dict[str, Any]) -> Any:
 
 
 def _field(parameter: inspect.Parameter) -> tuple[Kind, Any] | None:
-    """The kind of a parameter's values, and its field; None where YAML cannot write what it takes."""
+    """Returns the kind of a parameter's values, and its field; None where YAML cannot write what it takes."""
     required = parameter.default is parameter.empty
     annotation = parameter.annotation
     if annotation is parameter.empty:
@@ -202,7 +202,7 @@ def _field(parameter: inspect.Parameter) -> tuple[Kind, Any] | None:
 
 
 def _said(kind: Kind, default: Any) -> Any:
-    """The default as a grid would say it, so that to leave it out is to spell it out; LEFT where it cannot."""
+    """Returns the default as a grid would say it, so that to leave it out is to spell it out; LEFT where it cannot."""
     try:
         written = kind.write(default)
     except Unfit:
@@ -234,14 +234,14 @@ def _doc(part: Callable[..., Any]) -> str | None:
 
 
 def _per(part: Callable[..., Any]) -> str | None:
-    """What a scheduler of torch's counts unless the grid says; None of other schedules, and of one that watches dev."""
+    """Tells what a scheduler of torch's counts unless the grid says; None for others, and for one that watches dev."""
     if "optimizer" not in _parameters(part) or watches_dev(part):
         return None
     return "step" if STEPPED & {kind.__name__ for kind in getattr(part, "__mro__", ())} else "epoch"
 
 
 def watches_dev(scheduler: Any) -> bool:
-    """Whether a scheduler, or a class of schedulers, steps by what an evaluation gave."""
+    """Tells whether a scheduler, or a class of schedulers, steps by what an evaluation gave."""
     step = getattr(scheduler, "step", None)
     return step is not None and "metrics" in inspect.signature(step).parameters
 
@@ -250,13 +250,13 @@ def watches_dev(scheduler: Any) -> bool:
 
 
 def parse_part(what: str, raw: Part) -> SignedSettings:
-    """The settings of a loss or metric: an import path, or a mapping of its ``name`` and what else it takes."""
+    """Parses the settings of a loss or metric: an import path, or a mapping of its ``name`` and what else it takes."""
     given = {"name": raw} if isinstance(raw, str) else dict(raw)
     return settings_type(what, part_name(raw)).model_validate(given)
 
 
 def shortest(settings: Section) -> Part:
-    """The import path, or a mapping of it and of what is not at its default."""
+    """Returns the import path, or a mapping of it and of what is not at its default."""
     fields = type(settings).model_fields
     own = {
         name: value
@@ -267,7 +267,7 @@ def shortest(settings: Section) -> Part:
 
 
 def make_part(what: str, raw: Part, given: Mapping[str, Any]) -> Any:
-    """The loss or metric; a class or factory is called, a loss that is a function keeps its settings."""
+    """Makes the loss or metric; a class or factory is called, a loss that is a function keeps its settings."""
     settings = parse_part(what, raw)
     part = load(settings.name)  # type: ignore[attr-defined]  # of its base
     keywords = accepts(part, given) | settings.arguments()

@@ -43,7 +43,7 @@ def _autocast(device: str) -> Flag:
 
 
 def _default_device() -> torch.device | None:
-    """None for the CPU: a device that is named would be asked for at every call that makes a tensor."""
+    """Returns None for the CPU: a device that is named would be asked for at every call that makes a tensor."""
     device = torch.get_default_device()
     return None if device.type == "cpu" else device
 

@@ -13,7 +13,7 @@ from lab.settings import PART_PATHS, PARTS, Settings, digest, section_type, told
 
 
 def plain_settings(settings: Settings) -> dict[str, Any]:
-    """The settings but for the seed, as JSON holds them.
+    """Returns the settings but for the seed, as JSON holds them.
 
     ``silent`` names those that are no part of the trial's id; ``parts`` holds loss and metric with their own settings.
     """
@@ -37,7 +37,7 @@ class RecordedSettings(Settings):
 
     @classmethod
     def restored(cls, raw: Mapping[str, Any], seed: int) -> Self:
-        """What :func:`plain_settings` gave."""
+        """Returns what :func:`plain_settings` gave."""
         sections = {name: _kind(name, raw[name]).model_construct(**raw[name]) for name in SECTIONS}
         made = cls.model_construct(None, seed=seed, **sections)
         made._silent, made._parts = frozenset(raw["silent"]), raw["parts"]
@@ -60,7 +60,7 @@ class RecordedSettings(Settings):
 
 
 def _kind(section: str, raw: Mapping[str, Any]) -> type[Section]:
-    """The class of a built-in part's settings; of a user's, whose signature nobody asks, one that takes any."""
+    """Returns the class of a built-in part's settings; of a user's, whose signature nobody asks, one that takes any."""
     if raw.get("name") in PARTS.get(section, {}):
         return section_type(section, raw)
     return OPEN[section]

@@ -13,12 +13,12 @@ LOSSES: dict[str, Callable[..., Tensor]] = {"mse": F.mse_loss, "l1": F.l1_loss}
 
 
 def is_loss(loss: object) -> bool:
-    """Whether ``train.loss`` names one of :data:`LOSSES`; a loss with settings is a mapping."""
+    """Tells whether ``train.loss`` names one of :data:`LOSSES`; a loss with settings is a mapping."""
     return isinstance(loss, str) and loss in LOSSES
 
 
 def like_targets(outputs: Tensor, targets: Tensor) -> Tensor:
-    """The outputs in the shape of the targets; ``(N,)`` goes with ``(N, 1)``, which broadcasting would make ``(N, N)``.
+    """Reshapes outputs like the targets; ``(N,)`` goes with ``(N, 1)``, which broadcasting would make ``(N, N)``.
 
     Raises ValueError where they are of other shapes.
     """
@@ -31,17 +31,17 @@ def like_targets(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def mean_error(name: str) -> Callable[[Tensor, Tensor], Tensor]:
-    """The loss ``mse`` or ``l1``: the mean over examples and targets."""
+    """Returns the loss ``mse`` or ``l1``: the mean over examples and targets."""
     return lambda outputs, targets: LOSSES[name](like_targets(outputs, targets), targets)
 
 
 def example_error(name: str) -> Callable[[Tensor, Tensor], Tensor]:
-    """The same for each example, ``(N,)``."""
+    """Returns the same for each example, ``(N,)``."""
     return lambda outputs, targets: LOSSES[name](like_targets(outputs, targets), targets, reduction="none").mean(1)
 
 
 class Errors:
-    """What a regression missed by on each target; gives every built-in score of a regression at once."""
+    """Keeps the errors of a regression on each target; gives every built-in score of a regression at once."""
 
     def __init__(self) -> None:
         self.reset()
@@ -54,10 +54,10 @@ class Errors:
         self._errors.append(like_targets(outputs.float(), targets) - targets)
 
     def scores(self) -> dict[str, float]:
-        """Root mean square error and mean absolute error over all targets, in the targets' unit."""
+        """Returns the root mean square error and mean absolute error over all targets, in the targets' unit."""
         errors = torch.cat(self._errors).cpu().numpy().astype(np.float64)
         return {"rmse": float(np.sqrt(np.mean(errors**2))), "mae": float(np.mean(np.abs(errors)))}
 
     def squares(self) -> Tensor:
-        """``(N,)``: the mean squared error of each example."""
+        """Returns ``(N,)``: the mean squared error of each example."""
         return torch.cat(self._errors).square().mean(dim=1)

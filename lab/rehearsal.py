@@ -28,7 +28,7 @@ def make_network(
     device: torch.device,
     precision: str = "float32",
 ) -> tuple[nn.Module, int]:
-    """The network on the device, with all its parameters, and the multiply-accumulates of an image ``(C, size, size)``.
+    """Makes the network on the device, with all its parameters, and counts the multiply-accumulates per image.
 
     A user's network is made twice, and what is asked before training, forward passes of ``batch()`` ``(N, C, size,
     size)`` in both modes, is asked of the one that is thrown away. Where that makes parameters (lazy modules, or ones
@@ -47,7 +47,7 @@ def make_network(
 
 
 class _FirstPass:
-    """Forward passes of a batch; ``macs`` are those of an image in the first network that is asked."""
+    """Forward passes of a batch; ``macs`` are those per image in the first network that is asked."""
 
     def __init__(self, X: Tensor, device: torch.device, precision: str) -> None:
         self.macs: int | None = None

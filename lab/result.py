@@ -1,4 +1,4 @@
-"""What a trial gives: plain data, free of torch, so that it crosses a process or a machine."""
+"""The result of a trial: plain data, free of torch, so that it crosses a process or a machine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Environment:
-    """What a result was computed on; speeds are compared only where it is the same."""
+    """The device, threads and versions of a result; speeds are compared only where they are the same."""
 
     device: str
     device_name: str
@@ -33,7 +33,7 @@ class Environment:
 
 @dataclass(frozen=True)
 class Result:
-    """What a trial gave, as plain data. ``measures`` holds the numbers of its row, those that it came far enough for.
+    """The result of a trial, as plain data. ``measures`` holds the numbers of its row, as far as it came.
 
     Outcomes of single images, where they are known: ``correct`` and ``dev_correct`` have one bit per image of test and
     of dev at the selected epoch, packed; ``examples`` the test losses as float32.
@@ -46,7 +46,7 @@ class Result:
     environment: Environment
     source_fingerprint: str
     digests: dict[str, str] = field(default_factory=dict)  # of train, dev and test, as the columns of a row
-    sources: dict[str, str] = field(default_factory=dict)  # what the fingerprint is of: a digest a file
+    sources: dict[str, str] = field(default_factory=dict)  # what the fingerprint is of: a digest per file
     curve: list[Evaluation] = field(default_factory=list)
     correct: bytes | None = None
     num_test_images: int = 0
@@ -71,8 +71,8 @@ class Timing:
     train_images_per_second_low: float  # slowest round
     train_images_per_second_high: float  # fastest round
     rounds: int
-    train_flops: float  # a second: 6 x forward_macs an image (forward, and twice that backward)
-    matmul_flops: float  # a second: the device's own rate in a square matrix product of that precision
+    train_flops: float  # per second: 6 x forward_macs per image (forward, and twice that backward)
+    matmul_flops: float  # per second: the device's own rate in a square matrix product of that precision
     matmul_share: float  # train_flops / matmul_flops
     canary_drift: float  # largest over smallest canary time of the rounds that count, minus one
     reliable: bool  # the canary drifted by no more than a tenth in enough rounds
@@ -81,7 +81,7 @@ class Timing:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What one model, data and batch shape cost, found before training; ``error`` says why it cannot run at all."""
+    """The cost of one model, data and batch shape, found before training; ``error`` says why it cannot run at all."""
 
     key: str
     error: str | None = None

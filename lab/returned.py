@@ -16,7 +16,7 @@ class ReturnedError(TypeError):
 
 
 def number(value: object, source: object) -> float:
-    """The real number that ``value`` is: of Python, of numpy, or a tensor or array of no dimensions; it may be NaN.
+    """Reads a real number: of Python, of numpy, or a tensor or array of no dimensions; it may be NaN.
 
     ``source`` is the function that returned it, or its name. Raises :class:`ReturnedError`.
     """
@@ -30,7 +30,7 @@ def number(value: object, source: object) -> float:
 
 
 def finite(value: object, source: object, where: str = "") -> float:
-    """The same for a number that must be finite; ``where`` says when it was asked."""
+    """Returns the same for a number that must be finite; ``where`` says when it was asked."""
     found = number(value, source)
     if not math.isfinite(found):
         raise ReturnedError(f"{name_of(source)} must return a finite number, returned {found}{where}")
@@ -38,7 +38,7 @@ def finite(value: object, source: object, where: str = "") -> float:
 
 
 def mean_loss(value: object, source: object) -> Tensor:
-    """The loss of a batch as a tensor of no dimensions; raises :class:`ReturnedError`."""
+    """Returns the loss of a batch as a tensor of no dimensions; raises :class:`ReturnedError`."""
     if not isinstance(value, Tensor) or value.numel() != 1 or not value.is_floating_point():
         rule = "must return the mean loss of the batch as one floating-point tensor"
         raise ReturnedError(f"{name_of(source)} {rule}, returned {described(value)}")
@@ -46,7 +46,7 @@ def mean_loss(value: object, source: object) -> Tensor:
 
 
 def with_gradient(loss: Tensor, source: object) -> Tensor:
-    """The loss, if training can follow it back; raises :class:`ReturnedError`."""
+    """Returns the loss, if training can follow it back; raises :class:`ReturnedError`."""
     if not loss.requires_grad:
         rule = "must return a loss that depends on the outputs by operations of torch"
         raise ReturnedError(f"{name_of(source)} {rule}, returned a tensor without gradient")
@@ -54,7 +54,7 @@ def with_gradient(loss: Tensor, source: object) -> Tensor:
 
 
 def name_of(source: object) -> str:
-    """``module:name`` of a function, a class or an object's class; text as it stands."""
+    """Returns ``module:name`` of a function, a class or an object's class; text as it stands."""
     if isinstance(source, str):
         return source
     while isinstance(source, functools.partial):
@@ -64,7 +64,7 @@ def name_of(source: object) -> str:
 
 
 def described(value: object) -> str:
-    """What a value is, shortly: ``a tensor of shape (8, 10) and type float32``, ``None``, ``the text 'good'``."""
+    """Describes a value in short: ``a tensor of shape (8, 10) and type float32``, ``None``, ``the text 'good'``."""
     match value:
         case None | bool() | np.bool_():
             return str(value)

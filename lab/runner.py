@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import copy
-import inspect
-import io
 import itertools
 import math
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,70 +14,19 @@ import torch
 from torch import Tensor, nn
 
 from lab.device import Clock, autocast, network_format, resolve, transfer
-from lab.hidden_state import hidden_state, load_hidden_state
 from lab.metrics import Errors, Metric, Scores, source_of
+from lab.optim import learning_rates, needs_closure
 from lab.outputs import Loss, logits_of
+from lab.progress import Diverged, Interrupted, SplitResult, TrainingProgress, Undefined, is_sound
 from lab.result import Evaluation
 from lab.returned import finite, mean_loss, with_gradient
 from lab.schedules import Scheduler
 from lab.scores import declared, snake_case
 from lab.selection import Selection
 from lab.streams import generators, restore_generators
+from lab.weights import copied_weights, load_module_state, module_state, save_weights
 
 Loader = Iterable[tuple[Tensor, Tensor]]
-
-
-class Diverged(ArithmeticError):  # noqa: N818  # an outcome, not an error
-    """The training loss, or the loss on dev after it, is no longer a finite number."""
-
-
-class Undefined(ArithmeticError):  # noqa: N818  # an outcome, not an error
-    """A score is not a finite number, although the loss is."""
-
-
-class Interrupted(Exception):  # noqa: N818  # a request, not an error
-    """Training was asked to stop; the Runner's state says where it stands."""
-
-
-@dataclass
-class Progress:
-    """Where training stands: everything, beside weights and optimizer, that going on from here needs."""
-
-    epoch: int = 0
-    batch: int = 0
-    step: int = 0
-    images: int = 0
-    train_seconds: float = 0.0
-    curve: list[Evaluation] = field(default_factory=list)
-    select: str = "dev_accuracy"
-    sign: int = 1  # -1 where the lowest value of the selecting score is the best
-
-    @property
-    def best(self) -> Evaluation | None:
-        """The evaluation with the best selecting score, the earliest of equals; None where none has a finite one.
-
-        Never one after the loss diverged.
-        """
-        sound = [point for point in self.curve if point.step == 0 or _is_finite(point)]
-        known = [point for point in sound if math.isfinite(point.scores[self.select])]
-        return max(known, key=lambda point: (self.sign * point.scores[self.select], -point.step), default=None)
-
-
-def _is_finite(point: Evaluation) -> bool:
-    return math.isfinite(point.train_loss) and math.isfinite(point.scores["dev_loss"])
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What one pass over a split gave: its scores by name; for each example its loss, and whether it was right.
-
-    Of float targets ``squares`` has the squared error of each example.
-    """
-
-    scores: dict[str, float]
-    losses: Tensor | None
-    correct: Tensor | None
-    squares: Tensor | None = None
 
 
 def _always_go_on() -> bool:
@@ -125,12 +71,12 @@ class Runner:
         self.scheduler = schedule if isinstance(schedule, Scheduler) else None
         self.factor = None if isinstance(schedule, Scheduler) else schedule
         self.num_classes = num_classes
-        self.progress = Progress(select=self.selection.name, sign=self.selection.sign)
+        self.progress = TrainingProgress(select=self.selection.name, sign=self.selection.sign)
         self.best_weights: dict[str, Tensor] = {}
         self.best_correct: Tensor | None = None  # which images of dev the best weights predict right
-        self.forward_macs: int | None = None  # of an image, where whoever made the network counted them
+        self.forward_macs: int | None = None  # per image, where whoever made the network counted them
         self.compile_error: str | None = None  # why a network that was to be compiled runs as it is
-        self._rates = [] if self.factor is None else _learning_rates(optimizer)
+        self._rates = [] if self.factor is None else learning_rates(optimizer)
         self._takes_closure = needs_closure(optimizer)
         self._clock = Clock(self.device)
         self._loss_sum = torch.zeros((), device=self.device)
@@ -155,7 +101,7 @@ class Runner:
         on_log: Callable[[int, float], None] = lambda step, loss: print(f"step {step}: loss {loss:.4f}"),
         should_stop: Callable[[], bool] = _always_go_on,
     ) -> list[Evaluation]:
-        """Trains up to ``num_epochs`` and returns the curve; after ``load_state`` it goes on from there.
+        """Trains up to ``num_epochs`` and returns the curve; after ``load_state`` it resumes from there.
 
         Dev is evaluated before the first step, every ``eval_steps`` (default: after each epoch) and after the last
         step. The best weights by dev score are kept, and written to ``save_path`` if given. ``log_steps`` reads the
@@ -183,7 +129,7 @@ class Runner:
         return at.curve
 
     def _epoch(self, loader: Loader) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches of the current epoch that are still to come."""
+        """Returns the batches of the current epoch that are yet to come."""
         at = self.progress
         if hasattr(loader, "set_epoch"):
             loader.set_epoch(at.epoch)
@@ -192,7 +138,7 @@ class Runner:
     def _end_epoch(self) -> None:
         at = self.progress
         if not at.batch:
-            raise ValueError(f"the train loader gave no batches in epoch {at.epoch + 1}: it must be iterable anew")
+            raise ValueError(f"the train loader gave no batches in epoch {at.epoch + 1}: it must be iterable again")
         at.epoch, at.batch = at.epoch + 1, 0
         if self.scheduler is not None:
             self.scheduler.epoch_done()
@@ -220,7 +166,7 @@ class Runner:
         return True
 
     def step(self, X: Tensor, y: Tensor) -> None:
-        """One training step on a batch, in whatever mode the network is; waits for nothing."""
+        """Takes one training step on a batch, in whatever mode the network is; waits for nothing."""
         X, y = transfer(X, self.device, self.precision), transfer(y, self.device)
         if self.factor is not None:
             factor = finite(self.factor(self.progress.step), self.factor, f" at step {self.progress.step}")
@@ -286,7 +232,7 @@ class Runner:
 
     def _raise_if_diverged(self) -> None:
         last = self.progress.curve[-1]
-        if last.step and not _is_finite(last):
+        if last.step and not is_sound(last):
             losses = f"the mean training loss is {last.train_loss}, the dev loss {last.scores['dev_loss']}"
             raise Diverged(f"up to step {last.step} {losses}")
 
@@ -311,12 +257,12 @@ class Runner:
     # --- evaluation -------------------------------------------------------------------------------------------------
 
     def evaluate(self, loader: Loader) -> float:
-        """The metric that selects, over all batches, in evaluation mode."""
+        """Computes the metric that selects, over all batches, in evaluation mode."""
         return self.measure(loader).scores[self.selection.name.removeprefix("dev_")]
 
     @torch.no_grad()
-    def measure(self, loader: Loader, *, examples: bool = False) -> Measured:
-        """All scores over all batches, in evaluation mode, ``loss`` (mean per image) among them.
+    def measure(self, loader: Loader, *, examples: bool = False) -> SplitResult:
+        """Computes all scores over all batches, in evaluation mode, ``loss`` (mean per image) among them.
 
         With ``examples`` the loss of each example, where there is an ``example_loss``.
         """
@@ -334,14 +280,14 @@ class Runner:
             self.scores.update(logits_of(output, len(y), self.num_classes), y)
             num_images += len(y)
         if not num_images:
-            raise ValueError("the loader gave no batches: it must be iterable anew in each evaluation")
+            raise ValueError("the loader gave no batches: it must be iterable again in each evaluation")
         scores = {"loss": float(total) / num_images} | self.scores.values()
         squares = self.scores.predictions.squares() if isinstance(self.scores.predictions, Errors) else None
-        return Measured(scores, torch.cat(losses) if losses else None, self.scores.correct(), squares)
+        return SplitResult(scores, torch.cat(losses) if losses else None, self.scores.correct(), squares)
 
     @torch.no_grad()
     def predict(self, X: Tensor) -> Tensor:
-        """Logits ``(N, num_classes)`` of a batch, in evaluation mode."""
+        """Computes logits ``(N, num_classes)`` of a batch, in evaluation mode."""
         self.model.eval()
         with autocast(self.device, self.precision):
             return logits_of(self.model(transfer(X, self.device, self.precision)), len(X), self.num_classes)
@@ -357,7 +303,7 @@ class Runner:
         self.model.load_state_dict(torch.load(path, map_location=self.device, weights_only=True))
 
     def state(self) -> dict[str, Any]:
-        """A copy of all that ``load_state`` needs for training to go on as if it had not stopped.
+        """Returns a copy of all that ``load_state`` needs for training to go on as if it had not stopped.
 
         The batches are the loader's: where its order depends on the epoch alone, as that of ``lab.data.Batches`` does,
         the numbers are the same to the last bit.
@@ -366,12 +312,8 @@ class Runner:
         at.train_seconds = self._clock.seconds
         cuda = [torch.cuda.get_rng_state(self.device)] if self.device.type == "cuda" else []
         state = {
-            "model": self.model.state_dict(),
-            "hidden": hidden_state(self.model),
-            "loss": [self.loss_fn.state_dict(), hidden_state(self.loss_fn)]
-            if isinstance(self.loss_fn, nn.Module)
-            else [],
-            "trained": [name for name, parameter in self.model.named_parameters() if parameter.requires_grad],
+            "model": module_state(self.model),
+            "loss": module_state(self.loss_fn) if isinstance(self.loss_fn, nn.Module) else None,
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.scheduler.state_dict() if self.scheduler else None,
             "best_weights": self.best_weights,
@@ -387,58 +329,18 @@ class Runner:
     def load_state(self, state: dict[str, Any]) -> None:
         """Takes up what ``state`` returned, in a Runner made as that one was."""
         state = copy.deepcopy(state)  # the optimizer would go on to change the tensors it is given
-        self.model.load_state_dict(state["model"])
-        load_hidden_state(self.model, state["hidden"])
+        load_module_state(self.model, state["model"])
         if isinstance(self.loss_fn, nn.Module):
-            self.loss_fn.load_state_dict(state["loss"][0])
-            load_hidden_state(self.loss_fn, state["loss"][1])
-        for name, parameter in self.model.named_parameters():
-            parameter.requires_grad_(name in state["trained"])
+            load_module_state(self.loss_fn, state["loss"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.scheduler is not None:
             self.scheduler.load_state_dict(state["schedule"])
         self.best_weights, self.best_correct = state["best_weights"], state["best_correct"]
         curve = [Evaluation(**point) for point in state["progress"]["curve"]]
-        self.progress = Progress(**{**state["progress"], "curve": curve})
+        self.progress = TrainingProgress(**{**state["progress"], "curve": curve})
         self._clock.seconds = self.progress.train_seconds
         self._loss_sum.copy_(state["loss_sum"])
         self._loss_steps = state["loss_steps"]
         restore_generators(state["random"])
         for random in state["random_cuda"]:
             torch.cuda.set_rng_state(random.cpu(), self.device)
-
-
-def needs_closure(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether its ``step`` cannot be called without one, as that of L-BFGS."""
-    closure = inspect.signature(optimizer.step).parameters.get("closure")
-    return closure is not None and closure.default is closure.empty
-
-
-def copied_weights(network: nn.Module) -> dict[str, Any]:
-    """A copy of the ``state_dict``: tensors, and whatever else modules keep there."""
-    state = network.state_dict()
-    return {name: value.clone() if isinstance(value, Tensor) else copy.deepcopy(value) for name, value in state.items()}
-
-
-def _learning_rates(optimizer: torch.optim.Optimizer) -> list[Any]:
-    if any("lr" not in group for group in optimizer.param_groups):
-        raise ValueError(
-            f"{type(optimizer).__name__} has parameters without a learning rate: no schedule can change it"
-        )
-    return [group["lr"] for group in optimizer.param_groups]
-
-
-def save_weights(weights: dict[str, Any], path: Path) -> None:
-    """Writes aside, then renames: a reader sees the old file or the new one, whole. Raises OSError without room."""
-    whole = io.BytesIO()
-    torch.save(weights, whole)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with aside.open("wb") as file:
-            file.write(whole.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)

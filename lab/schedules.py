@@ -146,7 +146,7 @@ class Scheduler:
 def build_schedule(
     settings: ScheduleSettings, optimizer: Optimizer, *, num_steps: int, num_epochs: int
 ) -> Factor | Scheduler | None:
-    """The schedule of a training: a pure function from a step to a share of the peak, or a scheduler; None if constant.
+    """Builds a schedule: a pure function from a step to a share of the peak, or a scheduler; None if constant.
 
     ``settings.name`` is a built-in schedule, or ``callable(num_steps, **settings)`` or ``callable(optimizer,
     **settings)`` at an import path. Where torch's one-cycle schedule is not told its length, it is the training's.

@@ -25,7 +25,7 @@ Named = Part | list[Part] | dict[str, Part]
 
 @dataclass(frozen=True)
 class Score:
-    """What a score means; ``better`` is None where nobody has said it."""
+    """The meaning of a score; ``better`` is None where nobody has said it."""
 
     better: Better | None
     range: Range = (None, None)
@@ -72,7 +72,7 @@ MEASURES = {
 
 
 def named(metric: Named) -> dict[str, Part]:
-    """The metrics of ``train.metric`` by name, ``accuracy`` among them; the first one selects by default."""
+    """Returns the metrics of ``train.metric`` by name, ``accuracy`` among them; the first one selects by default."""
     if isinstance(metric, Mapping) and not is_part(metric):
         return dict(metric)
     parts: list[Part] = metric if isinstance(metric, list) else [metric]
@@ -80,17 +80,17 @@ def named(metric: Named) -> dict[str, Part]:
 
 
 def default_selection(metric: Named) -> str:
-    """The score on dev that selects the epoch where ``train.select`` does not say: that of the first metric."""
+    """Returns the score on dev that selects the epoch where ``train.select`` does not say: that of the first metric."""
     return f"dev_{next(iter(named(metric)), 'accuracy')}"
 
 
 def snake_case(name: str) -> str:
-    """``MulticlassF1Score`` as ``multiclass_f1_score``, ``AUROC`` as ``auroc``."""
+    """Returns ``MulticlassF1Score`` as ``multiclass_f1_score``, ``AUROC`` as ``auroc``."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
 
 
 def declared(metric: Any) -> Score:
-    """The attributes ``better``, ``range``, ``unit``, ``scale`` of a metric's class; raises :class:`ScoreError`."""
+    """Reads ``better``, ``range``, ``unit`` and ``scale`` off a metric's class; raises :class:`ScoreError`."""
     return Score(_better(metric), _range(metric), _unit(metric), _scale(metric))
 
 
@@ -113,7 +113,7 @@ def _range(metric: Any) -> Range:
 
 
 def range_problem(found: object) -> str | None:
-    """The rule that ``found`` breaks as a range; None where it breaks none."""
+    """Returns the rule that ``found`` breaks as a range; None where it breaks none."""
     rule = "two numbers, the lower one first, either of them None (null in YAML) where there is no bound"
     if isinstance(found, str) or not isinstance(found, Sequence) or len(found) != 2:
         return rule

@@ -89,8 +89,16 @@ class Digits(DataSettings):
     native_size: ClassVar[int | None] = 8
 
 
-class Table(DataSettings):
-    """Features of a table that comes with scikit-learn: no download. Diabetes is a regression."""
+class BreastCancer(DataSettings):
+    """569 tumours by 30 features, benign or malignant; comes with scikit-learn: no download."""
+
+
+class Wine(DataSettings):
+    """178 wines by 13 features, of three growers; comes with scikit-learn: no download."""
+
+
+class Diabetes(DataSettings):
+    """442 patients by 10 features, a regression of how far the disease came in a year; comes with scikit-learn."""
 
 
 class Images28(DataSettings):
@@ -131,9 +139,9 @@ class ImageFolder(DataSettings):
 
 DATASETS: dict[str, type[DataSettings]] = {
     "digits": Digits,
-    "breast_cancer": Table,
-    "wine": Table,
-    "diabetes": Table,
+    "breast_cancer": BreastCancer,
+    "wine": Wine,
+    "diabetes": Diabetes,
     "mnist": Images28,
     "fashion_mnist": Images28,
     "kmnist": Images28,
@@ -153,7 +161,7 @@ EMNIST_CLASSES = {"balanced": 47, "byclass": 62, "bymerge": 47, "digits": 10, "l
 
 
 def num_classes(data: DataSettings) -> int | None:
-    """How many classes a built-in data set has; None for files and import paths, which tell only when they are read."""
+    """Counts the classes of a built-in data set; None for files and import paths, which tell only when read."""
     return EMNIST_CLASSES[data.split] if isinstance(data, Emnist) else NUM_CLASSES.get(data.name)
 
 
@@ -229,12 +237,12 @@ NOUNS = {
 
 
 def is_part(raw: object) -> bool:
-    """Whether it is one loss or metric, not a list of them or a mapping of names to them."""
+    """Tells whether it is one loss or metric, not a list of them or a mapping of names to them."""
     return isinstance(raw, str) or (isinstance(raw, dict) and isinstance(raw.get("name"), str))
 
 
 def part_name(raw: Part) -> str:
-    """The name or import path of a loss or metric."""
+    """Returns the name or import path of a loss or metric."""
     return raw if isinstance(raw, str) else str(raw.get("name"))
 
 
@@ -242,7 +250,7 @@ def part_name(raw: Part) -> str:
 
 
 def did_you_mean(name: object, known: Iterable[str], rest: str = "") -> str:
-    """``; did you mean X?`` where a known name is near, else nothing; then ``rest``, as a sentence or a clause."""
+    """Suggests ``; did you mean X?`` where a known name is near; then adds ``rest``, as a sentence or a clause."""
     near = difflib.get_close_matches(str(name), list(known), n=1)
     if not near:
         return f"; {rest}" if rest else ""
@@ -250,7 +258,7 @@ def did_you_mean(name: object, known: Iterable[str], rest: str = "") -> str:
 
 
 def spelled(value: object) -> str:
-    """A value as YAML spells it, text in quotes: ``null``, ``true``, ``'8'``, ``[1, null]``."""
+    """Returns a value as YAML spells it, text in quotes: ``null``, ``true``, ``'8'``, ``[1, null]``."""
     match value:
         case None:
             return "null"
@@ -265,7 +273,7 @@ def spelled(value: object) -> str:
 
 
 def describe_schema(schema: Mapping[str, Any]) -> str:
-    """The values that a JSON schema allows, in words: ``integer > 0``, ``a or b``, ``list of integer > 0``."""
+    """Returns the values that a JSON schema allows, in words: ``integer > 0``, ``a or b``, ``list of integer > 0``."""
     if "anyOf" in schema:
         return " or ".join(dict.fromkeys(map(describe_schema, schema["anyOf"])))
     if "enum" in schema or "const" in schema:
@@ -284,7 +292,7 @@ def describe_schema(schema: Mapping[str, Any]) -> str:
 
 @functools.cache
 def describe_field(field: FieldInfo) -> str:
-    """The values that a setting allows, in words."""
+    """Returns the values that a setting allows, in words."""
     annotation: Any = field.annotation
     return describe_schema(
         TypeAdapter(Annotated[annotation, *field.metadata] if field.metadata else annotation).json_schema()

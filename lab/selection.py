@@ -1,4 +1,4 @@
-"""Which score on dev selects the epoch of a trial, and in which direction. Free of torch."""
+"""Settles which score on dev selects the epoch of a trial, and in which direction. Free of torch."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class Selection:
 
     @property
     def sign(self) -> int:
-        """What values are multiplied by so that the largest is the best."""
+        """The factor that makes the largest value the best."""
         return -1 if self.better == "lower" else 1
 
 
 def own_scores(train: TrainSettings) -> dict[str, Score]:
-    """What the user's metrics declare of themselves, by name; raises :class:`SettingsError`."""
+    """Returns what the user's metrics declare of themselves, by name; raises :class:`SettingsError`."""
     parts = {name: part for name, part in named(train.metric).items() if part_name(part) not in CLASSIFICATION}
     found = {name: _declared(part_name(part)) for name, part in parts.items() if part_name(part) not in REGRESSION}
     if len(found) < len(parts):
@@ -50,12 +50,12 @@ def own_scores(train: TrainSettings) -> dict[str, Score]:
 
 
 def selected_score(train: TrainSettings) -> str:
-    """The selecting score without ``dev_``."""
+    """Returns the selecting score without ``dev_``."""
     return (train.select or default_selection(train.metric)).removeprefix("dev_")
 
 
 def selection(train: TrainSettings) -> Selection:
-    """The selecting score with its direction; raises :class:`SettingsError` where nobody declared one."""
+    """Returns the selecting score with its direction; raises :class:`SettingsError` where nobody declared one."""
     name = selected_score(train)
     score = own_scores(train).get(name) or BUILT_IN[name]
     if score.better is None:

@@ -156,11 +156,11 @@ class Settings(BaseModel):
         return cls.model_construct(None, seed=seed, **sections)
 
     def with_seed(self, seed: int) -> Self:
-        """The same experiment, another replicate."""
+        """Returns the same experiment, another replicate."""
         return self.model_copy(update={"seed": seed})
 
     def flat(self) -> dict[str, Value]:
-        """Every setting but the seed by its dotted path, in the order of the sections."""
+        """Returns every setting but the seed by its dotted path, in the order of the sections."""
         found: dict[str, Value] = {}
         for section in SECTIONS:
             for key, value in getattr(self, section):
@@ -178,7 +178,7 @@ class Settings(BaseModel):
 
 
 def _flat(path: str, value: Any) -> dict[str, Value]:
-    """The setting; a loss or metric as its import path, and each of its own settings beside it."""
+    """Returns the setting; a loss or metric as its import path, and each of its own settings beside it."""
     what = PART_PATHS.get(path)
     if what is None or not is_part(value) or ":" not in part_name(value):
         return {path: value}
@@ -187,13 +187,13 @@ def _flat(path: str, value: Any) -> dict[str, Value]:
 
 
 def digest(sections: Mapping[str, Any], seed: int) -> str:
-    """12 hex digits over settings that tell a trial from others, and its seed."""
+    """Returns 12 hex digits over settings that tell a trial from others, and its seed."""
     canonical = json.dumps({**sections, "seed": seed}, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
 
 def told(section: Section) -> dict[str, Any]:
-    """The settings that tell a section from another: all but those that are quiet at their default."""
+    """Returns the settings that tell a section from another: all but those that are quiet at their default."""
     fields = type(section).model_fields
     return {name: value for name, value in section if name not in fields or not _is_silent(fields[name], value)}
 
@@ -206,7 +206,7 @@ def _is_silent(field: FieldInfo, value: Any) -> bool:
 
 
 def timing_id(settings: Settings) -> str:
-    """12 hex digits over what can change the speed of a step: trials that share it share their timing."""
+    """Returns 12 hex digits over what can change the speed of a step: trials that share it share their timing."""
     data, train = settings.data, settings.train
     speed = {
         "data": {"name": data.name, "size": data.size, "batch_size": data.batch_size, "channels": data.channels},
@@ -230,7 +230,7 @@ def parse_section(section: str, raw: object) -> Section:
 
 
 def section_type(section: str, raw: Mapping[str, Any]) -> type[Section]:
-    """The class that checks ``raw``: the section's own, or that of the part it names."""
+    """Returns the class that checks ``raw``: the section's own, or that of the part it names."""
     if section not in PARTS:
         return SECTIONS[section]
     known = PARTS[section]
@@ -248,7 +248,7 @@ def section_type(section: str, raw: Mapping[str, Any]) -> type[Section]:
 
 
 def _with_parts(train: TrainSettings) -> TrainSettings:
-    """The section with loss and metrics in their shortest form; raises :class:`SettingsError`."""
+    """Returns the section with loss and metrics in their shortest form; raises :class:`SettingsError`."""
     problems: list[Problem] = []
     changes: dict[str, Any] = {}
     loss = part_name(train.loss) if is_part(train.loss) else ""
@@ -279,7 +279,7 @@ def _with_parts(train: TrainSettings) -> TrainSettings:
 
 
 def _check_metrics(metric: Named) -> Named:
-    """The metrics in their shortest form, a list of one as the one; raises :class:`SettingsError`."""
+    """Returns the metrics in their shortest form, a list of one as the one; raises :class:`SettingsError`."""
     metrics = named(metric)
     if not metrics or (isinstance(metric, list) and len(metrics) < len(metric)):
         rule = "must name one metric or several, each of another name; `{name: path}` gives them names"
@@ -302,7 +302,7 @@ def _check_metrics(metric: Named) -> Named:
 
 
 def part_type(what: str, raw: object) -> type[Section]:
-    """The class that checks a loss or metric; raises :class:`SettingsError` where its name leads to none."""
+    """Returns the class that checks a loss or metric; raises :class:`SettingsError` where its name leads to none."""
     path, known = f"train.{what}", BUILT_IN[what]
     choices = f"there are {', '.join(known)}, or an import path package.module:attribute"
     if not is_part(raw):
@@ -316,7 +316,7 @@ def part_type(what: str, raw: object) -> type[Section]:
 
 
 def check_part(what: str, raw: Part) -> Part:
-    """A loss or metric in its shortest form: a name, or a mapping of the name and what is not at its default."""
+    """Checks a loss or metric; returns its shortest form: a name, or a mapping of it and what is not at its default."""
     kind = part_type(what, raw)
     try:
         return shortest(kind.model_validate({"name": raw} if isinstance(raw, str) else raw))

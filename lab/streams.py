@@ -24,18 +24,18 @@ Constants = dict[str, nn.Parameter]
 
 
 def derive(seed: int, *names: object) -> int:
-    """A 63-bit seed for the stream of that name; unlike names and seeds give unrelated streams."""
+    """Returns a 63-bit seed for the stream of that name; unlike names and seeds give unrelated streams."""
     text = "/".join(map(str, (seed, *names)))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
 def generator(seed: int, *names: object) -> torch.Generator:
-    """The stream as a generator on the CPU, so that its numbers are the same for every device."""
+    """Returns the stream as a generator on the CPU, so that its numbers are the same for every device."""
     return torch.Generator().manual_seed(derive(seed, *names))
 
 
 def generators() -> dict[str, Any]:
-    """The state of the generators of torch (on the CPU), Python and numpy: tensors and plain numbers."""
+    """Returns the state of the generators of torch (on the CPU), Python and numpy: tensors and plain numbers."""
     name, keys, *rest = np.random.get_state(legacy=True)
     return {
         "torch": torch.get_rng_state(),
@@ -191,7 +191,7 @@ def _raise_if_unlike(one: nn.Module, other: nn.Module) -> None:
 
 
 def _same(one: Tensor, other: Tensor) -> bool:
-    """Bit for bit, but for which NaN it is."""
+    """Compares bit for bit, but for which NaN it is."""
     if one.shape != other.shape or one.dtype != other.dtype or one.device != other.device or one.is_meta:
         return one.is_meta and other.is_meta
     return bool(((one == other) | ((one != one) & (other != other))).all())
@@ -274,7 +274,7 @@ class _Draws(TorchDispatchMode):
 
     @contextmanager
     def _stream(self, owner: Owner, device: torch.device) -> Iterator[None]:
-        """The device's generator stands where the owner's stream does, and then again where it stood."""
+        """Puts the device's generator where the owner's stream stands, and back afterwards."""
         ours = _default_generator(device)
         before = ours.get_state()
         if (owner, device) not in self._streams:
@@ -307,7 +307,7 @@ class _Draws(TorchDispatchMode):
                 held[call] = min(distance, held.get(call, distance))
 
     def owners(self, network: nn.Module) -> tuple[list[Owner | None], set[str]]:
-        """For each draw the parameter or buffer that owns it; and all in which one ended."""
+        """Returns the parameter or buffer that owns each draw; and all in which one ended."""
         best: dict[int, tuple[tuple[int, bool], Owner]] = {}
         drawn = set()
         for name, tensor in [*network.named_parameters(), *network.named_buffers()]:
@@ -324,7 +324,7 @@ class _Draws(TorchDispatchMode):
 
 
 def _is_ours(args: Any, kwargs: Any) -> bool:
-    """Whether a random call draws numbers, and from the generator that all draw from."""
+    """Tells whether a random call draws numbers, and from the generator that all draw from."""
     own: torch.Generator | None = kwargs.get("generator")
     return _device(args, kwargs).type != "meta" and (own is None or own is _default_generator(own.device))
 
@@ -338,7 +338,7 @@ def _default_generator(device: torch.device) -> torch.Generator:
 
 
 def _device(args: Any, kwargs: Any) -> torch.device:
-    """Where a random call draws: where its tensors lie, else where it is asked to make one."""
+    """Finds the device that a random call draws on: where its tensors lie, else where it is asked to make one."""
     tensors = _tensors(args, *kwargs.values())
     return tensors[0].device if tensors else torch.device(kwargs.get("device") or "cpu")
 
@@ -348,7 +348,7 @@ def _shape(args: Any) -> Hashable:
 
 
 def _site() -> Hashable:
-    """The lines of code that a random call is made from."""
+    """Returns the lines of code that a random call is made from."""
     frame, lines = sys._getframe(2), []
     while frame is not None and frame.f_code is not _construct.__code__:
         lines.append((frame.f_code.co_filename, frame.f_lineno))
@@ -357,7 +357,7 @@ def _site() -> Hashable:
 
 
 def _tensors(*trees: Any) -> list[Tensor]:
-    """Those of arguments, lists of them included, that lie in one storage: not sparse ones."""
+    """Returns those of arguments, lists of them included, that lie in one storage: not sparse ones."""
     found: list[Tensor] = []
     for one in trees:
         if isinstance(one, Tensor):

@@ -64,7 +64,7 @@ def _put(network: nn.Module, new: Mapping[str, nn.Module]) -> None:
 
 
 def _parse(spec: str) -> tuple[Callable[..., Any], list[Any]]:
-    """``GroupNorm(8)`` as class and arguments; raises ValueError, :class:`lab.parts.PartError` for an import path."""
+    """Parses ``GroupNorm(8)`` as class and arguments; raises ValueError, and PartError for an import path."""
     match = re.fullmatch(r"([\w.:]+)(?:\((.*)\))?", spec)
     try:
         arguments = json.loads(f"[{match[2] or ''}]") if match else None
@@ -105,6 +105,6 @@ def _make(spec: str, make: Callable[..., Any], arguments: list[Any], old: nn.Mod
 
 
 def _channels(module: nn.Module) -> int | None:
-    """How many channels come out of a normalisation or a convolution; None of others."""
+    """Counts the channels that come out of a normalisation or a convolution; None of others."""
     counts = (getattr(module, name, None) for name in ("num_features", "num_channels", "out_channels"))
     return next((count for count in counts if isinstance(count, int)), None)

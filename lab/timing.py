@@ -48,7 +48,7 @@ def time_settings(
     rounds: int = ROUNDS,
     now: Callable[[], float] | None = None,
 ) -> list[Timing]:
-    """One timing for each distinct ``timing_id`` among the settings (plain data), in their order.
+    """Returns one timing for each distinct ``timing_id`` among the settings (plain data), in their order.
 
     Where the canary left too few steady rounds, all rounds are used and the row is marked as not reliable. Raises what
     the networks raise.
@@ -144,7 +144,7 @@ class _Canary:
 
 
 def _steady(beats: Sequence[_Beat]) -> list[int]:
-    """The rounds whose canary got its processors and took at most a tenth longer than in the fastest round."""
+    """Returns the rounds whose canary got its processors and took at most a tenth longer than in the fastest round."""
     return [
         index
         for index, beat in enumerate(beats)
@@ -155,7 +155,7 @@ def _steady(beats: Sequence[_Beat]) -> list[int]:
 
 
 def _drift(beats: Sequence[_Beat]) -> float:
-    """How much longer the canary took in its slowest round than in its fastest."""
+    """Returns how much longer the canary took in its slowest round than in its fastest."""
     return max(
         max(times) / min(times) - 1 for times in zip(*((beat.product, beat.burst) for beat in beats), strict=True)
     )
@@ -183,7 +183,7 @@ def _visit(subject: _Subject, device: torch.device, now: Callable[[], float] | N
 
 
 def _calls(function: Callable[[], object], device: torch.device, now: Callable[[], float] | None) -> list[float]:
-    """Seconds of each of at least three calls, after one that is not counted."""
+    """Returns the seconds of each of at least three calls, after one that is not counted."""
     function()
     seconds: list[float] = []
     while len(seconds) < 3 or sum(seconds) < CALLS_SECONDS:
@@ -195,7 +195,7 @@ def _calls(function: Callable[[], object], device: torch.device, now: Callable[[
 
 
 def _matmul(device: torch.device, precision: str) -> Callable[[], torch.Tensor]:
-    """A square matrix product that the device does at its best; also the canary."""
+    """Returns a square matrix product that the device does at its best; also the canary."""
     side = MATMUL_SIDE[device.type]
     a = torch.ones(side, side, device=device, dtype=getattr(torch, precision))
     out = torch.empty_like(a)

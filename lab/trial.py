@@ -5,11 +5,9 @@ from __future__ import annotations
 import functools
 import json
 import math
-import pickle
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +15,7 @@ import torch.nn.functional as F
 
 from lab import device as devices
 from lab import parts, regression
+from lab.checkpoint import Checkpoint
 from lab.compilation import compile_network
 from lab.data import Batches, Splits, load_data
 from lab.fingerprint import source_fingerprint, sources
@@ -25,27 +24,17 @@ from lab.metrics import CLASSIFICATION, Predictions, Scores, check_metric
 from lab.optim import build_optimizer
 from lab.outputs import Loss, on_logits
 from lab.process import seed_generators, starting_state
+from lab.progress import Diverged, Interrupted, SplitResult, TrainingProgress, Undefined
 from lab.rehearsal import make_network
 from lab.result import Evaluation, Result
-from lab.runner import Diverged, Interrupted, Measured, Progress, Runner, Undefined, save_weights
+from lab.runner import Runner
 from lab.schedules import Factor, Scheduler, build_schedule
 from lab.scores import named
 from lab.selection import selection
 from lab.settings import BUILT_IN, DataSettings, Settings, TrainSettings, parse_section
 
 CHECKPOINT_SECONDS = 10.0  # at most so often is the state of a trial written; a shorter one is run again instead
-# What torch.load and Runner.load_state raise for a file that is torn, not ours, or of another network.
-UNREADABLE = (
-    OSError,
-    EOFError,
-    pickle.UnpicklingError,
-    RuntimeError,
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-)
-EVAL_BATCH = 512  # images an evaluation step at most; does not change what is computed
+EVAL_BATCH = 512  # images per evaluation step at most; does not change what is computed
 EVAL_PIXELS = 2**22  # and pixels: at 224 x 224 it must not take more memory than training does
 
 
@@ -64,23 +53,20 @@ def run_trial(
     """Trains on train, selects the epoch on dev, reads test once for that epoch.
 
     The status of the result is ``ok``, ``diverged`` or ``error`` (a score is undefined; neither has a test score), or
-    ``interrupted``. With a
-    ``checkpoint_dir`` the state is written there as training goes on, and a trial that was cut off goes on from it with
-    the same numbers as if it had not been; once it ended, ``keep`` says what is left: the ``best`` weights, ``all`` or
-    ``none``. Raises what the network or the data set raises, and :class:`lab.data.DataError` where
+    ``interrupted``. With a ``checkpoint_dir`` the state is written there as training goes on, and a trial that was cut
+    off resumes with the same numbers as if it had not been; once it ended, ``keep`` says what is left: the ``best``
+    weights, ``all`` or ``none``. Raises what the network or the data set raises, and :class:`lab.data.DataError` where
     the data have other ``digests`` than these.
     """
     where = devices.resolve(device)
-    total = devices.Clock(where)
-    evaluation = devices.Clock(where)
-    status, error, tested = "ok", None, None
+    total, evaluation = devices.Clock(where), devices.Clock(where)
     with starting_state(settings.seed), total.running():
         devices.configure(where)
         splits = load_data(settings.data, where, data_dir)
         splits.check_digests(digests or {})
         devices.reset_peak_memory(where)  # only the first trial of a process reads the data set
         runner = make_runner(settings, splits, where)
-        counts = count_parameters(runner.model), runner.forward_macs or 0
+        num_parameters = count_parameters(runner.model)
         seed_generators(settings.seed)  # whatever was drawn to build the network
         checkpoint = Checkpoint(checkpoint_dir, checkpoint_seconds, keep, runner, source_fingerprint(settings))
         checkpoint.load()
@@ -89,54 +75,93 @@ def run_trial(
             checkpoint.save_if_due()
             on_evaluation(point)
 
-        try:
-            runner.train(
-                batches(settings, splits, "train"),
-                batches(settings, splits, "dev"),
-                settings.train.epochs,
-                eval_steps=settings.train.eval_every,
-                on_evaluation=evaluated,
-                should_stop=should_stop,
-            )
-            runner.model.load_state_dict(runner.best_weights)
-            with evaluation.running():
-                tested = runner.measure(batches(settings, splits, "test"), examples=True)
-            runner.check_defined("test", tested.scores)
-        except (Diverged, Undefined) as caught:
-            status, error, tested = "diverged" if isinstance(caught, Diverged) else "error", str(caught), None
-            checkpoint.finish()
-        except Interrupted:
-            status, error = "interrupted", "asked to stop"
+        ending = _train(settings, splits, runner, evaluation, evaluated, should_stop)
+        if ending.status == "interrupted":
             checkpoint.save()
         else:
             checkpoint.finish()
-    at = runner.progress
-    measures = scores_of(at, tested) | {
-        "epochs": at.curve[-1].epoch,
-        "steps": at.step,
-        "parameters": counts[0],
-        "forward_macs": counts[1],
-        "train_seconds": at.train_seconds,
+    measures = _measures(splits, runner, ending.tested, evaluation) | {
+        "parameters": num_parameters,
         "total_seconds": total.seconds,
         "peak_memory_bytes": devices.peak_memory_bytes(where),
     }
+    return _result(settings, splits, runner, ending, measures)
+
+
+class _Ending(NamedTuple):
+    """The end of a training; ``tested`` is None where it did not come to the test split."""
+
+    status: str
+    error: str | None = None
+    tested: SplitResult | None = None
+
+
+def _train(
+    settings: Settings,
+    splits: Splits,
+    runner: Runner,
+    evaluation: devices.Clock,
+    on_evaluation: Callable[[Evaluation], None],
+    should_stop: Callable[[], bool],
+) -> _Ending:
+    """Trains, restores the best weights by dev and reads test with them."""
+    try:
+        runner.train(
+            batches(settings, splits, "train"),
+            batches(settings, splits, "dev"),
+            settings.train.epochs,
+            eval_steps=settings.train.eval_every,
+            on_evaluation=on_evaluation,
+            should_stop=should_stop,
+        )
+        runner.model.load_state_dict(runner.best_weights)
+        with evaluation.running():
+            tested = runner.measure(batches(settings, splits, "test"), examples=True)
+        runner.check_defined("test", tested.scores)
+    except Diverged as caught:
+        return _Ending("diverged", str(caught))
+    except Undefined as caught:
+        return _Ending("error", str(caught))
+    except Interrupted:
+        return _Ending("interrupted", "asked to stop")
+    return _Ending("ok", tested=tested)
+
+
+def _measures(
+    splits: Splits, runner: Runner, tested: SplitResult | None, evaluation: devices.Clock
+) -> dict[str, float | int]:
+    """Returns what a row holds of scores, counts and speeds, by column."""
+    at = runner.progress
+    found: dict[str, float | int] = scores_of(at, tested) | {
+        "epochs": at.curve[-1].epoch,
+        "steps": at.step,
+        "forward_macs": runner.forward_macs or 0,
+        "train_seconds": at.train_seconds,
+    }
     if not splits.dev.labels.is_floating_point():
-        measures["num_dev_images"] = len(splits.dev)
-        measures["dev_majority"] = float(torch.bincount(splits.dev.labels).max()) / len(splits.dev)
+        found["num_dev_images"] = len(splits.dev)
+        found["dev_majority"] = float(torch.bincount(splits.dev.labels).max()) / len(splits.dev)
     if at.train_seconds:
-        measures["train_images_per_second"] = at.images / at.train_seconds
+        found["train_images_per_second"] = at.images / at.train_seconds
     if evaluation.seconds:
-        measures["eval_images_per_second"] = len(splits.test) / evaluation.seconds
+        found["eval_images_per_second"] = len(splits.test) / evaluation.seconds
+    return found
+
+
+def _result(
+    settings: Settings, splits: Splits, runner: Runner, ending: _Ending, measures: Mapping[str, float | int]
+) -> Result:
+    tested = ending.tested
     return Result(
         trial_id=settings.trial_id,
-        status=status,
-        error=error,
-        measures=measures,
-        environment=devices.environment(where),
+        status=ending.status,
+        error=ending.error,
+        measures=dict(measures),
+        environment=devices.environment(runner.device),
         source_fingerprint=source_fingerprint(settings),
         digests=dict(splits.digests),
         sources=sources(settings),
-        curve=at.curve,
+        curve=runner.progress.curve,
         correct=_packed(tested.correct) if tested is not None else None,
         num_test_images=len(splits.test),
         dev_correct=_packed(runner.best_correct),
@@ -146,8 +171,8 @@ def run_trial(
     )
 
 
-def scores_of(at: Progress, tested: Measured | None) -> dict[str, float]:
-    """The scores of a row by column, as far as training came; those that are not finite are left out."""
+def scores_of(at: TrainingProgress, tested: SplitResult | None) -> dict[str, float]:
+    """Returns the scores of a row by column, as far as training came; those that are not finite are left out."""
     best, trained = at.best, at.curve[1:]
     points = {"dev": best, "first_epoch_dev": next((point for point in trained if point.epoch >= 1), None)}
     points["final_dev"] = trained[-1] if trained else None
@@ -166,73 +191,17 @@ def _packed(correct: torch.Tensor | None) -> bytes | None:
     return None if correct is None else np.packbits(correct.cpu().numpy()).tobytes()
 
 
-def _examples(tested: Measured) -> dict[str, bytes]:
+def _examples(tested: SplitResult) -> dict[str, bytes]:
     found = {"test_loss": tested.losses, "test_rmse": tested.squares}
     return {name: values.float().cpu().numpy().tobytes() for name, values in found.items() if values is not None}
 
 
-class Checkpoint:
-    """The state of a trial on the disk: ``last.pt`` until it ends, ``best.pt`` then.
-
-    A state that other source code wrote, or that cannot be read or does not fit, is not gone on from: the trial starts
-    from the beginning, and its log says why. Where there is no room, training goes on without.
-    """
-
-    def __init__(self, folder: Path | None, seconds: float, keep: str, runner: Runner, fingerprint: str) -> None:
-        self._folder, self._seconds, self._keep = folder, seconds, keep
-        self._runner, self._fingerprint = runner, fingerprint
-        self._saved = time.monotonic()
-
-    def load(self) -> None:
-        """Takes up the state that was left, if there is one that fits."""
-        if self._folder is None or not (self._folder / "last.pt").exists():
-            return
-        path, beginning = self._folder / "last.pt", self._runner.state()
-        try:
-            state = torch.load(path, map_location=self._runner.device, weights_only=True)
-            if state.pop("source_fingerprint") != self._fingerprint:
-                raise ValueError("other source code wrote it")
-            self._runner.load_state(state)
-        except UNREADABLE as error:
-            self._runner.load_state(beginning)  # some of the weights may have been taken up already
-            print(f"{path}: not gone on from, the trial starts from the beginning: {type(error).__name__}: {error}")
-        else:
-            print(f"going on from step {self._runner.progress.step}")
-
-    def save_if_due(self) -> None:
-        if time.monotonic() - self._saved >= self._seconds:
-            self.save()
-
-    def save(self) -> None:
-        self._write("last.pt", self._runner.state() | {"source_fingerprint": self._fingerprint})
-        self._saved = time.monotonic()
-
-    def finish(self) -> None:
-        if self._keep != "none":
-            self._write("best.pt", self._runner.best_weights)
-        if self._keep == "all":
-            self.save()
-        else:
-            self._attempt("removed", "last.pt", lambda path: path.unlink(missing_ok=True))
-
-    def _write(self, name: str, content: dict[str, Any]) -> None:
-        self._attempt("written", name, functools.partial(save_weights, content))
-
-    def _attempt(self, what: str, name: str, act: Callable[[Path], None]) -> None:
-        if self._folder is None:
-            return
-        try:
-            act(self._folder / name)
-        except (OSError, pickle.PicklingError, TypeError, AttributeError) as error:  # of state that is no tensor
-            print(f"{self._folder / name}: not {what}: {error}")
-
-
 def prepare(device: str, data: Sequence[Mapping[str, Any]], data_dir: Path | None = None) -> list[str]:
-    """Before any trial: the devices to use, with every data set downloaded and readable.
+    """Returns the devices to use, once every data set is downloaded and readable; called before any trial.
 
     Raises ValueError for a device that is not there and :class:`lab.data.DataError` for a data set that cannot be had.
     """
-    found = devices.slots(device)
+    found = devices.worker_devices(device)
     for raw in data:
         load_data(_data_settings(raw), torch.device("cpu"), data_dir)
     return found
@@ -262,7 +231,7 @@ def _data_settings(raw: Mapping[str, Any]) -> DataSettings:
 
 
 def make_runner(settings: Settings, splits: Splits, device: torch.device) -> Runner:
-    """The network, optimizer, schedule, loss and metric of a trial, ready to train.
+    """Makes the network, optimizer, schedule, loss and metric of a trial, ready to train.
 
     Raises ValueError where the network cannot be trained, and whatever it raises itself.
     """
@@ -304,7 +273,7 @@ def make_runner(settings: Settings, splits: Splits, device: torch.device) -> Run
 
 
 def batches(settings: Settings, splits: Splits, part: str) -> Batches:
-    """The batches of ``train`` (shuffled, augmented), ``dev`` or ``test`` (as they stand)."""
+    """Returns the batches of ``train`` (shuffled, augmented), ``dev`` or ``test`` (as they stand)."""
     size = _size(settings, splits)
     if part == "train":
         data = settings.data
@@ -316,7 +285,7 @@ def batches(settings: Settings, splits: Splits, part: str) -> Batches:
 
 
 def make_schedule(settings: Settings, optimizer: torch.optim.Optimizer, num_steps: int) -> Factor | Scheduler | None:
-    """The schedule of the training; raises ValueError for a plateau that would take what gets better for worse."""
+    """Makes the training's schedule; raises ValueError for a plateau that would take what gets better for worse."""
     made = build_schedule(settings.schedule, optimizer, num_steps=num_steps, num_epochs=settings.train.epochs)
     selecting = selection(settings.train)
     if isinstance(made, Scheduler) and made.watches_score and selecting.better == "lower":
@@ -326,7 +295,7 @@ def make_schedule(settings: Settings, optimizer: torch.optim.Optimizer, num_step
 
 
 def make_loss(train: TrainSettings, num_classes: int, device: torch.device) -> Loss:
-    """The loss on the device; raises ValueError for one with parameters of its own, which nothing would train."""
+    """Makes the loss on the device; raises ValueError for one with parameters of its own, which nothing would train."""
     if train.loss == "cross_entropy":
         return on_logits(functools.partial(F.cross_entropy, label_smoothing=train.label_smoothing), num_classes)
     if regression.is_loss(train.loss):
@@ -340,7 +309,7 @@ def make_loss(train: TrainSettings, num_classes: int, device: torch.device) -> L
 
 
 def make_scores(train: TrainSettings, num_classes: int, *, is_regression: bool = False) -> Scores:
-    """What is computed of each split: the built-in scores, and the user's metrics."""
+    """Makes what is computed of each split: the built-in scores, and the user's metrics."""
     own = {name: part for name, part in named(train.metric).items() if part not in BUILT_IN["metric"]}
     made = {name: parts.make_part("metric", part, {"num_classes": num_classes}) for name, part in own.items()}
     found = {name: check_metric(metric, name) for name, metric in made.items()}
@@ -361,7 +330,7 @@ def check_task(train: TrainSettings, splits: Splits) -> None:
 
 
 def _example_loss(train: TrainSettings, num_classes: int) -> Loss | None:
-    """The loss of each example where its mean is the loss of the batch; None for a loss of the user's."""
+    """Returns the loss of each example where its mean is the loss of the batch; None for a loss of the user's."""
     if regression.is_loss(train.loss):
         return on_logits(regression.example_error(str(train.loss)), num_classes)
     if train.loss != "cross_entropy":
@@ -371,7 +340,7 @@ def _example_loss(train: TrainSettings, num_classes: int) -> Loss | None:
 
 
 def _input(settings: Settings, splits: Splits) -> tuple[int, int]:
-    """What a network is told of its input: channels (or features) and side (of signals their length, else 1).
+    """Returns what a network is told of its input: channels (or features) and side (of signals their length, else 1).
 
     To an mlp, which flattens them, signals are as many features.
     """

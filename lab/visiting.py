@@ -49,7 +49,7 @@ def is_visiting() -> bool:
 
 
 def last_words() -> str:
-    """The last line that user code printed meanwhile: where it ends itself, that often says why."""
+    """Returns the last line that user code printed meanwhile: where it ends itself, that often says why."""
     if not _said:
         return ""
     with contextlib.suppress(OSError, ValueError):
@@ -84,7 +84,7 @@ def survives(module: str) -> str | None:
 
 @contextlib.contextmanager
 def output_to(file: TextIO) -> Iterator[None]:
-    """Standard output and error go to an open file meanwhile, those of C code and child processes included."""
+    """Sends standard output and error to an open file meanwhile, those of C code and child processes included."""
     kept = os.dup(1), os.dup(2)
     try:
         os.dup2(file.fileno(), 1)

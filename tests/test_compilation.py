@@ -86,7 +86,9 @@ def test_where_the_compiler_fails_the_network_is_trained_as_it_is_and_the_result
     raw["train"]["compile"] = False
     uncompiled = run_trial(Settings.parse(raw), device="cpu")
     assert uncompiled.compile_error is None
-    assert uncompiled.curve[-1].dev_loss == result.curve[-1].dev_loss, "the same numbers to the last bit"
+    assert uncompiled.curve[-1].scores["dev_loss"] == result.curve[-1].scores["dev_loss"], (
+        "the same numbers to the last bit"
+    )
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch's compiler for CPUs needs g++")
@@ -95,6 +97,6 @@ def test_a_compiled_trial_learns_what_an_uncompiled_one_does() -> None:
     assert compiled.compile_error is None
     raw = settings().model_dump()
     raw["train"]["compile"] = False
-    assert compiled.curve[-1].dev_loss == pytest.approx(
-        run_trial(Settings.parse(raw), device="cpu").curve[-1].dev_loss, rel=1e-4
+    assert compiled.curve[-1].scores["dev_loss"] == pytest.approx(
+        run_trial(Settings.parse(raw), device="cpu").curve[-1].scores["dev_loss"], rel=1e-4
     )

@@ -244,7 +244,7 @@ def test_a_report_leaves_results_on_other_data_out_and_counts_them(tmp_path: Pat
     record(tmp_path, plan, [OLD, OLD, OLD, OLD, NEW, NEW])
     findings = gather(tmp_path, plan)
     assert set(findings.trials["trial_id"]) == {trial.trial_id for trial in plan.trials[4:]}
-    said = "4 results on other data than the last run found are left out; run again with --stale"
+    said = "4 results on other data than the last run found are left out; python -m bench run GRID --stale reruns them"
     assert said in findings.cautions
     assert findings.coverage.startswith("2 of 6 trials")
 

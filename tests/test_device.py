@@ -30,8 +30,8 @@ from lab.device import (
     peak_memory_bytes,
     reset_peak_memory,
     resolve,
-    slots,
     transfer,
+    worker_devices,
 )
 from lab.networks import build_model
 from lab.optim import build_optimizer
@@ -71,9 +71,9 @@ def test_a_card_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch, na
 def test_trials_are_spread_over_every_card_or_kept_on_the_one_that_was_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
-    assert slots("auto") == slots("cuda") == ["cuda:0", "cuda:1", "cuda:2"]
-    assert slots("cuda:1") == ["cuda:1"]
-    assert slots("cpu") == ["cpu"]
+    assert worker_devices("auto") == worker_devices("cuda") == ["cuda:0", "cuda:1", "cuda:2"]
+    assert worker_devices("cuda:1") == ["cuda:1"]
+    assert worker_devices("cpu") == ["cpu"]
 
 
 @pytest.mark.parametrize("name", ["cuda", "cuda:1"])
@@ -266,10 +266,12 @@ def test_a_trial_on_a_card(make_settings: Make, precision: str, tmp_path: Path) 
     result = run_trial(settings, device="cuda", checkpoint_dir=tmp_path)
     assert result.status == "ok"
     assert result.environment.device_name == torch.cuda.get_device_name()
-    assert result.peak_memory_bytes > 4 * result.parameters
-    assert all(math.isfinite(point.dev_loss) for point in result.curve)
+    assert result.measures["peak_memory_bytes"] > 4 * result.measures["parameters"]
+    assert all(math.isfinite(point.scores["dev_loss"]) for point in result.curve)
     on_cpu = run_trial(make_settings({**settings.flat(), "train.precision": "float32"}), device="cpu")
-    assert result.curve[0].dev_loss == pytest.approx(on_cpu.curve[0].dev_loss, rel=0.02), "the same initial values"
+    assert result.curve[0].scores["dev_loss"] == pytest.approx(on_cpu.curve[0].scores["dev_loss"], rel=0.02), (
+        "the same initial values"
+    )
 
 
 @needs_card

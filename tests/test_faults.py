@@ -75,7 +75,7 @@ def test_a_trial_that_was_stopped_goes_on_to_the_same_numbers(
         settings(eval_every=eval_every), device="cpu", checkpoint_dir=tmp_path, should_stop=after(steps)
     )
     assert stopped.status == "interrupted"
-    assert stopped.steps < 63
+    assert stopped.measures["steps"] < 63
     resumed = run_trial(settings(eval_every=eval_every), device="cpu", checkpoint_dir=tmp_path)
     assert numbers(resumed) == numbers(whole)
     assert [path.name for path in tmp_path.iterdir()] == ["best.pt"]
@@ -122,9 +122,9 @@ def spoil_keys(path: Path) -> None:
 def spoil_weights(path: Path) -> None:
     """As if of another network: some of its weights fit, one does not."""
     state = torch.load(path)
-    name = list(state["model"])[-1]
-    state["model"] = {key: value + 1 for key, value in state["model"].items()}
-    state["model"][name] = torch.zeros(3)
+    weights = state["model"]["saved"]
+    name = list(weights)[-1]
+    state["model"]["saved"] = {key: value + 1 for key, value in weights.items()} | {name: torch.zeros(3)}
     torch.save(state, path)
 
 
@@ -160,7 +160,7 @@ def test_a_checkpoint_that_cannot_be_gone_on_from_is_left_and_the_trial_starts_a
     )
     assert steps == [0, 21, 42, 63]
     assert numbers(again) == numbers(whole)
-    assert "last.pt: not gone on from, the trial starts from the beginning" in capsys.readouterr().out
+    assert "last.pt: not resumed from, the trial starts from the beginning" in capsys.readouterr().out
 
 
 @pytest.fixture
@@ -195,7 +195,7 @@ def test_a_run_that_is_killed_again_and_again_records_what_an_undisturbed_one_do
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert start(folder, "tortured").wait() == 0
-    assert "going on from step" in "".join(log.read_text() for log in folder.glob("tortured/torture/logs/*.log"))
+    assert "resumes at step" in "".join(log.read_text() for log in folder.glob("tortured/torture/logs/*.log"))
     for table in ("trials.csv", "curves.csv", "correct.csv"):
         assert recorded(folder, "tortured", table) == recorded(folder, "undisturbed", table)
 
@@ -208,7 +208,7 @@ def test_two_runs_on_one_folder_share_the_trials(folder: Path) -> None:
 
 
 def test_a_disk_without_room_is_one_message_and_what_was_recorded_is_whole(folder: Path) -> None:
-    limit = 12_000  # bytes a file: room for some curves, not for all
+    limit = 12_000  # bytes per file: room for some curves, not for all
 
     def no_room() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))

@@ -96,7 +96,7 @@ def test_without_hypotheses_the_answer_is_what_is_decided_with_the_interval_of_o
     made = findings(tmp_path, GRID, accuracy)
     said = "model.residual=false is worse than true by 28.5 points of test accuracy (97.5 % interval "
     assert made.answer.startswith(said)  # one of two: 1 - 0.05 / 2
-    assert made.answer.endswith(", p < 0.001 after correction). Of 2 effects, 1 decided.")
+    assert made.answer.endswith(", p < 0.001). Of 2 effects, 1 decided.")
     row = made.effects.iloc[0]
     assert row["picked_low"] < row["difference_low"] < row["difference_high"] < row["picked_high"]
 
@@ -109,7 +109,10 @@ def test_a_difference_is_never_said_without_how_often_both_train(tmp_path: Path)
 
     made = findings(tmp_path, GRID.replace("seeds: 4", "seeds: 10"), gains_and_fails)
     row = made.effects.iloc[0]
-    assert (row["trained_verdict"], row["trains"]) == ("worse", "trains in 8 of 20 against 20 of 20, p = 0.022")
+    assert (row["trained_verdict"], row["trains"]) == (
+        "worse",
+        "trains in 8 of 20 against 20 of 20, p = 0.011, corrected 0.022",
+    )
     assert "is better" not in made.answer
 
 
@@ -197,3 +200,23 @@ def test_a_hypothesis_on_dev_counts_the_dev_set_where_its_images_are_recorded(tm
             test = {"correct": np.packbits([True, False]).tobytes(), "num_images": 2}
             Records(tmp_path).append(row | {"test_accuracy": 0.5}, [], **test, dev_correct=dev)
         assert gather(tmp_path).hypotheses["evidence"][0].endswith(said)
+
+
+def test_an_average_over_unlike_effects_is_said_to_be_one_and_what_is_not_known_of_it_is_named(tmp_path: Path) -> None:
+    def unlike(trial: Trial) -> float | None:
+        residual, norm = (trial.cell.levels[f"model.{name}"] == "true" for name in ("residual", "batch_norm"))
+        jitter = NOISE[trial.seed] * (1 + residual) / 4 + NOISE[(trial.seed + 1) % 4] * (norm and residual) / 5
+        return 0.8 + jitter - (0.3 if norm else 0.05) * (not residual)
+
+    made = findings(tmp_path, GRID, unlike)
+    row = made.effects.iloc[0]
+    assert (row["simple_low"], row["simple_high"]) == pytest.approx((-0.3, -0.05), abs=0.01)
+    ends = f"{100 * row['simple_low']:+.3g} to {100 * row['simple_high']:+.3g}"
+    assert row["sentence"].endswith(
+        f"; an average over unlike effects, {ends} points by the levels of the other factors"
+    )
+    lost = tmp_path / "lost"
+    lost.mkdir()
+    made = findings(lost, GRID, lambda t: None if t.cell.label == "residual=false batch_norm=false" else unlike(t))
+    assert made.effects.iloc[0]["sentence"].endswith("; known under 1 of 2 settings of the other factors")
+    assert any("no pair has both results in residual=false batch_norm=false" in said for said in made.cautions)

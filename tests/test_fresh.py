@@ -106,3 +106,14 @@ def test_a_data_function_that_fails_is_named_with_its_file_and_reason(tmp_path: 
     assert (done.stdout + done.stderr).count(words) == 1
     assert "Traceback" not in done.stderr
     assert "cannot be written" not in done.stderr
+
+
+def test_inline_imports_the_modules_that_a_trial_names_again(folder: Path) -> None:
+    quiet = POLLUTES.replace("if loud:", "if False:")
+    (folder / "nets.py").write_text(quiet)
+    for name in ("loud_first", "loud_last"):
+        done = bench(folder, "run", f"{name}.yaml", "--executor", "inline", "--no-time")
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert numbers(folder, "loud_first") == numbers(folder, "loud_last")
+    first, second = numbers(folder, "loud_first").values()
+    assert first == second, "the second trial counts its networks from one, as the first did"

@@ -159,7 +159,7 @@ def test_the_terminal_shows_the_question_and_what_is_covered(rates_report: tuple
     joined = " ".join(text.split())
     assert joined.startswith("batch_norm Does BatchNorm allow larger learning rates and converge sooner?")
     assert "53 of 60 trials; 7 diverged: batch_norm=false lr=1.0 (seeds 3, 4); batch_norm=false lr=10.0" in joined
-    assert "Accuracies are of those that trained" in joined
+    assert "Test accuracy is of those that trained" in joined
 
 
 def test_a_table_a_factor_and_one_of_all_cells_fit_80_columns(rates_report: tuple[Path, str]) -> None:

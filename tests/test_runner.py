@@ -22,8 +22,9 @@ from lab.data import Batches, Images, Splits
 from lab.device import Clock
 from lab.result import Evaluation
 from lab.returned import ReturnedError
-from lab.runner import Diverged, Interrupted, Progress, Undefined, save_weights
+from lab.runner import Diverged, Interrupted, TrainingProgress, Undefined
 from lab.selection import Selection
+from lab.weights import save_weights
 
 CPU = torch.device("cpu")
 ONE = [(torch.ones(1, 1), torch.ones(1, 1))]  # a batch of a single pair: x = 1, y = 1
@@ -43,7 +44,7 @@ class Nearness:
 
 
 class Scripted:
-    """Scores as given, one an evaluation."""
+    """Scores as given, one per evaluation."""
 
     def __init__(self, *scores: float) -> None:
         self.scores = iter(scores)
@@ -213,12 +214,12 @@ def test_a_loader_that_knows_epochs_is_told_the_epoch() -> None:
 
 
 def test_a_train_loader_that_is_exhausted_is_named() -> None:
-    with pytest.raises(ValueError, match="the train loader gave no batches in epoch 2: it must be iterable anew"):
+    with pytest.raises(ValueError, match="the train loader gave no batches in epoch 2: it must be iterable again"):
         slope().train((batch for batch in ONE), ONE, 2)
 
 
 def test_a_dev_loader_that_is_exhausted_is_named() -> None:
-    with pytest.raises(ValueError, match="the loader gave no batches: it must be iterable anew in each evaluation"):
+    with pytest.raises(ValueError, match="the loader gave no batches: it must be iterable again in each evaluation"):
         slope().train(ONE, (batch for batch in ONE), 2)
 
 
@@ -305,8 +306,8 @@ def test_best_of_a_curve_leaves_out_what_is_not_finite() -> None:
         return Evaluation(step, step, train_loss, 0.0, {"dev_accuracy": score, "dev_loss": dev_loss})
 
     curve = [point(0, 0.1, 2.0, math.nan), point(1, 0.9, math.nan, 1.0), point(2, 0.8, 1.0, math.inf)]
-    assert Progress(curve=curve).best == curve[0]
-    assert Progress(curve=[*curve, point(3, 0.2, 1.0, 1.0)]).best.step == 3
+    assert TrainingProgress(curve=curve).best == curve[0]
+    assert TrainingProgress(curve=[*curve, point(3, 0.2, 1.0, 1.0)]).best.step == 3
 
 
 # --- stopping and going on ------------------------------------------------------------------------------------------
@@ -360,13 +361,13 @@ def test_an_interrupted_training_goes_on_to_the_same_numbers_to_the_last_bit(
 def test_a_state_is_a_copy_that_training_does_not_change() -> None:
     runner, _ = training(None, stop_after=5)
     state = runner.state()
-    kept = {name: value.clone() for name, value in state["model"].items()}
+    kept = {name: value.clone() for name, value in state["model"]["saved"].items()}
     moment = state["optimizer"]["state"][0]["exp_avg"].clone()
     runner.train([images()], [images()], 3)
     other = classifier()
     other.load_state(state)
     other.train([images()], [images()], 3)
-    assert all(torch.equal(value, kept[name]) for name, value in state["model"].items())
+    assert all(torch.equal(value, kept[name]) for name, value in state["model"]["saved"].items())
     assert torch.equal(state["optimizer"]["state"][0]["exp_avg"], moment)
 
 

@@ -46,6 +46,11 @@ def main() -> None:
         app(prog_name="python -m bench")
     except KeyboardInterrupt:
         sys.exit(130)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"{error.filename}: cannot be written or read: {error.strerror}", file=sys.stderr)
+        sys.exit(1)
     except (Refused, GridError, RecordError) as error:
         messages = error.messages if isinstance(error, GridError) else [str(error)]
         for message in messages:

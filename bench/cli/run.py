@@ -209,18 +209,18 @@ def _run_one(plan: Plan, grid: Path, options: Options, timed: bool, console: Con
 
 def _look(plan: Plan, options: Options, console: Console) -> dict[str, int]:
     """Warns of what a look at the models finds before they are trained; returns their cost by cell."""
-    from bench.execute.price import Look, look_at_models
-    from bench.execute.run import look_device
+    from bench.execute.price import ModelChecks, check_models
+    from bench.execute.run import inspection_device
 
-    look = Look([])
+    checks = ModelChecks([])
     if _agenda(plan, options).trials:
         try:
-            look = look_at_models(plan, look_device(options), options.data_dir, options.timeout)
+            checks = check_models(plan, inspection_device(options), options.data_dir, options.timeout)
         except ValueError as error:
             raise Refused(str(error)) from error
-    for warning in (*plan.warnings, *look.warnings, *EXECUTORS[options.executor].cautions(options)):
+    for warning in (*plan.warnings, *checks.warnings, *EXECUTORS[options.executor].cautions(options)):
         console.print(Text(f"warning: {warning}", style="yellow"), soft_wrap=True)
-    return look.macs
+    return checks.macs
 
 
 def _told(summary: Summary, plan: Plan, folder: Path) -> Iterator[str]:

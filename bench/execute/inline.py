@@ -8,10 +8,11 @@ from bench.execute.events import Ended, Evaluated, Event, Started
 from bench.execute.executor import ExecutorKind
 from bench.execute.job import Job
 from bench.execute.options import Options
-from bench.execute.processes import cores
 from bench.execute.trainables.lab import LAB
 from bench.execute.worker import attempt
 from bench.grid.plan import Trial
+from lab.imports import forget
+from lab.limits import cores
 from lab.result import Evaluation
 
 
@@ -33,6 +34,7 @@ class InlineExecutor:
                 return
             yield Started(job.trial_id, 0)
             points: list[Evaluation] = []
+            forget(job.settings, job.working_dir)
             outcome = attempt(job, self._device, points.append, lambda: self._stopping)
             yield from (Evaluated(job.trial_id, 0, point) for point in points)
             yield Ended(0, outcome)

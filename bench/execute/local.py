@@ -19,12 +19,13 @@ from bench.execute.events import Ended, Evaluated, Event, Started
 from bench.execute.executor import POLL_SECONDS, STOP_SECONDS, ExecutorKind
 from bench.execute.job import Job
 from bench.execute.options import Options
-from bench.execute.processes import call_in_child, context, cores, death, end, end_with_parent, lead_group
+from bench.execute.processes import call_in_child, context, death, end, end_with_parent, lead_group
 from bench.execute.trainables.lab import LAB
 from bench.execute.worker import attempt
 from bench.grid.plan import Trial
 from bench.record.outcome import Outcome
 from bench.record.status import Status
+from lab.limits import cores
 from lab.result import Evaluation
 
 
@@ -43,7 +44,7 @@ class _Worker:
 
 @dataclass
 class LocalExecutor:
-    """One process for each of ``devices``, each with so many ``threads``; ``timeout`` is seconds a trial."""
+    """One process for each of ``devices``, each with so many ``threads``; ``timeout`` is seconds per trial."""
 
     devices: Sequence[str]
     threads: int
@@ -92,7 +93,7 @@ class LocalExecutor:
         return _Worker(index, device, process, ours)
 
     def _renew(self, worker: _Worker) -> None:
-        """A process in place of one that died, is late, or has run user code; what that one started ends with it."""
+        """Replaces a process that died, is late, or has run user code; what that one started ends with it."""
         end(worker.process)
         worker.connection.close()
         if not self._stopping:
@@ -150,12 +151,12 @@ class LocalExecutor:
 
 
 def _ends(worker: _Worker) -> tuple[Connection, int]:
-    """What is ready when the worker says something, and when it died."""
+    """Returns what is ready when the worker says something, and when it died."""
     return worker.connection, worker.process.sentinel
 
 
 def _serve(connection: Connection, device: str, threads: int) -> None:
-    """In a worker process: runs jobs until the connection closes. Ctrl-C is the driver's to handle."""
+    """Runs jobs, in a worker process, until the connection closes. Ctrl-C is the driver's to handle."""
     import torch
 
     end_with_parent()
@@ -183,9 +184,9 @@ def _serve(connection: Connection, device: str, threads: int) -> None:
 
 def make(options: Options, trials: Sequence[Trial]) -> LocalExecutor:
     """Makes the executor once the device is known to be there."""
-    slots = call_in_child(LAB.devices, options.device)
-    num_workers = options.jobs or (cores() if slots == ["cpu"] else len(slots))
-    devices = [slots[index % len(slots)] for index in range(num_workers)]
+    usable = call_in_child(LAB.devices, options.device)
+    num_workers = options.jobs or (cores() if usable == ["cpu"] else len(usable))
+    devices = [usable[index % len(usable)] for index in range(num_workers)]
     return LocalExecutor(devices, threads=max(1, cores() // num_workers), timeout=options.timeout)
 
 

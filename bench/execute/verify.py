@@ -11,11 +11,12 @@ from pathlib import Path
 from bench.execute.events import Ended
 from bench.execute.job import Job
 from bench.execute.local import LocalExecutor
-from bench.execute.processes import call_in_child, cores
+from bench.execute.processes import call_in_child
 from bench.execute.trainables.lab import LAB
 from bench.grid.plan import Plan, Trial
 from bench.record.records import Records
 from bench.record.status import Status
+from lab.limits import cores
 from lab.result import Result
 
 EXACT = ("test_accuracy", "dev_accuracy", "final_train_loss", "selected_epoch", "steps")
@@ -41,7 +42,7 @@ def verify(plan: Plan, folder: Path, *, sample: int, seed: int, device: str, dat
         raise ValueError(f"{folder}: no trial of the grid is recorded as ok")
     chosen = random.Random(seed).sample(recorded, min(sample, len(recorded)))
     threads = {trial.trial_id: int(rows[trial.trial_id]["threads"]) for trial in chosen}
-    slots = call_in_child(LAB.devices, device)
+    devices = call_in_child(LAB.devices, device)
     results: dict[str, Result | None] = {}
     with tempfile.TemporaryDirectory() as scratch:
         for count in sorted(set(threads.values())):
@@ -50,8 +51,8 @@ def verify(plan: Plan, folder: Path, *, sample: int, seed: int, device: str, dat
                 for trial in chosen
                 if threads[trial.trial_id] == count
             ]
-            num_workers = max(1, cores() // count) if slots == ["cpu"] else len(slots)
-            executor = LocalExecutor([slots[i % len(slots)] for i in range(num_workers)], threads=count)
+            num_workers = max(1, cores() // count) if devices == ["cpu"] else len(devices)
+            executor = LocalExecutor([devices[i % len(devices)] for i in range(num_workers)], threads=count)
             for event in executor.run(jobs):
                 if isinstance(event, Ended):
                     results[event.outcome.trial_id] = event.outcome.result
@@ -60,7 +61,7 @@ def verify(plan: Plan, folder: Path, *, sample: int, seed: int, device: str, dat
 
 
 def _spread(rows: dict[str, dict[str, str]]) -> dict[str, float]:
-    """The range of test accuracies over the seeds of each cell."""
+    """Returns the range of test accuracies over the seeds of each cell."""
     cells: dict[str, list[float]] = {}
     for row in rows.values():
         cells.setdefault(row["cell"], []).append(float(row["test_accuracy"]))

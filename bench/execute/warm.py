@@ -13,6 +13,7 @@ import signal
 from pathlib import Path
 
 from bench.execute.processes import DATA_VARIABLE, restore_path
+from lab.limits import cores
 
 
 def read_ahead(data_dir: str | None, sections: list[dict[str, object]]) -> None:
@@ -33,6 +34,13 @@ def read_ahead(data_dir: str | None, sections: list[dict[str, object]]) -> None:
     torch.set_num_threads(threads)
 
 
+def limit_threads() -> None:
+    """Allows no more threads than the quota, for whoever sets no number: torch counts the machine's cores."""
+    import torch
+
+    torch.set_num_threads(min(torch.get_num_threads(), cores()))
+
+
 restore_path()
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 for name in (
@@ -41,6 +49,7 @@ for name in (
     "bench.execute.worker",
 ):  # the first: the first optimizer of a process imports it
     importlib.import_module(name)
+limit_threads()
 if DATA_VARIABLE in os.environ:
     read_ahead(*json.loads(os.environ.pop(DATA_VARIABLE)))
 gc.freeze()  # what was imported stays: the collection after each trial need not go through it, nor copy its pages

@@ -12,18 +12,24 @@ def telling(table: pd.DataFrame, by: pd.Series, most: int) -> pd.DataFrame:
     if len(table) <= most:
         return table
     own = table.get("is_baseline", pd.Series(False, table.index)).astype(bool)
+    by = by.astype(float)
     order = by[~own].sort_values(kind="stable", na_position="first").index
     room = most - int(own.sum())
     kept = {*table.index[own], *order[len(order) - (room - room // 2) :], *order[by[order].isna().sum() :][: room // 2]}
     return table[[index in kept for index in table.index]]
 
 
-def shown(cells: pd.DataFrame, *, labelled: bool = False) -> tuple[pd.DataFrame, str]:
+def shown(cells: pd.DataFrame, by: pd.Series, *, labelled: bool = False) -> tuple[pd.DataFrame, str]:
     """The cells that a figure has room for, and a sentence on the others; in panels fewer where each is labelled."""
-    few = telling(cells, cells["test_accuracy"], MOST)
+    few = telling(cells, by, MOST)
     if labelled:
-        panels = [telling(here, here["test_accuracy"], MOST_IN_PANEL) for _, here in few.groupby(["row", "column"])]
+        panels = [telling(here, by[here.index], MOST_IN_PANEL) for _, here in few.groupby(["row", "column"])]
         few = few[few.index.isin(pd.concat(panels).index)]
     if len(few) == len(cells):
         return cells, ""
     return few, f" Shown: {len(few)} of {len(cells)} cells, the highest, the lowest, the baseline; all: cells.csv."
+
+
+def last_points(points: pd.DataFrame, cells: pd.DataFrame, name: str) -> pd.Series:
+    """Where the curve of each cell ends, NaN without one."""
+    return cells["cell"].map(points.groupby("cell")[name].last())

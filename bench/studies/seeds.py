@@ -17,7 +17,7 @@ CHANCE, LEVEL, DEVIATION = 0.10, 0.90, 0.01  # accuracy of an untrained network,
 
 
 def noise(rng: np.random.Generator, law: Law, *shape: int) -> Floats:
-    """Centred, of deviation 1: normal, Student's t with 3 degrees, or minus a log-normal of shape 1."""
+    """Draws noise, centred, of deviation 1: normal, Student's t with 3 degrees, or minus a log-normal of shape 1."""
     if law == "normal":
         return rng.standard_normal(shape)
     if law == "t3":
@@ -41,7 +41,8 @@ class Seeds:
 
     ``fails``: the share of trials of A and of B that end at chance; with ``informative`` they diverge, at the worst
     seeds. ``missing``: the share without a result. Seeds are shared: half of a cell's variance is the seed's own. With
-    ``only_b`` it is B's noise that has the law, and A hardly varies.
+    ``only_b`` it is B's noise that has the law, and A hardly varies. ``correlation``: of what makes A and B fail at one
+    seed.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Seeds:
     missing: float = 0.0
     contexts: int = 1
     only_b: bool = False
+    correlation: float = 0.0
 
     def draw(self, rng: np.random.Generator, num_seeds: int) -> Drawn:
         shape = (self.contexts, num_seeds)
@@ -59,8 +61,11 @@ class Seeds:
         calm = 0.1 if self.only_b else 1.0  # A's deviation, and that of what the seeds share
         own = [calm * noise(rng, "normal" if self.only_b else self.law, *shape), noise(rng, self.law, *shape)]
         values, trained = [], []
-        for one, gain, share in zip(own, (0.0, self.gain), self.fails, strict=True):
-            failed = one < special.ndtri(share) if self.informative else rng.random(shape) < share
+        bad_luck = [rng.standard_normal(shape) for _ in range(3)]
+        for one, gain, share, sign in zip(own, (0.0, self.gain), self.fails, (1.0, -1.0), strict=True):
+            common = bad_luck[2] * (sign if self.correlation < 0 else 1.0) * math.sqrt(abs(self.correlation))
+            luck = common + bad_luck[int(sign < 0)] * math.sqrt(1 - abs(self.correlation))
+            failed = (one if self.informative else luck) < special.ndtri(share)
             at_chance = np.nan if self.informative else CHANCE + DEVIATION * rng.standard_normal(shape)
             value = np.where(failed, at_chance, LEVEL + gain + DEVIATION * math.sqrt(0.5) * (calm * shared + one))
             lost = rng.random(shape) < self.missing

@@ -12,25 +12,30 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import numpy as np
 import typer
+from scipy import stats
 
 from bench.analysis.verdicts import Claim, Comparison, compare, judge
+from bench.grid.metrics import Metric
 from bench.grid.plan import best_candidate
 from bench.stats.estimates import ALPHA, Arm, Effect, Estimate, Estimated, Floats, contrast, effect, mean
 from bench.stats.families import holm, selected_level, standings
 from bench.stats.joined import counting_untrained, share_contrast
 from bench.stats.power import seeds_for_margin
-from bench.stats.proportions import Share
+from bench.stats.proportions import Share, p_equal_shares
+from bench.stats.ratios import logarithms
 from bench.studies.seeds import CHANCE, DEVIATION, LEVEL, Seeds, noise
 from bench.studies.simulate import PROCESS, Scenario, draw
+from lab.limits import cores
 
 SIZES = (3, 5, 10)
 NUM_EFFECTS = 6
 MARGIN = 0.01
+SCORE = Metric("score", "higher", unit="%", range=(0, 1))
 Counts = dict[str, float]  # shares of repetitions, in the order of the table's columns
 
 
@@ -41,7 +46,8 @@ def now(drawn: tuple[Floats, Floats, Floats, Floats]) -> Comparison:
     """B against A: among those that both trained, and how often they train."""
     a, b, a_trained, b_trained = drawn
     both = effect(Arm(np.where(b_trained == 1, b, np.nan)), Arm(np.where(a_trained == 1, a, np.nan)))
-    return compare([both], trained=[share_contrast([b_trained, a_trained], [1, -1])], margin=MARGIN)[0]
+    trained = share_contrast([b_trained, a_trained], [1, -1])
+    return compare([both], [replace(SCORE, margin=MARGIN)], trained=[trained])[0]
 
 
 def before(a: Floats, b: Floats) -> Estimate:
@@ -171,7 +177,7 @@ def picked(case: Seeds, num_seeds: int, rng: np.random.Generator) -> Counts:
     """Six effects of one seed deviation: the interval of the largest that is decided, and of all that are."""
     base = noise(rng, case.law, num_seeds)
     effects = [effect(Arm(noise(rng, case.law, num_seeds) + 1.0), Arm(base)) for _ in range(NUM_EFFECTS)]
-    judged = compare(effects)
+    judged = compare(effects, [SCORE] * len(effects))
     decided = [one.effect for one in judged if one.verdict != "undecided"]
     if not decided:
         return {"before: covers": math.nan, "now: missed of those told": 0.0}
@@ -239,6 +245,35 @@ def on_dev(case: Seeds, num_seeds: int, rng: np.random.Generator) -> Counts:
     return {"before: false supported": float(old), "now: false supported": float(new)}
 
 
+def exact_tests(case: Seeds, num_seeds: int, rng: np.random.Generator) -> Counts:
+    """How often A and B train in one context, A always where it never fails: three exact tests of the difference."""
+    _, _, a, b = (np.asarray(one, bool)[0] for one in case.draw(rng, num_seeds))
+    ab, ba = int((a & ~b).sum()), int((b & ~a).sum())
+    counts = [[int(a.sum()), int(b.sum())], [int((~a).sum()), int((~b).sum())]]
+    p = {
+        "now, Boschloo": p_equal_shares(a, b),
+        "Fisher": float(stats.fisher_exact(counts).pvalue),
+        "McNemar, exact": float(stats.binomtest(min(ab, ba), ab + ba).pvalue) if ab + ba else 1.0,
+    }
+    return {name: float(value < ALPHA) for name, value in p.items()}
+
+
+def real_outcomes(case: Seeds, num_seeds: int, rng: np.random.Generator) -> Counts:
+    """Losses of single examples, some of which suit A or B: differences in nats, and ratios, of equal cells."""
+    hard, suits = rng.standard_normal(360), 0.5 * rng.standard_normal((2, 360))
+    seeds = 0.02 * noise(rng, case.law, 2, num_seeds)
+    losses = np.exp(hard + suits[:, None] + seeds[..., None] + 0.5 * rng.standard_normal((2, num_seeds, 360)) - 1)
+    a, b = (Arm(table.mean(1), table) for table in losses)
+    logs = [logarithms(arm) for arm in (b, a)]
+    seeds_alone = [Arm(arm.values) for arm in logs]
+    return {
+        "before: covers": covers(contrast([Arm(b.values), Arm(a.values)], [1, -1]), 0.0),
+        "now: covers, nats": covers(contrast([b, a], [1, -1]), 0.0),
+        "before: covers, ratio": covers(contrast(seeds_alone, [1, -1]), 0.0),
+        "now: covers, ratio": covers(contrast(logs, [1, -1]), 0.0),
+    }
+
+
 def power(case: Seeds, num_seeds: int, rng: np.random.Generator) -> Counts:
     """A true gain of two deviations with normal seeds: is it found?"""
     drawn = case.draw(rng, num_seeds)
@@ -275,6 +310,11 @@ ONE_CELL = [Seeds(f"at chance in B, q = {q}", fails=(0.0, q)) for q in (0.1, 0.2
 BOTH_CELLS = [Seeds(f"at chance in both, q = {q}", fails=(q, q)) for q in (0.1, 0.2, 0.4)]
 INFORMATIVE = [Seeds(f"B diverges at its worst {100 * q:.0f} %", fails=(0.0, q), informative=True) for q in (0.2, 0.4)]
 GAINING = [Seeds("B gains 2 points, diverges at its worst 20 %", gain=0.02, fails=(0.0, 0.2), informative=True)]
+TRAINING = [
+    Seeds(f"{1 - a:.0%} and {1 - b:.0%} train, correlation {rho:g}".replace("%", " %"), fails=(a, b), correlation=rho)
+    for a, b in ((0.1, 0.1), (0.4, 0.4), (0.0, 0.4), (0.0, 0.8))
+    for rho in (-0.5, 0.0, 0.5)
+]
 HALF = Seeds("B gains half a margin", gain=MARGIN / 2)
 
 
@@ -301,6 +341,8 @@ STUDIES = [
     Study("Hypotheses on dev", on_dev, [NORMAL]),
     Study("Power: a gain of 1.6 points", power, [Seeds("normal", gain=0.016)]),
     Study("How often a cell trains", shares, [NORMAL, *ONE_CELL]),
+    Study("Losses of single examples", real_outcomes, [NORMAL, T3]),
+    Study("Exact tests of how often they train", exact_tests, TRAINING),
 ]
 
 
@@ -359,7 +401,7 @@ def _cell(name: str, value: float, error: float) -> str:
 def main(
     repetitions: Annotated[int, typer.Option(help="of each row")] = 4_000,
     seed: Annotated[int, typer.Option(help="of the random numbers")] = 0,
-    jobs: Annotated[int, typer.Option("-j", help="processes")] = os.cpu_count() or 1,
+    jobs: Annotated[int, typer.Option("-j", help="processes")] = cores(),
 ) -> None:
     """Prints, as Markdown, what the report's answers are worth where seeds fail, are missing or are skewed."""
     os.environ |= PROCESS

@@ -34,7 +34,7 @@ def npz(root: Path, path: str) -> DataSet:
 
 
 def from_arrays(name: str, found: Any) -> DataSet:
-    """What a user's callable or file gave: a DataSet, or a mapping of four arrays.
+    """Makes a data set of what a user's callable or file gave: a DataSet, or a mapping of four arrays.
 
     The mapping may hold ``num_classes``, and ``layout`` where the shape does not tell where the channels stand. Raises
     :class:`DataError` for what cannot be told or cannot be trained on.
@@ -63,7 +63,7 @@ def from_arrays(name: str, found: Any) -> DataSet:
 
 
 def _arrays_of(data: DataSet) -> dict[str, Any]:
-    """The mapping that a data set of a user's callable stands for; its layout is what it says it is."""
+    """Returns the mapping that a data set of a user's callable stands for; its layout is what it says it is."""
     word = data.train.word
     found: dict[str, Any] = {"layout": "channels_first"}
     for part, images in (("train", data.train), ("test", data.test)):
@@ -72,7 +72,7 @@ def _arrays_of(data: DataSet) -> dict[str, Any]:
 
 
 def _word(name: str, found: Any) -> str:
-    """Images, signals or features: what the inputs are is told by the names of their arrays."""
+    """Tells images, signals and features apart by the names of their arrays."""
     if isinstance(found, dict):
         words = [word for word in AXES if f"train_{word}" in found]
         needed = [f"{part}_{word}" for word in words for part in ("train", "test")] + ["train_labels", "test_labels"]
@@ -83,7 +83,7 @@ def _word(name: str, found: Any) -> str:
 
 
 def _numbers(name: str, array: str, raw: Any) -> Tensor:
-    """A tensor of uint8 as it came, of anything else in float32; raises :class:`DataError` at what is not finite."""
+    """Converts all but uint8 to a tensor in float32; raises :class:`DataError` at what is not finite."""
     try:
         found = np.asarray(raw)
     except (TypeError, ValueError, RuntimeError) as error:
@@ -107,7 +107,7 @@ def _numbers(name: str, array: str, raw: Any) -> Tensor:
 
 
 def _laid_out(name: str, array: str, inputs: Tensor, word: str, layout: str | None) -> Tensor:
-    """Images as ``(N, C, H, W)``, signals as ``(N, C, L)``, features as ``(N, F)``; raises :class:`DataError`."""
+    """Lays images out as ``(N, C, H, W)``, signals ``(N, C, L)``, features ``(N, F)``; raises :class:`DataError`."""
     shape = tuple(inputs.shape)
     problem = f"data {name}: {array} must be {shape_of(word)}, got {shape}"
     if word == "images" and inputs.ndim == 3:
@@ -129,7 +129,7 @@ def _laid_out(name: str, array: str, inputs: Tensor, word: str, layout: str | No
 
 
 def _layout(*shape: int) -> str | None:
-    """Where the channels of ``(C, H, W)`` or ``(C, L)`` are, if the sizes show it beyond doubt.
+    """Finds the channels of ``(C, H, W)`` or ``(C, L)``, if the sizes show them beyond doubt.
 
     The channels are fewer than each of the others, or the others are a square. Channels last are so few as colours in
     signals, which have no square to tell them by.
@@ -145,7 +145,7 @@ def _layout(*shape: int) -> str | None:
 
 
 def _of_one_range(name: str, train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
-    """Both parts in one dtype; raises :class:`DataError` where one is in 0..1 and the other is not."""
+    """Returns both parts in one dtype; raises :class:`DataError` where one is in 0..1 and the other is not."""
     (low, high), (test_low, test_high) = (tuple(map(float, inputs.aminmax())) for inputs in (train, test))
     unlike = (low >= 0 and 0 < high <= 1 and test_high > 2) or (test_low >= 0 and 0 < test_high <= 1 and high > 2)
     mixed = train.dtype != test.dtype and (min(low, test_low) < 0 or max(high, test_high) > 255)

@@ -16,7 +16,7 @@ class Batches:
     """Iterates over ``(X, y)``: X ``(N, C, size, size)`` float, normalised, on the images' device.
 
     Signals and features keep their shape; only images are resized and augmented. What does not lie there is brought
-    there a batch at a time. With an ``order`` seed, each epoch has its own order and augmentation, drawn from streams
+    there batch by batch. With an ``order`` seed, each epoch has its own order and augmentation, drawn from streams
     that depend on nothing else; without, the images come as they stand. All images are used; a last batch of a single
     image is left out in training, since BatchNorm cannot normalise it.
     """
@@ -46,7 +46,7 @@ class Batches:
         return full + (last >= smallest)
 
     def set_epoch(self, epoch: int) -> None:
-        """The next iteration is that epoch."""
+        """Makes the next iteration that epoch."""
         self._epoch = epoch
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
@@ -57,7 +57,7 @@ class Batches:
             yield self.prepare(images), labels
 
     def _indices(self) -> Sequence[Tensor]:
-        """Of the epoch's batches, on the device of the labels."""
+        """Yields the indices of the epoch's batches, on the device of the labels."""
         if self._order is None:
             order = torch.arange(len(self.images))
         else:
@@ -70,7 +70,7 @@ class Batches:
         return max(1, self.images.images.shape[-1] // 8)
 
     def _moves(self) -> Tensor | None:
-        """``(num_images, 3)``: rows down, columns right, mirrored or not; for each image of the epoch."""
+        """Returns ``(num_images, 3)``: rows down, columns right, mirrored or not; for each image of the epoch."""
         if self._augment == "none" or self._order is None:
             return None
         stream = generator(self._order, "augment", self._epoch)
@@ -80,7 +80,7 @@ class Batches:
         return moves.to(self.images.labels.device)
 
     def prepare(self, images: Tensor) -> Tensor:
-        """Native images to what the network takes: float, resized (antialiased bilinear), normalised."""
+        """Turns native images into what the network takes: float, resized (antialiased bilinear), normalised."""
         X = (images.float() - self._mean).mul_(self._inverse)
         if self._resize is None:
             return X
@@ -89,7 +89,7 @@ class Batches:
 
 
 def resize_matrix(native: int, size: int) -> Tensor:
-    """``(size, native)``: antialiased bilinear resizing of one axis, which is linear, as a matrix.
+    """Returns ``(size, native)``: antialiased bilinear resizing of one axis, which is linear, as a matrix.
 
     The weights are those of ``torch.nn.functional.interpolate``, read off by resizing the identity; two small matrix
     products then do what it does, several times faster on a CPU.
@@ -99,7 +99,7 @@ def resize_matrix(native: int, size: int) -> Tensor:
 
 
 def move(images: Tensor, moves: Tensor, reach: int) -> Tensor:
-    """Each image ``(N, C, H, W)`` shifted by whole pixels, with zeros moving in, then mirrored.
+    """Shifts each image ``(N, C, H, W)`` by whole pixels, with zeros moving in, then mirrors it.
 
     ``moves`` is ``(N, 3)``: rows down and columns right, each from ``-reach`` to ``reach``, and 1 to mirror, else 0.
     """

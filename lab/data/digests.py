@@ -19,7 +19,7 @@ MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # odd, so that no step forgets a bit
 
 
 def digest(inputs: Tensor | ImageFiles, labels: Tensor) -> str:
-    """12 hex digits of a sha256 over the examples of a split, in their order.
+    """Returns 12 hex digits of a sha256 over the examples of a split, in their order.
 
     Of arrays: type, shape and bytes (:func:`folded`). Of image files: path below the data set's folder, size, and the
     check sum of the contents, up to ``CONTENTS`` bytes in all; never a time, since machines share results.
@@ -39,7 +39,7 @@ def _array(tensor: Tensor) -> Iterator[bytes]:
 
 
 def folded(content: np.ndarray) -> Iterator[bytes]:
-    """Bytes ``(N,)`` as 128 KiB and a rest: a polynomial in each of 16,384 lanes of 64 bits, modulo 2**64.
+    """Yields the bytes ``(N,)`` as 128 KiB and a rest: a polynomial in each of 16,384 lanes of 64 bits, modulo 2**64.
 
     A change in one place always shows, two in one lane but for one chance in 2**64. Eight times as fast as sha256.
     """

@@ -1,4 +1,4 @@
-"""What is wrong with a data set."""
+"""The error of a data set."""
 
 
 class DataError(ValueError):

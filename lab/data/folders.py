@@ -40,7 +40,7 @@ def _of(path: str, classes: dict[str, list[Path]], height: int, width: int, resi
 
 
 def _classes(path: str, part: str) -> dict[str, list[Path]]:
-    """The image files of each class, all sorted; raises :class:`DataError` where there are none."""
+    """Returns the image files of each class, all sorted; raises :class:`DataError` where there are none."""
     folder = Path(path, part)
     try:
         classes = sorted(entry.name for entry in _visible(folder) if entry.is_dir())
@@ -64,7 +64,7 @@ def _visible(folder: Path) -> Iterator[os.DirEntry[str]]:
 
 
 def _images(folder: Path) -> Iterator[Path]:
-    """The image files of a class, those of folders below it included."""
+    """Yields the image files of a class, those of folders below it included."""
     for entry in _visible(folder):
         if entry.is_dir():
             yield from _images(Path(entry))
@@ -73,7 +73,7 @@ def _images(folder: Path) -> Iterator[Path]:
 
 
 def _one_size(path: str, found: dict[str, dict[str, list[Path]]]) -> tuple[int, int]:
-    """Height and width of every image; raises :class:`DataError` where they differ."""
+    """Returns the height and width of every image; raises :class:`DataError` where they differ."""
     first: dict[tuple[int, int], Path] = {}
     for classes in found.values():
         for files in classes.values():

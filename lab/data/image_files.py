@@ -34,21 +34,21 @@ class ImageFiles(Dataset[Tensor | DataError]):
         self._resize = resize
 
     def __getitem__(self, index: int) -> Tensor | DataError:
-        """One image ``(3, H, W)``, or what is wrong with it: raised in another process, it would lose its words."""
+        """Reads one image ``(3, H, W)``; returns its error, which would lose its words if raised in another process."""
         try:
             return read_image(self.paths[index], self.shape[2], self.shape[3], self._resize)
         except DataError as error:
             return error
 
     def index_select(self, dim: int, index: Tensor) -> ImageFiles:
-        """Those files, still unread; ``dim`` must be 0, as it is where a tensor stands."""
+        """Returns those files, still unread; ``dim`` must be 0, as it is where a tensor stands."""
         return ImageFiles(self.root, self.paths[index.numpy()], self.shape[2], self.shape[3], self._resize)
 
     def to(self, device: torch.device) -> ImageFiles:
         return self
 
     def read(self, indices: Sequence[Tensor], *, pin_memory: bool = False) -> Iterator[Tensor]:
-        """For each of the indices a batch ``(n, 3, H, W)``; as many processes read ahead as torch has threads.
+        """Yields a batch ``(n, 3, H, W)`` per item of indices; as many processes read ahead as torch has threads.
 
         Raises :class:`DataError` at an image that cannot be read.
         """
@@ -68,23 +68,23 @@ class ImageFiles(Dataset[Tensor | DataError]):
             yield batch
 
     def pieces(self) -> Iterator[Tensor]:
-        """Every image, a few at a time."""
+        """Returns every image, a few at a time."""
         return self.read(torch.arange(len(self.paths)).split(64))
 
     def all(self) -> Tensor:
-        """Every image, in memory."""
+        """Returns every image, in memory."""
         return torch.cat(list(self.pieces()))
 
 
 def _stack(images: list[Tensor | DataError]) -> Tensor | DataError:
-    """A batch, or the first image's error."""
+    """Returns a batch, or the first image's error."""
     tensors = [image for image in images if isinstance(image, Tensor)]
     errors = [image for image in images if isinstance(image, DataError)]
     return errors[0] if errors else torch.stack(tensors)
 
 
 def read_image(path: str, height: int, width: int, resize: bool = False) -> Tensor:
-    """``(3, H, W)`` uint8; raises :class:`DataError` where the file does not hold an image of that size and 8 bits."""
+    """Reads ``(3, H, W)`` uint8; raises :class:`DataError` unless the file holds an image of that size and 8 bits."""
     from PIL.Image import Resampling
 
     with _opened(path) as image:
@@ -98,7 +98,7 @@ def read_image(path: str, height: int, width: int, resize: bool = False) -> Tens
 
 
 def _problem(image: Image) -> str | None:
-    """Why an image cannot be read as colours of 8 bits without a guess."""
+    """Says why an image cannot be read as colours of 8 bits without a guess."""
     frames = getattr(image, "n_frames", 1)
     if frames > 1 and image.format != "MPO":  # a camera's, with a preview beside the image
         return f"has {frames} frames: must be a single image, so take the frames apart"
@@ -111,14 +111,14 @@ def _problem(image: Image) -> str | None:
 
 
 def size_of(path: str) -> tuple[int, int]:
-    """Width and height, from the file's head; raises :class:`DataError` where it has none."""
+    """Returns the width and height, from the file's head; raises :class:`DataError` where it has none."""
     with _opened(path) as image:
         return image.size
 
 
 @contextmanager
 def _opened(path: str) -> Iterator[Image]:
-    """The image; whatever Pillow raises of a broken one becomes a :class:`DataError` that names the file."""
+    """Opens the image; whatever Pillow raises of a broken one becomes a :class:`DataError` that names the file."""
     from PIL import Image
 
     try:

@@ -28,7 +28,7 @@ SPLIT_SETTINGS = ("dev_fraction", "split_seed", "limit", "channels")
 
 @unseeded()
 def load_data(settings: DataSettings, device: torch.device, data_dir: Path | None = None) -> Splits:
-    """The splits of a trial on ``device``: dev is taken from train by ``split_seed``, test is the data set's own.
+    """Loads the splits of a trial on ``device``: dev is taken from train by ``split_seed``, test is the data set's own.
 
     Raises :class:`DataError`, also for settings that only images have, or :class:`lab.parts.PartError`, in words that
     name the file or function and the reason.
@@ -56,7 +56,7 @@ def _refuse_image_settings(settings: DataSettings, splits: Splits) -> None:
 def _splits(
     name: str, root: Path, own: str, dev_fraction: float, split_seed: int, limit: int | None, channels: int | None
 ) -> Splits:
-    """In the host's memory. Only the images of the splits are kept, not the data set that they were taken from."""
+    """Makes the splits in the host's memory. Only their images are kept, not the data set that they were taken from."""
     data = read(name, root, own)
     train, dev = (data.train[torch.from_numpy(index)] for index in _indices(data, dev_fraction, split_seed, limit))
     parts = {"train": train, "dev": dev, "test": data.test}
@@ -71,7 +71,7 @@ def _splits(
 
 
 def _indices(data: DataSet, dev_fraction: float, split_seed: int, limit: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """Of the images to train on and of dev: stratified by class; of a regression, drawn from all alike."""
+    """Draws the indices of train and dev: stratified by class; of a regression, from all alike."""
     labels = data.train.labels.numpy()
     strata = labels if data.train.labels.ndim == 1 else np.zeros(len(labels), int)
     pool = np.arange(len(labels))
@@ -89,7 +89,7 @@ def _indices(data: DataSet, dev_fraction: float, split_seed: int, limit: int | N
 
 
 def _in_memory(parts: Mapping[str, Images]) -> dict[str, Images]:
-    """Image files are read into the host's memory if all of them fit there."""
+    """Reads image files into the host's memory if all of them fit there."""
     files = {part: images.images for part, images in parts.items() if isinstance(images.images, ImageFiles)}
     if not files or not devices.fits(sum(math.prod(one.shape) for one in files.values()), torch.device("cpu")):
         return dict(parts)
@@ -98,7 +98,7 @@ def _in_memory(parts: Mapping[str, Images]) -> dict[str, Images]:
 
 @functools.lru_cache(maxsize=2)
 def _placed(splits: Splits, device: torch.device) -> Splits:
-    """The splits with their images on the device, as far as they fit there."""
+    """Returns the splits with their images on the device, as far as they fit there."""
     if device.type == "cpu":
         return splits
     return replace(

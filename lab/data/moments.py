@@ -14,7 +14,7 @@ ROUNDING = 1e-7  # of float32, relative to the mean: what varies by less is cons
 
 
 def moments(images: Tensor | ImageFiles) -> tuple[Tensor, Tensor]:
-    """Mean and deviation over all pixels of a channel, each ``(C, 1, 1)``, computed in float64.
+    """Returns the mean and deviation over all pixels of a channel, each ``(C, 1, 1)``, computed in float64.
 
     Of signals ``(C, 1)``, of features ``(F,)``. A channel that does not vary is only centred: its deviation is 1.
     """

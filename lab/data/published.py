@@ -33,7 +33,7 @@ def _digits(root: Path) -> DataSet:
 
 
 def _scikit_learn(name: str) -> Path:
-    """One of scikit-learn's own files, found without importing it, which would take 2 s."""
+    """Reads one of scikit-learn's own files, found without importing it, which would take 2 s."""
     package = importlib.util.find_spec("sklearn")
     assert package is not None
     assert package.origin is not None
@@ -41,7 +41,7 @@ def _scikit_learn(name: str) -> Path:
 
 
 def _a_fifth_to_test(examples: Images, num_classes: int) -> DataSet:
-    """A fixed fifth is the test: of each class, or of a regression drawn from all."""
+    """Takes a fixed fifth as the test: of each class, or of a regression drawn from all."""
     strata = examples.labels if examples.labels.ndim == 1 else torch.zeros(len(examples), dtype=torch.int64)
     rest, test = split(strata.numpy(), math.ceil(0.2 * len(examples)), seed=0)
     return DataSet(examples[torch.from_numpy(rest)], examples[torch.from_numpy(test)], num_classes)
@@ -63,7 +63,7 @@ def _diabetes(root: Path) -> DataSet:
 
 
 def _idx(path: Path) -> Tensor:
-    """One file of the MNIST family (http://yann.lecun.com/exdb/mnist), packed or not."""
+    """Reads one file of the MNIST family (http://yann.lecun.com/exdb/mnist), packed or not."""
     opener = gzip.open if path.suffix == ".gz" else open
     with opener(path, "rb") as file:
         raw = file.read()
@@ -82,7 +82,7 @@ def _idx_set(folder: Path, num_classes: int, *, prefix: str = "", suffix: str = 
 
 
 def _mnist_like(root: Path, folder: str, num_classes: int = 10) -> DataSet:
-    """A set that torchvision keeps as ``<root>/<folder>/raw/*-ubyte``; downloaded by torchvision where it is not."""
+    """Reads a set that torchvision keeps as ``<root>/<folder>/raw/*-ubyte``, downloaded by torchvision if missing."""
     raw = root / folder / "raw"
     if folder == "FashionMNIST" and not raw.exists() and DEBIAN_FASHION_MNIST.exists():
         return _idx_set(DEBIAN_FASHION_MNIST, num_classes, suffix=".gz")
@@ -113,7 +113,7 @@ def _svhn(root: Path) -> DataSet:
 
 
 def _torchvision(root: Path, name: str, **which: Any) -> Any:
-    """The torchvision data set from ``root``, downloaded there once under a lock where it is missing."""
+    """Reads the torchvision data set from ``root``, downloaded there once under a lock where it is missing."""
     from lab.vision import import_torchvision
 
     kind = getattr(import_torchvision().datasets, name)

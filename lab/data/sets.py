@@ -18,7 +18,7 @@ AXES = {"images": ("C", "H", "W"), "signals": ("C", "L"), "features": ("F",)}
 
 
 def shape_of(word: str) -> str:
-    """The shape of an array of such examples, in words: ``images (N, C, H, W)``."""
+    """Returns the shape of an array of such examples, in words: ``images (N, C, H, W)``."""
     return f"{word} ({', '.join(('N', *AXES[word]))})"
 
 
@@ -48,12 +48,12 @@ class Images:
         return Images(self.images.to(device), self.labels.to(device))
 
     def settle(self, device: torch.device) -> Images:
-        """On the device if they fit there, else as they are."""
+        """Puts the images on the device if they fit there, else leaves them as they are."""
         num_bytes = math.prod(self.images.shape) * self.images.dtype.itemsize
         return self.to(device) if devices.fits(num_bytes, device) else self
 
     def read(self, indices: Sequence[Tensor], device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
-        """Images and labels of a batch, on the device, for each of the indices, which lie on that of the labels."""
+        """Yields a batch's images and labels, on the device, per item of ``indices``, which lie where the labels do."""
         if isinstance(self.images, ImageFiles):
             pieces = self.images.read(indices, pin_memory=device.type == "cuda")
         else:
@@ -90,7 +90,7 @@ class Splits:
 
     @property
     def in_channels(self) -> int:
-        """How many channels there are, or features."""
+        """The number of channels, or of features."""
         return self.mean.shape[0]
 
     def check_digests(self, expected: Mapping[str, str]) -> None:

@@ -20,13 +20,13 @@ READERS: dict[str, Callable[..., DataSet]] = PUBLISHED | {"npz": npz, "image_fol
 
 
 def default_data_dir() -> Path:
-    """The folder named by the environment, else a cache folder of the user."""
+    """Returns the folder named by the environment, else a cache folder of the user."""
     named = os.environ.get(DATA_DIR_VARIABLE)
     return Path(named) if named else user_cache_path("ablation-bench") / "data"
 
 
 def read(name: str, root: Path, said: str = "{}") -> DataSet:
-    """The data set ``name``; ``said`` is its own settings as JSON. Raises :class:`DataError` where it is missing."""
+    """Reads the data set ``name``; ``said`` is its own settings as JSON. Raises :class:`DataError` if it is missing."""
     settings = json.loads(said)
     if name in READERS:
         return READERS[name](root, **settings)

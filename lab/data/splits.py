@@ -1,4 +1,4 @@
-"""Which images go where: stratified, and the same under every version of numpy."""
+"""Splits images: stratified, and the same under every version of numpy."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def stratified(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Sorted indices of ``count`` images, each class by its share to within one (largest remainder).
+    """Returns the sorted indices of ``count`` images, each class by its share to within one (largest remainder).
 
     Drawn with numpy's legacy generator, whose stream is frozen, so that a split is the same under every version.
     """

@@ -32,7 +32,6 @@ from rich.console import Console
 from test_report import record
 
 from bench.execute.options import Options
-from bench.execute.processes import cores
 from bench.execute.progress import Progress
 from bench.execute.run import run
 from bench.grid.load import load_plan
@@ -40,6 +39,7 @@ from bench.record.outcome import Outcome
 from lab.data import load_data
 from lab.data.published import DEBIAN_FASHION_MNIST
 from lab.device import device_name
+from lab.limits import cores
 from lab.measure import forward_macs
 from lab.settings import Settings
 from lab.trial import batches, make_runner
@@ -137,7 +137,7 @@ class Watch(Progress):
     def ended(self, worker: int, outcome: Outcome) -> None:
         super().ended(worker, outcome)
         assert outcome.result is not None, outcome.error
-        self.marks.append((time.perf_counter(), outcome.result.total_seconds))
+        self.marks.append((time.perf_counter(), outcome.result.measures["total_seconds"]))
 
 
 def time_beside(folder: Path) -> None:

@@ -22,9 +22,9 @@ from typing import Any
 from drivers import compare_drivers
 from loops import CPU, LOOPS, Measurement, measure
 
-from bench.execute.processes import cores
 from lab.data.published import DEBIAN_FASHION_MNIST
 from lab.device import device_name
+from lab.limits import cores
 from lab.settings import Settings
 
 # Without those whose only news is where the data lie: beside a step of ResNet18 that takes no time.

@@ -47,9 +47,9 @@ class LabTrainable:
 
     def devices(self, device: str) -> list[str]:
         """Names the devices to use, one per trial at a time; raises ValueError for one that is not there."""
-        from lab.device import slots
+        from lab.device import worker_devices
 
-        return slots(device)
+        return worker_devices(device)
 
     def identify(
         self, cells: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]], data_dir: Path | None
@@ -83,5 +83,5 @@ LAB = LabTrainable()
 
 
 def data_sections(trials: Iterable[Trial]) -> list[dict[str, Any]]:
-    """The distinct data settings of the trials, as plain data."""
+    """Returns the distinct data settings of the trials, as plain data."""
     return list({json.dumps(dumped): dumped for dumped in (one.settings.data.model_dump() for one in trials)}.values())

@@ -1,0 +1,65 @@
+"""Say what an average over the other factors hides: effects that differ among their levels, or are unknown there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bench.analysis import amounts
+from bench.analysis.comparison import Comparison
+from bench.grid.metrics import Metric
+from bench.grid.plan import Cell
+from bench.stats.estimates import ALPHA
+
+
+@dataclass(frozen=True)
+class SimpleEffects:
+    """One effect under each setting of the other factors, of the pairs that trained.
+
+    ``low`` and ``high`` are the least and the greatest, NaN where none is known. ``differ``: they are told apart at 5 %
+    over all pairs of settings (Bonferroni, since they were picked). ``without``: the cells in which no pair trained.
+    """
+
+    low: float
+    high: float
+    total: int
+    differ: bool
+    without: tuple[str, ...]
+
+
+def simple_effects(comparison: Comparison, cells: Sequence[Cell], against: Mapping[str, str]) -> SimpleEffects:
+    """The difference of each of ``cells`` to its partner with the levels ``against``."""
+    pairs = comparison.partners(cells, against)
+    values = np.array([comparison.plain_difference(one, other) for one, other in pairs])
+    without = tuple(one for (one, _), value in zip(pairs, values, strict=True) if np.isnan(value))
+    known = np.flatnonzero(np.isfinite(values))
+    if not known.size:
+        return SimpleEffects(np.nan, np.nan, len(pairs), differ=False, without=without)
+    least, greatest = (int(known[pick(values[known])]) for pick in (np.argmin, np.argmax))
+    differ = False
+    if known.size > 1:
+        interaction = comparison.interaction(pairs[greatest], pairs[least])
+        differ = interaction.is_general and interaction.p_value() * (known.size * (known.size - 1) / 2) < ALPHA
+    return SimpleEffects(float(values[least]), float(values[greatest]), len(pairs), differ, without)
+
+
+def explain_average(simple: SimpleEffects, metric: Metric) -> str:
+    """What must be said beside an average: that it is one of unlike effects, or of some settings only; else empty."""
+    known = simple.total - len(simple.without)
+    said = ""
+    if simple.differ:
+        ends = f"{amounts.ends(metric, simple.low, simple.high, sign='+')} {metric.difference_unit}".rstrip()
+        said += f"; an average over unlike effects, {ends} by the levels of the other factors"
+    if simple.without and known:
+        said += f"; known under {known} of {simple.total} settings of the other factors"
+    return said
+
+
+def without_pairs(name: str, simple: SimpleEffects) -> list[str]:
+    """A caution that names the cells in which no pair of an effect trained."""
+    if not simple.without or len(simple.without) == simple.total:
+        return []
+    shown = ", ".join(simple.without[:3]) + (", ..." if len(simple.without) > 3 else "")
+    return [f"{name}: no pair has both results in {shown}; the difference is that of the other cells"]
