@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.cli.options import Refused
+from bench.cli.options import CommandError
 from bench.cli.report import export as command
 from bench.record.records import Records
 from lab.result import Evaluation
@@ -124,6 +124,7 @@ def test_the_database_is_where_it_was_asked_for_whatever_letters_its_path_has(
     assert len(client.search_runs([client.get_experiment_by_name("rates").experiment_id])) == 2
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of libraries among each other
 def test_mlflow_reads_the_runs_once_however_often_they_are_exported(results: Path, tmp_path: Path) -> None:
     mlflow = pytest.importorskip("mlflow", reason="mlflow is not installed")
     pytest.importorskip("sqlalchemy", reason="sqlalchemy is not installed")
@@ -174,12 +175,12 @@ def test_the_command_that_shows_the_runs_is_quoted(
 def test_a_folder_that_a_database_address_cannot_say_is_refused(results: Path, tmp_path: Path, letter: str) -> None:
     pytest.importorskip("mlflow", reason="mlflow is not installed")
     pytest.importorskip("sqlalchemy", reason="sqlalchemy is not installed")
-    with pytest.raises(Refused, match="have a meaning in a database's address: name another folder"):
+    with pytest.raises(CommandError, match="have a meaning in a database's address: name another folder"):
         command(("mlflow", tmp_path / f"a{letter}b"), results=results)
 
 
 def test_another_tool_is_refused_by_name(results: Path, tmp_path: Path) -> None:
-    with pytest.raises(Refused, match="--to must be tensorboard or mlflow, and a folder, got 'excel'"):
+    with pytest.raises(CommandError, match="--to must be tensorboard or mlflow, and a folder, got 'excel'"):
         command(("excel", tmp_path), results=results)
 
 
@@ -191,7 +192,9 @@ def test_a_missing_package_is_one_message_that_says_what_to_install(
     for name in [name for name in sys.modules if name.split(".")[0] == package]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(Refused, match=rf'^--to {tool}: needs the package {package}.*pip install -e "\.\[{tool}\]"'):
+    with pytest.raises(
+        CommandError, match=rf'^--to {tool}: needs the package {package}.*pip install -e "\.\[{tool}\]"'
+    ):
         command((tool, tmp_path / "target"), results=results)
     assert not (tmp_path / "target").exists()
 

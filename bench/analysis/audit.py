@@ -1,4 +1,4 @@
-"""Is the comparison fair? Sentences about arms that were not given the same, for the plan and for the report."""
+"""Is the comparison fair? Sentences about variants that were not given the same, for the plan and for the report."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from bench.grid.plan import Plan, neighbours
 if TYPE_CHECKING:
     import pandas as pd
 
-MOST_UNEQUAL = 0.05  # share by which parameters or multiply-accumulates of two arms may differ unsaid
+MOST_UNEQUAL = 0.05  # share by which parameters or multiply-accumulates of two variants may differ unsaid
 ASSUMED_ACCURACY = 0.9  # before any result
 Counts = Mapping[str, tuple[int, int]]  # cell label: parameters, multiply-accumulates
 
 
 def audit(plan: Plan, counts: Counts | None = None, num_dev_images: int | None = None) -> list[str]:
-    """Everything that is unequal between arms beside what is asked about; ``counts`` by cell label, 0 if unknown."""
+    """Tells what is unequal between variants beside what is asked about; ``counts`` by cell label, 0 if unknown."""
     sentences = [*_tuning(plan), *_confounded(plan)]
     if counts is not None:
         sentences += _unequal_size(plan, counts)

@@ -19,7 +19,7 @@ from lab.settings import timing_id
 
 MACHINE = ["device", "device_name", "threads", "concurrent_trials", "precision", "torch_version"]
 RATES = [f"train_images_per_second{end}" for end in ("", "_low", "_high")]
-MAX_ARMS = 6  # lines in one panel of a figure, before another factor is given panels of its own
+MAX_VARIANTS = 6  # lines in one panel of a figure, before another factor is given panels of its own
 
 
 # --- trials ---------------------------------------------------------------------------------------------------------
@@ -263,38 +263,38 @@ def is_number(text: str) -> bool:
 
 
 def layout(plan: Plan) -> pd.DataFrame:
-    """Where figures show each cell: ``column`` and ``row`` of its panel, and ``arm``, its label there.
+    """Where figures show each cell: ``column`` and ``row`` of its panel, and its label there (the column ``arm``).
 
-    ``ordered`` says that arms are numbers.
+    ``ordered`` says that variants are numbers.
 
-    The first factors get panels of their own until few enough arms share one. In a plan around a baseline all cells
-    share one panel, and an arm is what it changes.
+    The first factors get panels of their own until few enough variants share one. In a plan around a baseline all cells
+    share one panel, and a variant is what it changes.
     """
     if plan.kind != "full":
         return pd.DataFrame([_around_baseline(plan, cell) for cell in plan.cells]).assign(ordered=False)
     num_facets = 0
-    while num_facets < len(plan.factors) - 1 and _arms(plan, num_facets) > MAX_ARMS:
+    while num_facets < len(plan.factors) - 1 and _num_variants(plan, num_facets) > MAX_VARIANTS:
         num_facets += 1
     others = plan.factors[num_facets:]
     ordered = len(others) == 1 and all(is_number(level) for level in others[0].levels)
     return pd.DataFrame([_in_panel(plan, cell, num_facets) for cell in plan.cells]).assign(ordered=ordered)
 
 
-def _arms(plan: Plan, num_facets: int) -> int:
+def _num_variants(plan: Plan, num_facets: int) -> int:
     return int(np.prod([len(factor.levels) for factor in plan.factors[num_facets:]]))
 
 
 def _in_panel(plan: Plan, cell: Cell, num_facets: int) -> dict[str, str]:
     whole = len(cell.levels) == len(plan.factors)  # a cell beside the plan has a label of its own
     names = [factor.name for factor in plan.factors[:num_facets]]
-    column, row, arm = (
+    column, row, variant = (
         words(plan, {name: level for name, level in cell.levels.items() if name in own})
         for own in (names[:1], names[1:], [factor.name for factor in plan.factors[num_facets:]])
     )
-    return {"cell": cell.label, "column": column, "row": row, "arm": arm if whole and arm else cell.label}
+    return {"cell": cell.label, "column": column, "row": row, "arm": variant if whole and variant else cell.label}
 
 
 def _around_baseline(plan: Plan, cell: Cell) -> dict[str, str]:
     changed = {name: level for name, level in cell.levels.items() if plan.baseline.get(name) != level}
-    arm = (words(plan, changed) or "baseline") if len(cell.levels) == len(plan.factors) else cell.label
-    return {"cell": cell.label, "column": "", "row": "", "arm": arm}
+    variant = (words(plan, changed) or "baseline") if len(cell.levels) == len(plan.factors) else cell.label
+    return {"cell": cell.label, "column": "", "row": "", "arm": variant}

@@ -24,8 +24,8 @@ from bench.grid.factors import (
     normal_name,
     parse_factors,
     path_problem,
-    same,
     short_names,
+    yaml_equal,
 )
 from bench.grid.form import FIRST_TUNE_SEED, NAME_PATTERN, GridForm, check_form
 from bench.grid.hypotheses import Hypothesis, HypothesisError, parse_hypothesis
@@ -217,7 +217,7 @@ class _Reader:
             else:
                 tune[path] = tuple(make_change(path, item, at) for item in node.items)
                 for index, item in enumerate(node.items):
-                    if any(same(plain(item), plain(earlier)) for earlier in node.items[:index]):
+                    if any(yaml_equal(plain(item), plain(earlier)) for earlier in node.items[:index]):
                         self._error(item.at, f"tune.{path}: {spell(item)} is repeated; candidates are distinct")
         return tune
 

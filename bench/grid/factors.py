@@ -75,12 +75,12 @@ class Factor:
             if label in self.levels:
                 return label
         for level, changes in zip(self.levels, self.changes, strict=True):
-            if len(changes) == 1 and same(changes[0].value, plain(node)):
+            if len(changes) == 1 and yaml_equal(changes[0].value, plain(node)):
                 return level
         return None
 
 
-def same(one: Value, other: Value) -> bool:
+def yaml_equal(one: Value, other: Value) -> bool:
     """Compares as YAML means it: 1 is 1.0 and not true."""
     return one == other and isinstance(one, bool) == isinstance(other, bool)
 

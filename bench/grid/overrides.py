@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from bench.grid.factors import Errors, Factor, label_of, normal_name, parse_factors, path_problem, same
+from bench.grid.factors import Errors, Factor, label_of, normal_name, parse_factors, path_problem, yaml_equal
 from bench.grid.hypotheses import HypothesisError, parse_hypothesis
 from bench.grid.strict_yaml import Node, Position, YamlError, compose, plain, spell, unquoted
 from lab.settings import SECTIONS, did_you_mean
@@ -127,7 +127,7 @@ def _forget(root: Node, factor: Factor, gone: list[str], first: str, at: Positio
 
     def names_gone_label(node: Node) -> bool:
         label = factor.find(node)
-        is_value = factor.is_open and label and same(factor.changes_of(label)[0].value, plain(node))
+        is_value = factor.is_open and label and yaml_equal(factor.changes_of(label)[0].value, plain(node))
         return label in gone and not is_value
 
     baseline = root.mapping.get("baseline", Node({}))
