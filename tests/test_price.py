@@ -153,5 +153,5 @@ def test_price_goes_with_a_dry_run(tmp_path: Path) -> None:
     )
     shown = bench("--price", "--dry-run", cwd=tmp_path)
     assert shown.returncode == 0, shown.stderr
-    assert "a trial" in shown.stdout
+    assert "per trial" in shown.stdout
     assert max(map(len, shown.stdout.splitlines())) <= 80

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from bench.cli.options import Refused
+from bench.cli.options import CommandError
 from bench.cli.report import report as command
 from bench.grid.load import Plan, Trial, load_plan
 from bench.record.records import Records
@@ -341,5 +341,5 @@ def test_the_command_prints_for_scripts_and_then_writes_nothing(
     both = json.loads(capsys.readouterr().out)
     assert [item["grid"] for item in both] == ["optimizers", "others"]
     assert not (tmp_path / "optimizers" / "report").exists()
-    with pytest.raises(Refused, match="--format must be one of table, csv, json, markdown, latex, got 'xml'"):
+    with pytest.raises(CommandError, match="--format must be one of table, csv, json, markdown, latex, got 'xml'"):
         command(form="xml", results=[tmp_path])

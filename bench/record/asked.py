@@ -66,7 +66,7 @@ def last_asked(folder: Path) -> Asked:
         same = is_kept(name_and_text(asked)[1], folder)
     except GridError:
         same = False
-    return replace(asked, grid=shown(asked.grid)) if same else own
+    return replace(asked, grid=display_path(asked.grid)) if same else own
 
 
 def check_folder(plan: Plan, folder: Path) -> None:
@@ -75,7 +75,7 @@ def check_folder(plan: Plan, folder: Path) -> None:
     grid = plan.asked.grid.resolve()
     if asked is None or grid in (asked.grid.resolve(), (folder / GRID).resolve()) or _share(plan, folder):
         return
-    raise RecordError(another(folder, asked.grid, plan.asked.grid))
+    raise RecordError(other_grid_message(folder, asked.grid, plan.asked.grid))
 
 
 def check_folders(plans: Sequence[Plan], results: Path) -> None:
@@ -86,13 +86,13 @@ def check_folders(plans: Sequence[Plan], results: Path) -> None:
         check_folder(plan, folder)
         paths = {one.asked.grid.resolve() for one in (plan, other)}
         if len(paths) > 1 and not _experiments(plan) & _experiments(other):
-            raise RecordError(another(folder, other.asked.grid, plan.asked.grid))
+            raise RecordError(other_grid_message(folder, other.asked.grid, plan.asked.grid))
 
 
-def another(folder: Path, holder: Path, grid: Path) -> str:
+def other_grid_message(folder: Path, holder: Path, grid: Path) -> str:
     """Says why a grid may not use a folder."""
     return (
-        f"{folder} is the folder of {shown(holder)}, which has no trial in common with {grid}: "
+        f"{folder} is the folder of {display_path(holder)}, which has no trial in common with {grid}: "
         f"give one of them a `name:` of its own, or other results (--results)"
     )
 
@@ -156,7 +156,7 @@ def _experiments(plan: Plan) -> set[str]:
     return {trial.of_seed(0).trial_id for trial in plan.experiments}
 
 
-def shown(path: Path) -> Path:
+def display_path(path: Path) -> Path:
     """Returns the path as one types it here: relative where it lies below the working folder."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
