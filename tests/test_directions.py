@@ -15,14 +15,14 @@ from scipy.stats import gmean, ttest_1samp, ttest_rel
 from bench.analysis import amounts, verdicts
 from bench.analysis.comparison import Comparison
 from bench.analysis.findings import effect_tables
+from bench.analysis.hypotheses import hypothesis_table
 from bench.analysis.learning import default_target, first_reach
-from bench.analysis.rulings import hypothesis_table
 from bench.analysis.summaries import outcomes
 from bench.analysis.tables import cell_standings, cell_table, pareto
 from bench.grid.load import Plan, load_plan
 from bench.grid.metrics import Metric, MetricError
 from bench.record.records import ENVIRONMENT
-from bench.stats.estimates import Arm, effect, mean_squares
+from bench.stats.estimates import Variant, effect, mean_squares
 
 LOSSES = {"1": [0.50, 0.55, 0.61, 0.47], "2": [0.42, 0.44, 0.55, 0.40], "3": [0.90, 1.10, 1.00, 0.95]}
 GRID = """
@@ -137,8 +137,8 @@ def test_secondary_metrics_are_a_family_of_their_own(tmp_path: Path) -> None:
 
 def test_where_neither_direction_is_better_a_verdict_says_higher_or_lower() -> None:
     metric, steps = Metric("entropy", "neither", unit="bits"), np.array([-2.0, -1.0, 0.0, 1.0, 2.0])
-    rise, fall = (effect(Arm(value + steps), Arm(np.zeros(5))) for value in (9.0, -9.0))
-    judged = verdicts.compare([rise, fall], [metric, metric])
+    rise, fall = (effect(Variant(value + steps), Variant(np.zeros(5))) for value in (9.0, -9.0))
+    judged = verdicts.judge_effects([rise, fall], [metric, metric])
     assert [one.verdict for one in judged] == ["higher", "lower"]
     assert verdicts.explain(judged[0]) == "higher by 9 bits"
     cells = pd.DataFrame({"entropy": [1.0, 2.0], "cost": [1, 2]})
