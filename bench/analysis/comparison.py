@@ -56,7 +56,7 @@ class Comparison:
         self._first_epoch = summaries.first_epoch(plan, self.metric)
         self._rate = self._matrix(timed(self._ended), "train_images_per_second")
         self._alone = timed_alone(plan, timings) if timings is not None and len(timings) else None
-        classes = {num_classes(trial.settings.data) for trial in plan.trials}
+        classes = {num_classes(trial.lab.data) for trial in plan.trials if plan.run is None}
         known = next(iter(classes)) if len(classes) == 1 else None
         self._chance = 1 / known if known else None
         counts_as = self._chance if plan.untrained == "chance" else plan.untrained

@@ -19,6 +19,7 @@ from bench.analysis.comparison import Comparison
 from bench.analysis.hypotheses import hypothesis_table
 from bench.analysis.interactions import SimpleEffects, explain_average, simple_effects, without_pairs
 from bench.analysis.learning import default_target, learning_table
+from bench.analysis.own import own_cautions
 from bench.analysis.scope import left_out, with_recorded_seeds
 from bench.analysis.tables import cell_standings, cell_table, comparable_cells, level_table
 from bench.grid.metrics import Metric
@@ -97,7 +98,7 @@ def gather(folder: Path, plan: Plan | None = None, *, others: Sequence[Path] = (
     standing = cell_standings(comparison, cells)
     said = [*left_out(plan, trials, found), *summaries.cautions(plan, found, trials, timings), *edge_cautions(winners)]
     said += [caution for caution in effects["without_pairs"] if caution]
-    said += audit_recorded(plan, found)
+    said += [*audit_recorded(plan, found), *own_cautions(plan, found)]
     if count := records.num_other_data:
         stale_data = f"{count} results on other data than the last run found are left out"
         said.append(f"{stale_data}; python -m bench run GRID --stale reruns them")

@@ -13,7 +13,7 @@ from bench.analysis.trained import trained
 from bench.grid.factors import Factor, short_names
 from bench.grid.metrics import Metric
 from bench.grid.plan import Cell, Plan, Trial
-from bench.record.records import ENVIRONMENT
+from bench.record.records import ENVIRONMENT, MEASURES
 from bench.record.status import NOT_ENDED, Status
 from lab.settings import timing_id
 
@@ -45,7 +45,8 @@ def outcomes(plan: Plan, trials: pd.DataFrame, curves: pd.DataFrame | None = Non
         [(t.trial_id, t.cell.label, t.seed, compared(t)) for t in plan.all_trials(scores)],
         columns=["trial_id", "cell", "seed", "compared"],
     )
-    recorded = trials.reindex(columns=["trial_id", "status", "error", *plan.measures, *ENVIRONMENT])
+    measures = dict.fromkeys((*MEASURES, *plan.measures))
+    recorded = trials.reindex(columns=["trial_id", "status", "error", *measures, *ENVIRONMENT])
     joined = planned.merge(recorded, on="trial_id", how="left")
     found = joined.assign(status=joined["status"].fillna(Status.MISSING))
     never_asked = found["seed"].isin(plan.further_seeds) & (found["status"] == Status.MISSING)
@@ -172,7 +173,7 @@ def machine_names(timings: pd.DataFrame) -> pd.Series:
 
 def _rates(plan: Plan, timings: pd.DataFrame) -> pd.DataFrame:
     rates = timings.drop_duplicates("timing_id", keep="last").set_index("timing_id")[RATES].astype(float)
-    keys = {trial.cell.label: timing_id(trial.settings) for trial in plan.trials}
+    keys = {trial.cell.label: timing_id(trial.lab) for trial in plan.trials if plan.run is None}
     return rates.reindex([keys[cell.label] for cell in plan.cells]).set_axis([cell.label for cell in plan.cells])
 
 
