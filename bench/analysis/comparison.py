@@ -110,7 +110,7 @@ class Comparison:
         }
 
     def summary(self, cells: Sequence[Cell], against: Mapping[str, str]) -> dict[str, Any]:
-        """Gives counts, means, intervals, and the difference to ``against`` (factor levels), paired by seed and cell."""
+        """Gives counts, means, intervals, and difference to ``against`` (factor levels), paired by seed and cell."""
         labels = [cell.label for cell in cells]
         found = self._found[self._found["cell"].isin(labels) & self._found["compared"]]
         further = found["seed"].isin(self.plan.further_seeds)
