@@ -1,17 +1,35 @@
 """Verdicts and rulings: what decides them, and how many comparisons change them."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from statsmodels.stats.weightstats import ttost_paired
 
-from bench.analysis.verdicts import Claim, Relation, Ruling, Verdict, compare, explain, judge
+from bench.analysis import verdicts
+from bench.analysis.verdicts import Claim, Comparison, Relation, Ruling, Verdict, explain, judge
+from bench.grid.metrics import Metric
 from bench.stats.estimates import Arm, Effect, Estimate, effect, exact, mean
 from bench.stats.joined import Joined, share_contrast
 
 STEPS = np.array([-2.0, -1.0, 0.0, 1.0, 2.0])  # deviation sqrt(2.5), so a mean of five has the error 0.70711
 T_4 = 2.776445  # Student's 97.5 % point with 4 degrees of freedom: the interval is the mean +- 1.96324
+
+
+SHARE = Metric("score", "higher", unit="%", range=(0, 1))
+PLAIN = Metric("score", "higher", unit="points")
+
+
+def compare(
+    effects: list[Effect],
+    *,
+    metric: Metric = SHARE,
+    margin: float | None = None,
+    trained: list[Joined | None] | None = None,
+) -> list[Comparison]:
+    """The verdicts of a family in one metric."""
+    return verdicts.compare(effects, [replace(metric, margin=margin)] * len(effects), trained=trained)
 
 
 def difference(value: float, spread: float = 1.0) -> Effect:
@@ -36,8 +54,8 @@ def test_a_verdict_is_where_the_interval_lies(value: float, margin: float | None
 
 
 def test_where_less_is_better_the_lower_arm_is() -> None:
-    assert compare([difference(-3)], higher_is_better=False)[0].verdict == "better"
-    assert compare([difference(3)], higher_is_better=False)[0].verdict == "worse"
+    assert compare([difference(-3)], metric=replace(PLAIN, better="lower"))[0].verdict == "better"
+    assert compare([difference(3)], metric=replace(PLAIN, better="lower"))[0].verdict == "worse"
 
 
 def test_a_family_asks_more_of_each_effect() -> None:
@@ -161,11 +179,11 @@ def shares(a: list[int], b: list[int]) -> Joined:
 def test_the_difference_and_how_often_they_train_are_two_questions() -> None:
     often, seldom = [1] * 10, [1, 1, 1, 0, 0, 0, 0, 1, 0, 0]
     gain = effect(Arm(np.append(3 + STEPS, [np.nan] * 5)), Arm(np.zeros(10)))
-    first = compare([gain], trained=[shares(seldom, often)])[0]
+    first = compare([gain], metric=PLAIN, trained=[shares(seldom, often)])[0]
     assert (first.verdict, first.trained_verdict, first.overall) == ("better", "worse", "undecided")
     words = "better by 3 points where both trained; trains in 4 of 10 against 10 of 10, p = 0.004"
-    assert explain(first, scale=1) == words
-    both = compare([gain], trained=[shares(often, seldom)])[0]
+    assert explain(first) == words
+    both = compare([gain], metric=PLAIN, trained=[shares(often, seldom)])[0]
     assert both.overall == "better"
     assert compare([difference(0.0)], trained=[shares(often, seldom)])[0].overall == "better"
 
@@ -179,7 +197,9 @@ def test_each_question_has_a_family_of_its_own() -> None:
 
 
 def test_where_all_trained_nothing_is_said_of_it() -> None:
-    assert explain(compare([difference(3)], trained=[shares([1] * 5, [1] * 5)])[0], scale=1) == "better by 3 points"
+    assert (
+        explain(compare([difference(3)], metric=PLAIN, trained=[shares([1] * 5, [1] * 5)])[0]) == "better by 3 points"
+    )
 
 
 def test_where_no_pair_trained_only_how_often_is_left() -> None:

@@ -70,11 +70,12 @@ def _small_dev(plan: Plan, num_dev_images: int) -> Iterator[str]:
 
     num_seeds = len(plan.tune_seeds if plan.tune and plan.tune_seeds else plan.seeds)
     smallest = planned_difference(max(1, num_seeds), num_dev_images, ASSUMED_ACCURACY)
-    if smallest > plan.margin:
+    margin = plan.margin if plan.primary.name.endswith("accuracy") else plan.measures["dev_accuracy"].margin or 0.0
+    if smallest > margin and plan.selecting == "dev_accuracy":
         seeds = f"{num_seeds} seed{'s' * (num_seeds != 1)}"
         yield (
             f"{num_dev_images} dev images and {seeds} tell differences in dev accuracy from {smallest:.3f} up "
-            f"(80 % power, at an accuracy around {ASSUMED_ACCURACY:g}); the margin is {plan.margin:g}"
+            f"(80 % power, at an accuracy around {ASSUMED_ACCURACY:g}); the margin is {margin:g}"
         )
 
 

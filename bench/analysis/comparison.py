@@ -14,14 +14,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bench.analysis import amounts, summaries
 from bench.analysis.summaries import timed, timed_alone
-from bench.grid.factors import Factor
 from bench.grid.hypotheses import Hypothesis
-from bench.grid.metrics import TRAINED
+from bench.grid.metrics import TRAINED, Metric, MetricError
 from bench.grid.plan import Cell, Plan
 from bench.record.status import NOT_ENDED, Status
 from bench.stats import estimates
-from bench.stats.families import Standing, standings
 from bench.stats.joined import Joined, counting_untrained, share_contrast
 from bench.stats.unpaired import unpaired
 from lab.settings import num_classes
@@ -32,37 +31,37 @@ NOT_OF_TRAINED = SPEEDS | EXACT | {"peak_memory_bytes"}  # what a trial tells wh
 
 
 class Comparison:
-    """The results of a grid by seed and cell, to be summed up over any of its cells.
+    """The results of a grid in one metric by seed and cell, to be summed up over any of its cells.
 
-    ``found`` is of :func:`bench.analysis.summaries.outcomes`. ``correct`` holds a bit per test image for each trial;
-    where all trials of a comparison have theirs, its intervals count the test set beside the seeds. ``dev_correct`` is
-    the same of dev, for hypotheses about it.
+    ``found`` is of :func:`bench.analysis.summaries.outcomes`. ``examples`` holds by metric, for each trial, the outcome
+    of every example: right or wrong for accuracies, else numbers whose mean is the trial's; where all trials of a
+    comparison have theirs, its intervals count the test set beside the seeds. ``metric`` is by default the primary.
+    Raises MetricError, which names the trial, where a value on a log scale is not positive.
     """
 
     def __init__(
         self,
         plan: Plan,
         found: pd.DataFrame,
-        correct: Mapping[str, np.ndarray] | None = None,
+        examples: Mapping[str, Mapping[str, np.ndarray]] | None = None,
         timings: pd.DataFrame | None = None,
-        dev_correct: Mapping[str, np.ndarray] | None = None,
+        metric: Metric | None = None,
     ) -> None:
-        self.plan = plan
+        self.plan, self.metric = plan, metric or plan.primary
         self._found = found
         self._ended = found[found["compared"] & (found["status"] == Status.OK)]
         self._labels = {frozenset(cell.levels.items()): cell.label for cell in plan.cells}
         self._trained = self._matrix(found[found["compared"]], "trained")
-        self._test = self._matrix(self._ended[self._ended["trained"] == 1], "test_accuracy")
-        self._first_epoch = self._matrix(self._ended, "first_epoch_dev_accuracy")
+        self._values = self._results(self.metric)
+        self._first_epoch = summaries.first_epoch(plan, self.metric)
         self._rate = self._matrix(timed(self._ended), "train_images_per_second")
         self._alone = timed_alone(plan, timings) if timings is not None and len(timings) else None
         classes = {num_classes(trial.settings.data) for trial in plan.trials}
         known = next(iter(classes)) if len(classes) == 1 else None
         self._chance = 1 / known if known else None
         counts_as = self._chance if plan.untrained == "chance" else plan.untrained
-        self._worth = None if isinstance(counts_as, str) else counts_as
-        self._bits = self._correct_images(correct or {})
-        self._dev_bits = self._correct_images(dev_correct or {})
+        self._worth = None if isinstance(counts_as, str) or counts_as is None else self._compared(counts_as)
+        self._examples_of = {name: self._by_cell(name, found) for name, found in (examples or {}).items()}
         self._tested = {
             cell: set(own) - {""} for cell, own in self._ended["test_digest"].dropna().groupby(self._ended["cell"])
         }
@@ -74,12 +73,40 @@ class Comparison:
             index=[cell.label for cell in self.plan.cells], columns=sorted(self._found["seed"].unique())
         )
 
-    def _correct_images(self, correct: Mapping[str, np.ndarray]) -> dict[str, np.ndarray | None]:
-        """For each cell (seeds, images), false where nothing trained; None where a trial that did lacks its bits."""
+    def _results(self, metric: Metric) -> pd.DataFrame:
+        """A metric by cell and seed on the scale of comparing; of the trials that trained, but for what any tells.
+
+        Speeds are those of :func:`timed` trials.
+        """
+        ended = timed(self._ended) if metric.name in SPEEDS else self._ended
+        if metric.name not in NOT_OF_TRAINED:
+            ended = ended[ended["trained"] == 1]
+        values = ended[metric.name].astype(float)
+        if metric.scale == "log" and (values <= 0).any():
+            row = ended.loc[values <= 0].iloc[0]
+            rule = f"{metric.name}: a value on a log scale must be > 0, got {row[metric.name]:g}"
+            raise MetricError(f"trial {row['trial_id']} ({row['cell']}, seed {row['seed']}): {rule}")
+        return self._matrix(ended.assign(**{metric.name: metric.compared(values.to_numpy())}), metric.name)
+
+    def _compared(self, value: float) -> float:
+        return float(self.metric.compared(np.array([value]))[0])
+
+    def _by_cell(self, name: str, outcomes: Mapping[str, np.ndarray]) -> dict[str, np.ndarray | None]:
+        """For each cell (seeds, examples), 0 where nothing trained; None where a trial that did lacks its outcomes.
+
+        On a log scale an outcome x of a trial with the mean v is log v + x / v - 1, whose mean is log v and whose
+        variance is that of the logarithm (the delta method).
+        """
+        metric = self.plan.measures[name]
         trained = self._ended[self._ended["trained"] == 1]
-        trials = trained.pivot(index="cell", columns="seed", values="trial_id").reindex_like(self._test)
+        known = outcomes
+        if metric.scale == "log":
+            means = dict(zip(trained["trial_id"], trained[name], strict=True))
+            known = {key: np.log(v) + outcomes[key] / v - 1 for key, v in means.items() if key in outcomes}
+        trials = trained.pivot(index="cell", columns="seed", values="trial_id").reindex_like(self._trained)
         return {
-            str(cell): _bits(row.dropna().tolist(), row.notna().to_numpy(), correct) for cell, row in trials.iterrows()
+            str(cell): _outcomes(row.dropna().tolist(), row.notna().to_numpy(), known)
+            for cell, row in trials.iterrows()
         }
 
     def summary(self, cells: Sequence[Cell], against: Mapping[str, str]) -> dict[str, Any]:
@@ -98,15 +125,28 @@ class Comparison:
             ),
             **self._share(labels),
             **columns("with_untrained", self._with_untrained(labels), 0.0, 1.0),
-            **columns("test_accuracy", self._mean(labels)),
+            **value_columns(self.metric, self._mean(labels)),
             **self._difference(cells, against),
-            **columns("first_epoch_dev_accuracy", estimates.mean(self._first_epoch.loc[labels])),
-            **self._speed(labels),
-            "parameters_low": ended["parameters"].min(),
-            "parameters_high": ended["parameters"].max(),
-            "forward_macs_low": ended["forward_macs"].min(),
-            "forward_macs_high": ended["forward_macs"].max(),
+            **self._first(labels),
+            **({} if self.metric.name == "train_images_per_second" else self._speed(labels)),
+            **self._sizes(ended),
         }
+
+    def _sizes(self, ended: pd.DataFrame) -> dict[str, Any]:
+        """The least and the most parameters and multiply-accumulates of the cells."""
+        ends: dict[str, Any] = {}
+        for name in ("parameters", "forward_macs"):
+            if name != self.metric.name:
+                ends |= {f"{name}_low": ended[name].min(), f"{name}_high": ended[name].max()}
+        return ends
+
+    def _first(self, labels: Sequence[str]) -> dict[str, Any]:
+        """After one epoch on dev, of all trials that ended well."""
+        metric = self._first_epoch
+        if metric is None:
+            return {}
+        ended = self._ended.assign(compared_=summaries.positive(metric, self._ended[metric.name]))
+        return value_columns(metric, estimates.mean(self._matrix(ended, "compared_").loc[list(labels)]))
 
     def _share(self, labels: Sequence[str]) -> dict[str, Any]:
         """How many trials trained, of those that had a result, and the share with its exact interval."""
@@ -122,13 +162,15 @@ class Comparison:
 
     def _mean(self, labels: Sequence[str]) -> estimates.Estimated:
         arms = [self._arm(labels)]
+        if self.metric.name in EXACT:
+            return estimates.exact(arms[0].values)
         if self._worth is None:
             return estimates.contrast(arms, [1])
         return self._counting(arms, [self._trained.loc[list(labels)].to_numpy()], [1])
 
     def _with_untrained(self, labels: Sequence[str]) -> Joined:
         """The mean with untrained trials at chance; nothing where chance is unknown."""
-        if self._chance is None:
+        if self._chance is None or self.metric.name != "test_accuracy":
             return Joined((), 0)
         trained = self._trained.loc[list(labels)].to_numpy()
         return counting_untrained([self._arm(labels)], [trained], [1], worth=self._chance, best=1.0)
@@ -165,7 +207,7 @@ class Comparison:
 
     def plain_difference(self, one: str, other: str) -> float:
         """Mean over the seeds at which both trained; NaN without any."""
-        differences = self._test.loc[one].to_numpy(float) - self._test.loc[other].to_numpy(float)
+        differences = self._values.loc[one].to_numpy(float) - self._values.loc[other].to_numpy(float)
         known = differences[np.isfinite(differences)]
         return float(known.mean()) if known.size else np.nan
 
@@ -182,6 +224,9 @@ class Comparison:
         """Of the trials that trained, unless the grid says what the others count as; paired, unless it says not to."""
         arms = self._alike([self._arm(ones), self._arm(others)], [*ones, *others])
         effect = estimates.effect(*arms)
+        if self.metric.name in EXACT:
+            difference = estimates.exact(np.asarray(arms[0].values, float) - np.asarray(arms[1].values, float))
+            return replace(effect, estimate=difference, p=difference.p_value())
         if self._worth is None and self.plan.pair == "seed":
             return effect
         trained = [self._trained.loc[list(labels)].to_numpy() for labels in (ones, others)]
@@ -205,20 +250,26 @@ class Comparison:
     ) -> Joined:
         """The weighted sum of the arms' means with untrained trials at what the grid says that they count as."""
         assert self._worth is not None
-        end = self.plan.primary.range[1 if self.plan.primary.sign >= 0 else 0]
+        end = self.metric.range[1 if self.metric.sign >= 0 else 0]
         spread = unpaired if self.plan.pair == "none" else estimates.unmatched
-        best = np.nan if end is None else float(end)
+        best = np.nan if end is None or (self.metric.scale == "log" and end <= 0) else self._compared(end)
         return counting_untrained(arms, trained, weights, worth=self._worth, best=best, spread=spread)
 
     def _difference(self, cells: Sequence[Cell], against: Mapping[str, str]) -> dict[str, Any]:
         effect = self.effect(cells, against)
         if effect is None:
-            return {**columns("difference", estimates.mean([])), "pairs": 0, "pairs_planned": 0}
-        return {
-            **columns("difference", effect.estimate, -1.0, 1.0),
-            "pairs": effect.pairs,
-            "pairs_planned": effect.pairs_planned,
-        }
+            return {**self.difference_columns(estimates.mean([])), "pairs": 0, "pairs_planned": 0}
+        pairs = {"pairs": effect.pairs, "pairs_planned": effect.pairs_planned}
+        return self.difference_columns(effect.estimate) | pairs
+
+    def difference_columns(self, difference: estimates.Estimated) -> dict[str, Any]:
+        """A row's columns of a difference; on a log scale it is the log ratio, and the ratio stands beside it."""
+        low, high = self.metric.range
+        bounded = low is not None and high is not None and self.metric.scale == "linear"
+        widest = high - low if bounded and low is not None and high is not None else np.inf
+        row = columns("difference", difference, -widest, widest)
+        ends = [row[f"difference{end}"] for end in ("", "_low", "_high")]
+        return row | dict(zip(amounts.ratio_columns(self.metric), map(float, np.exp(ends)), strict=False))
 
     def trains_in(self, hypothesis: Hypothesis) -> Joined:
         """How often the cells of each term train, weighted as the hypothesis does."""
@@ -237,21 +288,25 @@ class Comparison:
         """
         if hypothesis.metric == TRAINED.name:
             return self.trains_in(hypothesis)
-        trained = self._ended[self._ended["trained"] == 1]
-        judged = self._ended if hypothesis.metric in NOT_OF_TRAINED else trained
-        ended = timed(self._ended) if hypothesis.metric in SPEEDS else judged
-        matrix = self._matrix(ended, hypothesis.metric).astype(float)
+        matrix = self._results(self.scaled(hypothesis))
         groups, weights = self._groups(hypothesis)
         if not groups:
             return estimates.mean([])
-        bits = [self._examples(hypothesis.metric, labels) for labels in groups]
-        arms = [estimates.Arm(matrix.loc[labels].to_numpy(), own) for labels, own in zip(groups, bits, strict=True)]
+        alike = self.scaled(hypothesis) == self.plan.measures[hypothesis.metric]
+        known = [self._examples(hypothesis.metric, labels) if alike else None for labels in groups]
+        arms = [estimates.Arm(matrix.loc[labels].to_numpy(), own) for labels, own in zip(groups, known, strict=True)]
         if hypothesis.metric in EXACT:
             return estimates.exact(sum(w * np.asarray(arm.values, float) for arm, w in zip(arms, weights, strict=True)))
         arms = self._alike(arms, [label for labels in groups for label in labels])
         if hypothesis.metric == self.plan.primary.name and self._worth is not None:
             return self._counting(arms, [self._trained.loc[labels].to_numpy() for labels in groups], weights)
         return self._sum(arms, weights)
+
+    def scaled(self, hypothesis: Hypothesis) -> Metric:
+        """The metric of a hypothesis; linear where differences are compared with a number, and for exact counts."""
+        metric = self.plan.measures[hypothesis.metric]
+        in_units = len(hypothesis.terms) > 1 and hypothesis.bound != 0
+        return replace(metric, scale="linear", margin=None) if in_units or metric.name in EXACT else metric
 
     def _groups(self, hypothesis: Hypothesis) -> tuple[list[list[str]], list[float]]:
         """Cells by group, a context each, and the groups' weights; where strata differ in a term's cells, one each."""
@@ -274,15 +329,15 @@ class Comparison:
         return float(self._ended[metric].abs().mean())
 
     def _arm(self, labels: Sequence[str]) -> estimates.Arm:
-        """Test accuracies of these cells (cells, seeds), and which images they got right (cells, seeds, images)."""
-        return estimates.Arm(self._test.loc[list(labels)].to_numpy(), self._examples("test_accuracy", labels))
+        """Results of these cells (cells, seeds), and the outcome of each example (cells, seeds, examples)."""
+        return estimates.Arm(self._values.loc[list(labels)].to_numpy(), self._examples(self.metric.name, labels))
 
     def _examples(self, metric: str, labels: Sequence[str]) -> np.ndarray | None:
-        """Which images of its split these cells got right (cells, seeds, images), where that is known of them all."""
-        bits = {"test_accuracy": self._bits, "dev_accuracy": self._dev_bits}.get(metric)
-        if bits is None or not self._share_images(labels):
+        """The outcomes of single examples (cells, seeds, examples), where they are known of all of these cells."""
+        known = self._examples_of.get(metric)
+        if known is None or not self._share_images(labels):
             return None
-        return _stacked([bits[label] for label in labels])
+        return _stacked([known[label] for label in labels])
 
     def _alike(self, arms: Sequence[estimates.Arm], labels: Sequence[str]) -> list[estimates.Arm]:
         """The arms of these cells, without their bits where these are not of the same images."""
@@ -295,25 +350,26 @@ class Comparison:
         return len(set().union(*(self._tested.get(label, set()) for label in labels))) < 2
 
 
-def _bits(keys: Sequence[str], there: np.ndarray, correct: Mapping[str, np.ndarray]) -> np.ndarray | None:
-    """Bits (seeds, images) of the trials ``keys``, the seeds that are ``there``; without any, of no image."""
-    sizes = {len(correct[key]) if key in correct else 0 for key in keys}
+def _outcomes(keys: Sequence[str], there: np.ndarray, known: Mapping[str, np.ndarray]) -> np.ndarray | None:
+    """Outcomes (seeds, examples) of the trials ``keys``, the seeds that are ``there``; without any, of no example."""
+    sizes = {len(known[key]) if key in known else 0 for key in keys}
     if len(sizes) > 1 or 0 in sizes:
         return None
-    table = np.zeros((len(there), max(sizes, default=0)), bool)
+    binary = not keys or known[keys[0]].dtype == np.dtype(bool)
+    table = np.zeros((len(there), max(sizes, default=0)), bool if binary else float)
     if keys:
-        table[there] = [correct[key] for key in keys]
+        table[there] = [known[key] for key in keys]
     return table
 
 
 def _stacked(tables: Sequence[np.ndarray | None]) -> np.ndarray | None:
-    """Bits of several cells (cells, seeds, images); None where a trial lacks them or has another number of them."""
+    """Outcomes of several cells (cells, seeds, examples); None where a trial lacks them or has another number."""
     known = [table for table in tables if table is not None]
     sizes = {table.shape[1] for table in known} - {0}
     if len(known) < len(tables) or len(sizes) != 1:
         return None
-    size = sizes.pop()
-    return np.stack([table if table.shape[1] else np.zeros((len(table), size), bool) for table in known])
+    size, kind = sizes.pop(), np.result_type(*(table for table in known if table.shape[1]))
+    return np.stack([table if table.shape[1] else np.zeros((len(table), size), kind) for table in known])
 
 
 def columns(name: str, value: estimates.Estimated, least: float = -np.inf, greatest: float = np.inf) -> dict[str, Any]:
@@ -328,67 +384,7 @@ def columns(name: str, value: estimates.Estimated, least: float = -np.inf, great
     }
 
 
-def sampled(*shown: pd.DataFrame) -> str:
-    """What the intervals of test accuracy in these tables count, in words."""
-    bases = {basis for table in shown for basis in table["test_accuracy_basis"]}
-    if "seeds and test set" in bases:
-        return "seeds and test images"
-    return "test images alone" if "test set" in bases else "seeds"
-
-
-def level_table(comparison: Comparison, factor: Factor) -> pd.DataFrame:
-    """A row for each level of the factor: :meth:`Comparison.summary` against its baseline level, all else equal.
-
-    A level whose cells are all those of another one, being the same experiments, has no row of its own.
-    A factor that the baseline omits is compared with its first level. ``is_baseline`` marks the row of that level.
-    """
-    plan = comparison.plan
-    baseline = plan.baseline.get(factor.name, factor.levels[0])
-    rows = []
-    for level, cells in comparable_cells(plan, factor).items():
-        row = {"factor": factor.name, "level": level, "is_baseline": level == baseline}
-        rows.append(row | comparison.summary(cells, {factor.name: baseline}))
-    return pd.DataFrame(rows)
-
-
-def comparable_cells(plan: Plan, factor: Factor) -> dict[str, list[Cell]]:
-    """The cells of each level that has any, where the plan has all of these under the same levels of other factors.
-
-    Where it nowhere has, each level has all of its cells.
-    """
-    by_others: dict[frozenset[tuple[str, str]], dict[str, Cell]] = {}
-    for cell in plan.cells:
-        if cell.levels.get(factor.name) in factor.levels:
-            others = frozenset((name, level) for name, level in cell.levels.items() if name != factor.name)
-            by_others.setdefault(others, {})[cell.levels[factor.name]] = cell
-    levels = [level for level in factor.levels if any(level in cells for cells in by_others.values())]
-    matched = [cells for cells in by_others.values() if len(cells) == len(levels)]
-    return {level: [cells[level] for cells in matched or by_others.values() if level in cells] for level in levels}
-
-
-def cell_table(comparison: Comparison) -> pd.DataFrame:
-    """A row for each cell: :meth:`Comparison.summary` against the cell with the baseline's levels, all else equal."""
-    plan = comparison.plan
-    rows = []
-    for cell in plan.cells:
-        row = {"cell": cell.label, "is_baseline": plan.baseline.items() <= cell.levels.items()}
-        rows.append(row | comparison.summary([cell], plan.baseline))
-    return pd.DataFrame(rows)
-
-
-def cell_standings(comparison: Comparison, cells: pd.DataFrame) -> list[Standing]:
-    """Where each row of ``cells`` stands to the best of them; :func:`bench.stats.families.standings` says how."""
-    labels = cells["cell"].tolist()
-
-    def minus(one: int, other: int) -> estimates.Estimated:
-        return comparison.between(labels[one], labels[other]).estimate
-
-    return standings(cells["test_accuracy"].tolist(), minus, comparison.plan.margin)
-
-
-def pareto(cells: pd.DataFrame, cost: str, *, low_is_good: bool) -> pd.DataFrame:
-    """The cells that no other beats both in test accuracy and in ``cost``, from cheap to dear."""
-    known = cells.dropna(subset=["test_accuracy", cost]).sort_values("test_accuracy", ascending=False)
-    known = known.sort_values(cost, ascending=low_is_good, kind="stable")
-    best_before = known["test_accuracy"].cummax().shift(fill_value=-np.inf)
-    return known[known["test_accuracy"] > best_before]
+def value_columns(metric: Metric, value: estimates.Estimated) -> dict[str, Any]:
+    """A row's columns of a mean, as the metric is recorded: on a log scale the geometric mean."""
+    row = columns(metric.name, value)
+    return row | {name: amounts.shown(metric, row[name]) for name in list(row)[:3]}

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from bench.analysis.trained import trained
 from bench.grid.factors import Factor, short_names
+from bench.grid.metrics import Metric
 from bench.grid.plan import Cell, Plan, Trial
 from bench.record.records import ENVIRONMENT
 from bench.record.status import NOT_ENDED, Status
@@ -177,20 +179,56 @@ def _rates(plan: Plan, timings: pd.DataFrame) -> pd.DataFrame:
 # --- curves and seeds ----------------------------------------------------------------------------------------------
 
 
-def curve_table(found: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
-    """Dev accuracy of each cell at each evaluation: mean, lowest and highest seed, over the trials that ended well."""
+def watched(plan: Plan) -> Metric:
+    """The metric on dev that curves show, on the scale of the primary: its own one, else that which selects."""
+    own = plan.measures.get(f"dev_{_score(plan.primary)}")
+    return replace(own, scale=plan.primary.scale, margin=None) if own else plan.measures[plan.selecting]
+
+
+def with_watched(plan: Plan, curves: pd.DataFrame) -> pd.DataFrame:
+    """The curves with the column of :func:`watched`, empty where they were recorded without it."""
+    known, name = with_own_scores(plan, curves), watched(plan).name
+    return known if name in known else known.assign(**{name: np.nan})
+
+
+def first_epoch(plan: Plan, metric: Metric) -> Metric | None:
+    """The metric on dev after one epoch, on the same scale; None where it is of no score."""
+    found = plan.measures.get(f"first_epoch_dev_{_score(metric)}")
+    return replace(found, scale=metric.scale, margin=None) if found else None
+
+
+def _score(metric: Metric) -> str:
+    return metric.name.removeprefix("test_").removeprefix("dev_")
+
+
+def curve_table(plan: Plan, found: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
+    """The metric on dev (:func:`watched`) of each cell at each evaluation, over the trials that ended well.
+
+    Its mean (geometric on a log scale), the lowest and the highest seed.
+    """
+    metric = watched(plan)
     ended = found[found["compared"] & (found["status"] == Status.OK)]
     points = ended[["trial_id", "cell"]].merge(curves, on="trial_id")
+    points = points.assign(shown=points[metric.name], compared=positive(metric, points[metric.name]))
     by_step = points.groupby(["cell", "step"], sort=False)
-    table = by_step["dev_accuracy"].agg(n="count", dev_accuracy="mean", lowest="min", highest="max")
+    ends = {"lowest": ("shown", "min"), "highest": ("shown", "max")}
+    table = by_step.agg(n=("shown", "count"), mean=("compared", "mean"), **ends)
+    table["mean"] = np.exp(table["mean"]) if metric.scale == "log" else table["mean"]
+    table = table.rename(columns={"mean": metric.name})
     table.insert(0, "epoch", by_step["epoch"].first())
     return table.reset_index().sort_values(["cell", "step"], key=_order(found["cell"]), ignore_index=True)
 
 
-def seed_table(found: pd.DataFrame) -> pd.DataFrame:
-    """Test accuracy of each trial that is compared and ended well, by cell and seed."""
+def positive(metric: Metric, values: pd.Series) -> np.ndarray:
+    """Values on the way of training as they are averaged: on a log scale, those that have a logarithm."""
+    numbers = values.to_numpy(float)
+    return metric.compared(np.where(numbers > 0, numbers, np.nan) if metric.scale == "log" else numbers)
+
+
+def seed_table(plan: Plan, found: pd.DataFrame) -> pd.DataFrame:
+    """The primary metric of each trial that is compared and ended well, by cell and seed."""
     ended = found[found["compared"] & (found["status"] == Status.OK)]
-    return ended[["cell", "seed", "test_accuracy"]].reset_index(drop=True)
+    return ended[["cell", "seed", plan.primary.name]].reset_index(drop=True)
 
 
 def _order(cells: pd.Series) -> Callable[[pd.Series], pd.Series]:

@@ -8,15 +8,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from bench.analysis import amounts
+from bench.grid.metrics import Better, Metric
 from bench.stats.estimates import ALPHA, Effect, Estimate, Estimated
 from bench.stats.families import holm
 from bench.stats.joined import Joined
 from bench.stats.power import MOST_SEEDS, POWER, decision_probability, detectable_difference, seeds_for_margin
 
-Verdict = Literal["better", "worse", "equivalent", "undecided"]
+Verdict = Literal["better", "worse", "higher", "lower", "equivalent", "undecided"]
 Ruling = Literal["supported", "refuted", "undecided", "below_margin"]
 Relation = Literal[">", "<", "~"]
 SMALL_P = 0.001
+DECIDED = ("better", "worse", "higher", "lower")
 _Direction = Literal["above", "below", "equivalent", "undecided"]
 
 
@@ -34,11 +37,15 @@ class Comparison:
     verdict: Verdict
     p_holm: float
     p_equivalence_holm: float
-    margin: float | None
+    metric: Metric
     first_step: float  # the level of Holm's first step
     trained: Joined | None = None
     trained_verdict: Verdict = "undecided"
     p_trained_holm: float = math.nan
+
+    @property
+    def margin(self) -> float | None:
+        return self.metric.tolerance
 
     @functools.cached_property
     def detectable(self) -> float:
@@ -92,41 +99,48 @@ class Judgement:
 
 def compare(
     effects: Sequence[Effect],
+    metrics: Sequence[Metric],
     *,
     trained: Sequence[Joined | None] | None = None,
-    margin: float | None = None,
     alpha: float = ALPHA,
-    higher_is_better: bool = True,
 ) -> list[Comparison]:
     """The verdicts of one family of effects, and of another: how often both sides ``trained``, where that is known.
 
-    Equivalent where the interval lies within ``margin`` of 0: a difference that is real yet within it does not matter.
-    Else better or worse where p is under ``alpha``, else undecided. Either question is corrected by Holm over the
-    family: the chance of any false "better" or "worse" is at most alpha, and so is that of any false "equivalent".
+    ``metrics`` has the metric of each effect: its margin, and which direction is better. Equivalent where the interval
+    lies within the margin of 0: a difference that is real yet within it does not matter.
+    Else better or worse where p is under ``alpha`` (higher or lower, where neither direction is better), else
+    undecided. Either question is corrected by Holm over the family: the chance of any false "better" or "worse" is at
+    most alpha, and so is that of any false "equivalent".
     With one seed always undecided: its interval knows nothing of seeds.
     """
     estimates = [item.estimate for item in effects]
-    better: dict[_Direction, Verdict] = {"above": "better", "below": "worse"}
-    worse: dict[_Direction, Verdict] = {"above": "worse", "below": "better"}
-    same: dict[_Direction, Verdict] = {"equivalent": "equivalent", "undecided": "undecided"}
-    verdicts = same | (better if higher_is_better else worse)
-    decided = _decide(estimates, [margin] * len(estimates), alpha)
+    decided = _decide(estimates, [metric.tolerance for metric in metrics], alpha)
     shares = list(trained) if trained is not None else [None] * len(estimates)
     p_shares = holm([math.nan if share is None else share.p_value() for share in shares])
     return [
         Comparison(
             effect=item,
-            verdict=verdicts[direction],
+            verdict=_verdict(direction, metric.better),
             p_holm=p,
             p_equivalence_holm=p_equivalence,
-            margin=margin,
+            metric=metric,
             first_step=alpha / len(effects),
             trained=share,
             trained_verdict=_trains(share, p_share, alpha),
             p_trained_holm=p_share,
         )
-        for item, (direction, p, p_equivalence), share, p_share in zip(effects, decided, shares, p_shares, strict=True)
+        for item, metric, (direction, p, p_equivalence), share, p_share in zip(
+            effects, metrics, decided, shares, p_shares, strict=True
+        )
     ]
+
+
+def _verdict(direction: _Direction, better: Better) -> Verdict:
+    if direction == "equivalent" or direction == "undecided":
+        return direction
+    if better == "neither":
+        return "higher" if direction == "above" else "lower"
+    return "better" if (direction == "above") == (better == "higher") else "worse"
 
 
 def _trains(share: Joined | None, p: float, alpha: float) -> Verdict:
@@ -178,12 +192,12 @@ def _decide(
         yield direction, p, p_equivalence
 
 
-def explain(comparison: Comparison, *, scale: float = 100.0, unit: str = "points") -> str:
-    """The verdict in a sentence; differences are shown times ``scale`` in ``unit``.
+def explain(comparison: Comparison) -> str:
+    """The verdict in a sentence, in the unit of its metric.
 
     Where some trials did not train it says both: the difference among those that did, and how often each side trains.
     """
-    sentence, trains = _explain_difference(comparison, scale, unit), explain_training(comparison)
+    sentence, trains = _explain_difference(comparison), explain_training(comparison)
     if not trains:
         return sentence
     verdict, colon, rest = sentence.partition(":")
@@ -199,8 +213,8 @@ def explain_training(comparison: Comparison) -> str:
     return f"trains in {counts}, {p_both(comparison.trained.p_value(), comparison.p_trained_holm)}"
 
 
-def _explain_difference(comparison: Comparison, scale: float, unit: str) -> str:
-    effect, estimate = comparison.effect, comparison.effect.estimate
+def _explain_difference(comparison: Comparison) -> str:
+    effect, estimate, metric = comparison.effect, comparison.effect.estimate, comparison.metric
     if estimate.num_seeds == 0:
         none = "trained on both sides" if comparison.some_untrained else "has a result of both"
         return f"undecided: no seed {none}"
@@ -210,18 +224,18 @@ def _explain_difference(comparison: Comparison, scale: float, unit: str) -> str:
         return "undecided: a result of both for one seed only, under some levels of the other factors"
     if comparison.verdict == "equivalent":
         assert comparison.margin is not None
-        return f"equivalent: any difference is under {significant(comparison.margin * scale, 3)} {unit}"
+        return f"equivalent: any difference is under {amounts.within(metric, comparison.margin)}"
     if comparison.verdict != "undecided":
-        return f"{comparison.verdict} by {significant(abs(estimate.value) * scale, 3)} {unit}"
+        by = ":" if metric.scale == "log" else " by"
+        said = amounts.size(metric, estimate.value) + amounts.perplexity(metric, estimate.value)
+        return f"{comparison.verdict}{by} {said}"
     if estimate.basis == "nothing":
         return "undecided: the seeds do not differ, so nothing tells the size of chance"
     if not isinstance(estimate, Estimate):
-        low, high = (end * scale for end in estimate.interval())
-        span = f"from {significant(low, 3, '+')} to {significant(high, 3, '+')}"
-        return f"undecided: with untrained trials counted, {span} {unit}"
-    least = significant(comparison.detectable * scale, 2)
-    seen = "identical so far" if effect.identical else f"only {least} {unit} would show"
-    return f"undecided: {seen}{_plan(comparison, scale, unit)}"
+        interval = amounts.ends(metric, *estimate.interval(), sign="+")
+        return f"undecided: with untrained trials counted, from {interval} {metric.difference_unit}".rstrip()
+    least = amounts.size(metric, comparison.detectable, "2")
+    return f"undecided: {'identical so far' if effect.identical else f'only {least} would show'}{_plan(comparison)}"
 
 
 def p_both(p: float, corrected: float) -> str:
@@ -230,26 +244,17 @@ def p_both(p: float, corrected: float) -> str:
     return f"p {one}" if one == other else f"p {one}, corrected {other.removeprefix('= ')}"
 
 
-def significant(number: float, digits: int, sign: str = "") -> str:
-    """A number with at least so many digits that matter, and no exponent: ``0.0125``, ``100``, ``61,706``."""
-    if number == 0 or not math.isfinite(number):
-        return f"{number:{sign}g}"
-    places = max(0, digits - 1 - math.floor(math.log10(abs(number))))
-    text = f"{number:{sign},.{places}f}"
-    return text.rstrip("0").rstrip(".") if places else text
-
-
 def p_text(p: float) -> str:
     """``= 0.032``, or ``< 0.001``; ``unknown`` where nothing tells the size of chance."""
     return "unknown" if math.isnan(p) else f"< {SMALL_P}" if p < SMALL_P else f"= {p:.3f}"
 
 
-def _plan(comparison: Comparison, scale: float, unit: str) -> str:
+def _plan(comparison: Comparison) -> str:
     """The seeds of a new run that is planned for the margin; empty without a margin."""
     margin, estimate = comparison.margin, comparison.effect.estimate
     if not margin:
         return ""
-    size = f"{significant(margin * scale, 3)} {unit if margin * scale != 1 else unit.removesuffix('s')}"
+    size = amounts.within(comparison.metric, margin)
     if comparison.seeds_for_margin is not None:
         return f"; to tell {size} from none, plan a new run of {comparison.seeds_for_margin} seeds"
     if isinstance(estimate, Estimate) and estimate.image_variance > 0 and not _images_allow(estimate, margin):

@@ -74,6 +74,7 @@ def report(
 def _gather_all(asked: Sequence[Asked], results: Sequence[Path]) -> tuple[list[Findings], list[str]]:
     """The findings of the grids that are named, or of all that have results; and why there are none of the others."""
     from bench.analysis.findings import gather
+    from bench.grid.metrics import MetricError
     from bench.record.pool import PoolError
 
     found, refused = [], []
@@ -87,7 +88,7 @@ def _gather_all(asked: Sequence[Asked], results: Sequence[Path]) -> tuple[list[F
             found.append(gather(first, plan, others=others))
         except GridError as error:
             refused += error.messages
-        except (Refused, RecordError, PoolError) as error:
+        except (Refused, RecordError, PoolError, MetricError) as error:
             refused.append(str(error))
     return found, refused
 

@@ -17,7 +17,7 @@ import pandas as pd
 
 from bench.grid.plan import Plan, Trial
 from bench.record.datasets import other_data
-from bench.record.records import MEASURES, read_correct, read_curves, read_trials
+from bench.record.records import MEASURES, read_correct, read_curves, read_examples, read_trials
 from bench.record.status import NOT_ENDED, Status
 from bench.record.table import Table
 
@@ -116,15 +116,19 @@ def read(folders: Sequence[Path]) -> Pool:
     )
 
 
+def examples(folders: Sequence[Path], pool: Pool, metric: str) -> dict[str, np.ndarray]:
+    """What the metric was on each test example of the trials, where that is recorded."""
+    return _of_source([read_examples(folder, metric) for folder in folders], pool.source)
+
+
 def dev_correct(folders: Sequence[Path], pool: Pool) -> dict[str, np.ndarray]:
     """Which dev images each of the trials got right at its selected epoch, where that is recorded."""
     return _of_source([read_correct(folder, "dev") for folder in folders], pool.source)
 
 
-def _of_source(corrects: Sequence[dict[str, np.ndarray]], source: dict[str, int]) -> dict[str, np.ndarray]:
-    return {
-        key: bits for index, found in enumerate(corrects) for key, bits in found.items() if source.get(key) == index
-    }
+def _of_source(found: Sequence[dict[str, np.ndarray]], source: dict[str, int]) -> dict[str, np.ndarray]:
+    """Of what each folder holds by trial that of the folder which the trial is taken from."""
+    return {key: values for index, own in enumerate(found) for key, values in own.items() if source.get(key) == index}
 
 
 def read_timings(folder: Path) -> pd.DataFrame:

@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import numpy as np
@@ -20,6 +20,7 @@ import typer
 from scipy import stats
 
 from bench.analysis.verdicts import Claim, Comparison, compare, judge
+from bench.grid.metrics import Metric
 from bench.grid.plan import best_candidate
 from bench.stats.estimates import ALPHA, Arm, Effect, Estimate, Estimated, Floats, contrast, effect, mean
 from bench.stats.families import holm, selected_level, standings
@@ -34,6 +35,7 @@ from lab.limits import cores
 SIZES = (3, 5, 10)
 NUM_EFFECTS = 6
 MARGIN = 0.01
+SCORE = Metric("score", "higher", unit="%", range=(0, 1))
 Counts = dict[str, float]  # shares of repetitions, in the order of the table's columns
 
 
@@ -44,7 +46,8 @@ def now(drawn: tuple[Floats, Floats, Floats, Floats]) -> Comparison:
     """B against A: among those that both trained, and how often they train."""
     a, b, a_trained, b_trained = drawn
     both = effect(Arm(np.where(b_trained == 1, b, np.nan)), Arm(np.where(a_trained == 1, a, np.nan)))
-    return compare([both], trained=[share_contrast([b_trained, a_trained], [1, -1])], margin=MARGIN)[0]
+    trained = share_contrast([b_trained, a_trained], [1, -1])
+    return compare([both], [replace(SCORE, margin=MARGIN)], trained=[trained])[0]
 
 
 def before(a: Floats, b: Floats) -> Estimate:
@@ -174,7 +177,7 @@ def picked(case: Seeds, num_seeds: int, rng: np.random.Generator) -> Counts:
     """Six effects of one seed deviation: the interval of the largest that is decided, and of all that are."""
     base = noise(rng, case.law, num_seeds)
     effects = [effect(Arm(noise(rng, case.law, num_seeds) + 1.0), Arm(base)) for _ in range(NUM_EFFECTS)]
-    judged = compare(effects)
+    judged = compare(effects, [SCORE] * len(effects))
     decided = [one.effect for one in judged if one.verdict != "undecided"]
     if not decided:
         return {"before: covers": math.nan, "now: missed of those told": 0.0}
