@@ -54,7 +54,7 @@ def test_untrained_trials_count_as_the_grid_says_with_intervals_that_know_it(
     failing = (sum(LOW[:3]) / 3 - worth) * (0.75 - Share(3, 4).low)  # the least that the share's own interval makes it
     assert cells.loc["residual=false", "test_accuracy_low"] < low - failing + 1e-9
     assert row["verdict"] == "undecided"
-    assert "undecided where both trained: with untrained trials counted, from -" in row["sentence"]
+    assert "undecided: with untrained trials counted, from -" in row["sentence"]
     assert row["difference_high"] - row["difference_low"] > 0.5
 
 

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from bench.stats.estimates import Arm
+from bench.stats.estimates import Arm, Floats
 
 
 def logarithms(arm: Arm, *, power: float = 1.0) -> Arm:
@@ -29,6 +29,6 @@ def logarithms(arm: Arm, *, power: float = 1.0) -> Arm:
     return Arm(logs, np.nan_to_num(relative) + np.nan_to_num(logs)[..., None])
 
 
-def ratio(difference: float) -> float:
-    """The ratio that a difference of logarithms stands for."""
-    return math.exp(difference)
+def log_examples(value: float, examples: Floats) -> Floats:
+    """Outcomes of examples (I,), whose mean is ``value``, on the log scale: their mean is its logarithm."""
+    return math.log(value) + examples / value - 1
