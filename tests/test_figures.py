@@ -22,7 +22,7 @@ ARMS = ["residual, batch_norm", "residual, no batch_norm", "no residual, batch_n
 
 
 def cells(accuracy: list[float], rates: list[float], panels: int = 1) -> pd.DataFrame:
-    """A row a cell, four arms in each panel, five seeds in each cell."""
+    """A row per cell, four cells in each panel, five seeds in each cell."""
     table = pd.DataFrame({"test_accuracy": accuracy, "train_images_per_second": rates})
     table["cell"] = [f"cell {index}" for index in range(len(table))]
     table["column"] = [f"resnet{18 + 16 * (index // 4)}" if panels > 1 else "" for index in range(len(table))]
@@ -68,7 +68,7 @@ def texts(figure: Figure) -> list[str]:
 
 
 def labels_of(figure: Figure, wanted: list[str]) -> list[Text]:
-    """The arms' labels inside axes, after a last layout."""
+    """The cells' labels inside axes, after a last layout."""
     figure.draw_without_rendering()
     return [
         text

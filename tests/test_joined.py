@@ -100,7 +100,7 @@ def test_unpaired_arms_share_their_test_images() -> None:
     alone = unpaired([Arm(a.mean(1)), Arm(b.mean(1))], [1, -1])
     assert result.seed_variance == pytest.approx(alone.seed_variance)
     assert (result.basis, result.num_images) == ("seeds and test set", 300)
-    # Image means of the difference vary by what suits an arm (nothing here) and by the rest of chance.
+    # Image means of the difference vary by what suits a variant (nothing here) and by the rest of chance.
     assert abs(result.image_variance) < alone.seed_variance
 
 

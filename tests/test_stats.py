@@ -201,7 +201,7 @@ def test_identical_arms_differ_by_nothing_within_what_the_test_set_can_tell() ->
     correct = np.ones((3, 360), bool)
     correct[:, :11] = False
     result = effect(arm(correct), arm(correct.copy()))
-    half = 1.959964 * math.sqrt(2) / 362  # one image more for each arm
+    half = 1.959964 * math.sqrt(2) / 362  # one image more for each variant
     assert result.identical
     assert result.estimate.value == 0
     assert result.estimate.interval() == pytest.approx((-half, half), rel=1e-5)

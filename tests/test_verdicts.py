@@ -88,7 +88,7 @@ def test_one_seed_decides_nothing() -> None:
 def test_identical_arms_are_equivalent_where_the_test_set_can_show_it() -> None:
     right = np.ones((3, 1000), bool)
     identical = effect(Arm(right.mean(1), right), Arm(right.mean(1), right))
-    # One image more for each arm: an interval of +- 1.96 sqrt(2) / 1,002 = 0.00277.
+    # One image more for each variant: an interval of +- 1.96 sqrt(2) / 1,002 = 0.00277.
     assert compare([identical], margin=0.0028)[0].verdict == "equivalent"
     assert compare([identical], margin=0.0027)[0].verdict == "undecided"
     words = "undecided: identical so far; no number of seeds would show 0.27 points on 1,000 test images"

@@ -91,10 +91,10 @@ def _print_total(plan: Plan, missing: Collection[Trial], console: Console) -> No
 
 
 def _print_prices(plan: Plan, missing: Collection[Trial], prices: Prices, console: Console) -> bool:
-    """One line a cell: the dearest of its candidates, or what it would fail of; returns whether one would."""
+    """Prints a line per cell: the dearest of its candidates, or what it would fail of; returns whether one would."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("cell", overflow="fold")
-    for name in ("parameters", "MACs", "memory", "a trial"):
+    for name in ("parameters", "MACs", "memory", "per trial"):
         table.add_column(name, justify="right", no_wrap=True)
     errors: dict[str, str] = {}
     dearest: dict[str, Trial] = {}

@@ -1,4 +1,4 @@
-"""What the data of a run are, asked once before it: nothing is added beside results on other data."""
+"""Digests the data of a run, once before it: nothing is added beside results on other data."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def identify(trials: Sequence[Trial], records: Records, options: Options) -> dic
 
 
 def _cell(trial: Trial) -> str:
-    """What decides which data are read, and whether what is learnt goes with their labels."""
+    """Returns what decides which data are read, and whether what is learnt goes with their labels."""
     return json.dumps([trial.settings.data.model_dump(), trial.settings.train.loss, trial.settings.train.metric])
 
 

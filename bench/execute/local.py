@@ -44,7 +44,7 @@ class _Worker:
 
 @dataclass
 class LocalExecutor:
-    """One process for each of ``devices``, each with so many ``threads``; ``timeout`` is seconds a trial."""
+    """One process for each of ``devices``, each with so many ``threads``; ``timeout`` is seconds per trial."""
 
     devices: Sequence[str]
     threads: int
@@ -93,7 +93,7 @@ class LocalExecutor:
         return _Worker(index, device, process, ours)
 
     def _renew(self, worker: _Worker) -> None:
-        """A process in place of one that died, is late, or has run user code; what that one started ends with it."""
+        """Replaces a process that died, is late, or has run user code; what that one started ends with it."""
         end(worker.process)
         worker.connection.close()
         if not self._stopping:
@@ -151,12 +151,12 @@ class LocalExecutor:
 
 
 def _ends(worker: _Worker) -> tuple[Connection, int]:
-    """What is ready when the worker says something, and when it died."""
+    """Returns what is ready when the worker says something, and when it died."""
     return worker.connection, worker.process.sentinel
 
 
 def _serve(connection: Connection, device: str, threads: int) -> None:
-    """In a worker process: runs jobs until the connection closes. Ctrl-C is the driver's to handle."""
+    """Runs jobs, in a worker process, until the connection closes. Ctrl-C is the driver's to handle."""
     import torch
 
     end_with_parent()

@@ -1,4 +1,4 @@
-"""What a run shows while it goes on: live lines in a terminal, one plain line an ended trial elsewhere."""
+"""Shows how a run goes: live lines in a terminal, elsewhere one plain line per ended trial."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STYLES = {Status.OK: "green", Status.DIVERGED: "yellow", Status.INTERRUPTED: "ye
 
 @dataclass
 class _Line:
-    """What one worker is doing."""
+    """The line of one worker: what it is doing."""
 
     trial: Trial
     since: float
@@ -71,7 +71,7 @@ class Progress:
             self._nodes.setdefault(node, 0)
 
     def lost(self, worker: int, why: str) -> None:
-        """A worker is gone; its trial, if it had one, starts again on another."""
+        """Reports that a worker is gone; its trial, if it had one, starts again on another."""
         self._lines.pop(worker, None)
         self.complain(why)
 
@@ -104,7 +104,7 @@ class Progress:
             self.console.print(Text(f"    again, alone: {repeat}", style="dim"), soft_wrap=True)
 
     def complain(self, message: str) -> None:
-        """Something that the user should know at once."""
+        """Prints something that the user should know at once."""
         self.console.print(Text(message, style="yellow"), soft_wrap=True)
 
     def _render(self) -> RenderableType:
@@ -122,7 +122,7 @@ class Progress:
         return Group(table, self._overall())
 
     def _node_state(self, node: str) -> Text:
-        """How many trials run there, and the one that has run longest."""
+        """Says how many trials run there, and the one that has run longest."""
         lines = [line for line in self._lines.values() if line is not None and line.node == node]
         if not lines:
             return Text("idle", style="dim")
@@ -151,12 +151,12 @@ class Progress:
 
 
 def _short(name: str) -> str:
-    """``dev`` for ``dev_accuracy``; another score is named."""
+    """Returns ``dev`` for ``dev_accuracy``; another score is named."""
     return name.removesuffix("_accuracy")
 
 
 def duration(seconds: float) -> str:
-    """Seconds in words: ``40 s``, ``3 min``, ``2 h 10 min``."""
+    """Returns the seconds in words: ``40 s``, ``3 min``, ``2 h 10 min``."""
     minutes = round(seconds / 60)
     if seconds < 90:
         return f"{seconds:.0f} s"

@@ -37,7 +37,7 @@ from bench.record.status import Status
 
 @dataclass
 class Summary:
-    """How a run ended: its trials by status, those that another process runs, and what kept it from recording."""
+    """The end of a run: its trials by status, those that another process runs, and what kept it from recording."""
 
     statuses: Counter[Status] = field(default_factory=Counter)
     elsewhere: int = 0
@@ -60,9 +60,9 @@ class Summary:
 
 
 def longest_first(trials: Sequence[Trial], macs: Mapping[str, int]) -> list[Trial]:
-    """The cells that take longest first, so that no worker idles at the end; the trials of a cell stay together.
+    """Orders cells, the longest first, so that no worker idles at the end; the trials of a cell stay together.
 
-    ``macs`` are multiply-accumulates an image by cell; times the epochs they stand for time. Where they are not known,
+    ``macs`` are multiply-accumulates per image by cell; times the epochs they stand for time. Where they are not known,
     the epochs alone do.
     """
     places: dict[str, int] = {}
@@ -129,7 +129,7 @@ def _budget(plan: Plan, options: Options, executor: Executor) -> Budget | None:
     if options.budget is None:
         return None
     budget = Budget(options.budget)  # pricing counts
-    prices = price_plan(plan, look_device(options), executor.num_workers, options.data_dir)
+    prices = price_plan(plan, inspection_device(options), executor.num_workers, options.data_dir)
     budget.price = lambda trial: prices.of(trial.settings).trial_seconds
     return budget
 
@@ -199,7 +199,7 @@ def warm_up(trials: Iterable[Trial], options: Options) -> None:
     processes.warm_up(data_sections(trials), options.data_dir)
 
 
-def look_device(options: Options) -> str:
+def inspection_device(options: Options) -> str:
     """Names the device on which this process looks at models: with a cluster, not what trials run on."""
     return options.device if EXECUTORS[options.executor].is_here else "cpu"
 

@@ -61,7 +61,7 @@ def verify(plan: Plan, folder: Path, *, sample: int, seed: int, device: str, dat
 
 
 def _spread(rows: dict[str, dict[str, str]]) -> dict[str, float]:
-    """The range of test accuracies over the seeds of each cell."""
+    """Returns the range of test accuracies over the seeds of each cell."""
     cells: dict[str, list[float]] = {}
     for row in rows.values():
         cells.setdefault(row["cell"], []).append(float(row["test_accuracy"]))

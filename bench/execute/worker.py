@@ -1,4 +1,4 @@
-"""Where a trial becomes a record: whatever it does, an outcome comes back."""
+"""Turns a trial into an outcome, whatever it does."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def attempt(
 
 
 def _end_if_forked(own: int) -> None:
-    """A process that a network forked and did not end must not go on as the worker beside it."""
+    """Ends a process that a network forked and left running: it must not go on as the worker beside it."""
     if os.getpid() != own:
         os._exit(1)
 
@@ -63,7 +63,7 @@ class Log(io.FileIO):
 
 
 def open_log(path: Path) -> TextIO:
-    """The log to append to, a line at a time; where it cannot be opened, output goes nowhere."""
+    """Opens the log to append to, line by line; where it cannot be opened, output goes nowhere."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = Log(path, "a")
@@ -73,7 +73,7 @@ def open_log(path: Path) -> TextIO:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether host or device had no room: torch has no one type for it."""
+    """Tells whether host or device had no room: torch has no one type for it."""
     import torch
 
     words = ("out of memory", "not enough memory", "can't allocate memory")
@@ -83,7 +83,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def release_memory() -> None:
-    """What the ended trial held is free before the next one starts."""
+    """Frees what the ended trial held, before the next one starts."""
     import torch
 
     gc.collect()

@@ -24,12 +24,12 @@ from bench.grid.factors import (
     normal_name,
     parse_factors,
     path_problem,
-    same,
     short_names,
+    yaml_equal,
 )
 from bench.grid.form import FIRST_TUNE_SEED, NAME_PATTERN, GridForm, check_form
 from bench.grid.hypotheses import Hypothesis, HypothesisError, parse_hypothesis
-from bench.grid.metric_words import MARGIN_RULE, Asked, read_margin, read_metrics
+from bench.grid.metric_words import MARGIN_RULE, WrittenMetric, read_margin, read_metrics
 from bench.grid.plan import Cell
 from bench.grid.strict_yaml import Node, Position, plain, spell
 from lab.settings import SECTIONS, did_you_mean
@@ -60,7 +60,7 @@ class Exclusion:
 
 @dataclass(frozen=True)
 class Sheet:
-    """What a grid declares. ``broken`` names the keys that hold an error: what they declare is incomplete."""
+    """The declarations of a grid. ``broken`` names the keys that hold an error: what they declare is incomplete."""
 
     root: Node
     name: str
@@ -77,7 +77,7 @@ class Sheet:
     exclude: tuple[Exclusion, ...]
     include: tuple[Draft, ...]
     hypotheses: tuple[Hypothesis, ...]
-    metrics: tuple[Asked, ...]
+    metrics: tuple[WrittenMetric, ...]
     margin: tuple[float | str, Position] | None
     broken: frozenset[str]
     mentioned: str  # the text of what may change a section of base
@@ -217,7 +217,7 @@ class _Reader:
             else:
                 tune[path] = tuple(make_change(path, item, at) for item in node.items)
                 for index, item in enumerate(node.items):
-                    if any(same(plain(item), plain(earlier)) for earlier in node.items[:index]):
+                    if any(yaml_equal(plain(item), plain(earlier)) for earlier in node.items[:index]):
                         self._error(item.at, f"tune.{path}: {spell(item)} is repeated; candidates are distinct")
         return tune
 
@@ -304,7 +304,7 @@ class _Reader:
         return include
 
     def _included(self, where: str, name: str, node: Node) -> tuple[str, list[Change]]:
-        """The label and the changes of one entry: a level of a factor, or any setting or section."""
+        """Returns the label and the changes of one entry: a level of a factor, or any setting or section."""
         factor, at = self.factors.get(name), node.key_at or node.at
         if factor and (level := factor.find(node)):
             return level, [dataclasses.replace(change, key_at=at) for change in factor.changes_of(level)]
@@ -340,6 +340,6 @@ def _spelled(node: Node) -> str:
 
 
 def cell_label(levels: Mapping[str, str], names: Sequence[str]) -> str:
-    """What varies, in words: the last part of each factor's path where that is unambiguous among ``names``."""
+    """Labels a cell by what varies: the last part of each factor's path where it is unambiguous among ``names``."""
     short = short_names(names)
     return " ".join(f"{short[name]}={level}" for name, level in levels.items()) or "base"

@@ -50,7 +50,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Factor:
-    """What the question is about: its name and the labels of its levels, as tables and legends show them."""
+    """A factor of the question: its name and the labels of its levels, as tables and legends show them."""
 
     name: str
     levels: tuple[str, ...]
@@ -70,28 +70,28 @@ class Factor:
         return self.changes[self.levels.index(label)]
 
     def find(self, node: Node) -> str | None:
-        """The level that ``node`` names by its label, or is by its value; None where there is none."""
+        """Finds the level that ``node`` names by its label, or is by its value; None where there is none."""
         for label in () if node.mapping else (spell(node, limit=None), _list_label(self.name, node)):
             if label in self.levels:
                 return label
         for level, changes in zip(self.levels, self.changes, strict=True):
-            if len(changes) == 1 and same(changes[0].value, plain(node)):
+            if len(changes) == 1 and yaml_equal(changes[0].value, plain(node)):
                 return level
         return None
 
 
-def same(one: Value, other: Value) -> bool:
-    """Equal as YAML means it: 1 is 1.0 and not true."""
+def yaml_equal(one: Value, other: Value) -> bool:
+    """Compares as YAML means it: 1 is 1.0 and not true."""
     return one == other and isinstance(one, bool) == isinstance(other, bool)
 
 
 def normal_name(key: str) -> str:
-    """A factor's name as it is shown: zipped paths with one comma and one space between them."""
+    """Returns a factor's name as it is shown: zipped paths with one comma and one space between them."""
     return ", ".join(part.strip() for part in key.split(","))
 
 
 def short_names(names: Sequence[str]) -> dict[str, str]:
-    """The last part of each factor's path where that is unambiguous: ``batch_norm`` for ``model.batch_norm``."""
+    """Shortens factors' paths to their last part where that is unambiguous: ``batch_norm`` for ``model.batch_norm``."""
     short = {name: ",".join(path.rpartition(".")[2] for path in name.split(", ")) for name in names}
     counts = Counter(short.values())
     return {name: word if counts[word] == 1 else name for name, word in short.items()}
@@ -133,7 +133,7 @@ def _factor(name: str, node: Node, errors: Errors) -> Factor | None:
 
 
 def _is_free(name: str) -> bool:
-    """Whether the name is a word of the user's own, no setting and no section."""
+    """Tells whether the name is a word of the user's own, no setting and no section."""
     return "," not in name and "." not in name and name not in SECTIONS
 
 
@@ -150,13 +150,13 @@ def _list_label(name: str, node: Node) -> str:
 
 
 def label_of(node: Node) -> str:
-    """A value as tables show it: a section by its name, all else as it was written."""
+    """Returns a value as tables show it: a section by its name, all else as it was written."""
     own_name = node.mapping.get("name")
     return spell(own_name or node, limit=None)
 
 
 def _level(name: str, label: str, node: Node, at: Position) -> tuple[Change, ...] | str:
-    """What the level changes, or the rule that it breaks."""
+    """Returns what the level changes, or the rule that it breaks."""
     paths = name.split(", ")
     if _is_free(name):
         return _free_level(name, label, node)
@@ -201,14 +201,14 @@ def _check_labels(name: str, labels: Sequence[str], node: Node, errors: Errors) 
 
 
 def label_problem(label: str) -> str | None:
-    """The rule that a level's label breaks; None where it breaks none."""
+    """Returns the rule that a level's label breaks; None where it breaks none."""
     if label.strip() and len(label) <= MAX_LABEL and not re.search(r"[=\x00-\x1f\x7f\x85\u2028\u2029]", label):
         return None
     return f"a label is 1 to {MAX_LABEL} characters on one line without `=`, got {label[:MAX_LABEL]!r}"
 
 
 def path_problem(path: str, whole: bool = False) -> str | None:
-    """The rule that ``path`` breaks as a setting's dotted path (``whole``: or a section); None where it is one."""
+    """Returns the rule that ``path`` breaks as a setting's dotted path (``whole``: or a section's), or None."""
     section, dot, setting = path.partition(".")
     if whole and path in SECTIONS:
         return None
@@ -227,7 +227,7 @@ def path_problem(path: str, whole: bool = False) -> str | None:
 
 
 def known_settings(section: str) -> dict[str, None]:
-    """Every setting of the section's built-in parts, in the order of declaration."""
+    """Returns every setting of the section's built-in parts, in the order of declaration."""
     kinds = list(dict.fromkeys(PARTS.get(section, {}).values())) or [SECTIONS[section]]
     return dict.fromkeys(name for kind in kinds for name in kind.model_fields)
 
@@ -241,7 +241,7 @@ def _got(node: Node) -> str:
 
 
 def num_combinations(plan: str, factors: Sequence[Factor]) -> int:
-    """How many combinations :func:`combinations` yields."""
+    """Counts the combinations that :func:`combinations` yields."""
     counts = [len(factor.levels) for factor in factors]
     if plan == "full":
         total = 1
@@ -252,7 +252,7 @@ def num_combinations(plan: str, factors: Sequence[Factor]) -> int:
 
 
 def combinations(plan: str, factors: Sequence[Factor], baseline: Mapping[str, str]) -> Iterator[Levels]:
-    """The level of each factor, for every cell of the plan; all but ``full`` need a baseline level of every factor.
+    """Yields each factor's level, for every cell of the plan; all but ``full`` need a baseline level of every factor.
 
     ``full`` is the product. ``one_at_a_time`` is the baseline, then each other level of each factor alone.
     ``leave_one_out`` is the same for factors of two levels: everything as in the baseline, one component switched.

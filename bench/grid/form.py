@@ -80,7 +80,7 @@ class GridForm(_Form):
 
 
 def check_form(root: Node) -> tuple[set[str], list[tuple[Position, str]]]:
-    """The top-level keys whose form is wrong, and every broken rule with the position it is broken at."""
+    """Finds the top-level keys whose form is wrong, and every broken rule with the position it is broken at."""
     try:
         GridForm.model_validate(plain(root))
     except ValidationError as error:

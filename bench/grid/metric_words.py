@@ -32,7 +32,7 @@ FORM = "a metric's name, a list of names, or a mapping of names to {better: ...,
 
 
 @dataclass(frozen=True)
-class Asked:
+class WrittenMetric:
     """A metric as the grid writes it: its name, the options given, and where both stand."""
 
     name: str
@@ -44,7 +44,7 @@ class Asked:
 # --- the text -------------------------------------------------------------------------------------------------------
 
 
-def read_metrics(node: Node | None, reserved: Mapping[str, str], errors: Errors) -> tuple[Asked, ...]:
+def read_metrics(node: Node | None, reserved: Mapping[str, str], errors: Errors) -> tuple[WrittenMetric, ...]:
     """Reads ``metrics``; ``reserved`` names are refused, each with what it is. What breaks a rule is left out."""
     if node is None:
         return ()
@@ -65,7 +65,7 @@ def read_metrics(node: Node | None, reserved: Mapping[str, str], errors: Errors)
     return tuple(one for one in asked if one is not None)
 
 
-def _asked(name: str, at: Position, node: Node, reserved: Mapping[str, str], errors: Errors) -> Asked | None:
+def _asked(name: str, at: Position, node: Node, reserved: Mapping[str, str], errors: Errors) -> WrittenMetric | None:
     where = f"metrics.{name}"
     if name in reserved or name.partition(".")[0] in SECTIONS:
         errors.append((at, f"{where}: is the name of {reserved.get(name, 'a setting')}, no metric"))
@@ -88,7 +88,7 @@ def _asked(name: str, at: Position, node: Node, reserved: Mapping[str, str], err
         except ValueError:
             errors.append((value.at, f"{where}.{key}: must be {rule}, got {_got(value)}"))
     positions = {key: value.at for key, value in node.mapping.items()}
-    return Asked(name, at, options, positions) if len(errors) == before else None
+    return WrittenMetric(name, at, options, positions) if len(errors) == before else None
 
 
 def _got(node: Node) -> str:
@@ -117,7 +117,7 @@ def _range(value: Any) -> tuple[float | None, float | None]:
 
 
 def read_margin(value: Any) -> float | str:
-    """A number above 0, or the text ``N %``; raises ValueError."""
+    """Reads a number above 0, or the text ``N %``; raises ValueError."""
     if isinstance(value, str) and re.fullmatch(r"\d+(\.\d+)? ?%", value):
         return value if float(value.rstrip(" %")) > 0 else _refuse()
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
@@ -151,7 +151,7 @@ MARGIN_SCHEMA = {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "
 
 
 def metrics_schema() -> dict[str, Any]:
-    """JSON Schema of the word ``metrics``."""
+    """Returns the JSON Schema of the word ``metrics``."""
     end = {"type": ["number", "null"]}
     options: dict[str, Any] = {
         "better": {"enum": list(get_args(Better))},
@@ -172,8 +172,8 @@ def metrics_schema() -> dict[str, Any]:
 # --- what the names stand for ---------------------------------------------------------------------------------------
 
 
-def with_direction(settings: Settings, asked: Sequence[Asked]) -> Settings:
-    """The settings with the direction that the grid declares for a selecting metric whose class says none.
+def with_direction(settings: Settings, asked: Sequence[WrittenMetric]) -> Settings:
+    """Returns the settings with the direction that the grid declares for a selecting metric whose class says none.
 
     Raises :class:`SettingsError` where nobody declared the direction of a metric, with the line to add.
     """
@@ -193,8 +193,8 @@ def with_direction(settings: Settings, asked: Sequence[Asked]) -> Settings:
     return settings.model_copy(update={"train": train})
 
 
-def _said(name: str, asked: Sequence[Asked]) -> set[Better]:
-    """What the grid declares to be better of ``test_NAME`` and ``dev_NAME``."""
+def _said(name: str, asked: Sequence[WrittenMetric]) -> set[Better]:
+    """Returns what the grid declares to be better of ``test_NAME`` and ``dev_NAME``."""
     mine = (one for one in asked if one.name in (f"test_{name}", f"dev_{name}"))
     return {one.options["better"] for one in mine if "better" in one.options}
 
@@ -209,7 +209,7 @@ def _direction_missing(name: str, path: str, said: set[Better]) -> str:
 
 
 @dataclass(frozen=True)
-class Measured:
+class ResolvedMetrics:
     """The metrics that a grid asks about, the primary one first, and every column of numbers of its trials by name."""
 
     metrics: tuple[Metric, ...]
@@ -218,8 +218,11 @@ class Measured:
 
 
 def resolve_metrics(
-    asked: Sequence[Asked], margin: tuple[float | str, Position] | None, trials: Sequence[Settings], errors: Errors
-) -> Measured | None:
+    asked: Sequence[WrittenMetric],
+    margin: tuple[float | str, Position] | None,
+    trials: Sequence[Settings],
+    errors: Errors,
+) -> ResolvedMetrics | None:
     """Looks up what is asked about among what the trials report; None, with every cause in ``errors``."""
     trains = list({repr((one.train.metric, one.train.select)): one.train for one in trials}.values())
     measures = _measures(trains, asked)
@@ -231,7 +234,7 @@ def resolve_metrics(
         errors.append((at, f"metrics: {rule}"))
         return None
     before = len(errors)
-    wanted = asked or [Asked(next(iter(names)), Position())]
+    wanted = asked or [WrittenMetric(next(iter(names)), Position())]
     metrics = [_resolved(one, measures, selected_score(first), errors) for one in wanted]
     found = [metric for metric in metrics if metric is not None]
     if margin is not None and found:
@@ -239,10 +242,10 @@ def resolve_metrics(
     if len(errors) > before:
         return None
     measures |= {metric.name: metric for metric in found}
-    return Measured(tuple(found), measures, measures[f"dev_{selected_score(first)}"])
+    return ResolvedMetrics(tuple(found), measures, measures[f"dev_{selected_score(first)}"])
 
 
-def _measures(trains: Sequence[TrainSettings], asked: Sequence[Asked]) -> dict[str, Metric]:
+def _measures(trains: Sequence[TrainSettings], asked: Sequence[WrittenMetric]) -> dict[str, Metric]:
     own: dict[str, Score] = {}
     for train in trains:
         for name, score in own_scores(train).items():
@@ -251,7 +254,7 @@ def _measures(trains: Sequence[TrainSettings], asked: Sequence[Asked]) -> dict[s
     return lab_metrics(own, unit)
 
 
-def _resolved(one: Asked, measures: Mapping[str, Metric], selected: str, errors: Errors) -> Metric | None:
+def _resolved(one: WrittenMetric, measures: Mapping[str, Metric], selected: str, errors: Errors) -> Metric | None:
     where = f"metrics.{one.name}"
     known = measures.get(one.name)
     if known is None:

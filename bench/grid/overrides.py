@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from bench.grid.factors import Errors, Factor, label_of, normal_name, parse_factors, path_problem, same
+from bench.grid.factors import Errors, Factor, label_of, normal_name, parse_factors, path_problem, yaml_equal
 from bench.grid.hypotheses import HypothesisError, parse_hypothesis
 from bench.grid.strict_yaml import Node, Position, YamlError, compose, plain, spell, unquoted
 from lab.settings import SECTIONS, did_you_mean
@@ -22,7 +22,7 @@ from lab.settings import SECTIONS, did_you_mean
 def apply_overrides(
     root: Node, overrides: Sequence[str], only: Sequence[str], seeds: int | None, errors: Errors, warnings: list[str]
 ) -> Node:
-    """The grid with the options applied; an option that breaks a rule is left out and added to ``errors``."""
+    """Returns the grid with the options applied; an option that breaks a rule is left out and added to ``errors``."""
     for flag, options, apply in (("--set", overrides, _set), ("--only", only, _only)):
         for option in options:
             source = f"{flag} {option}"
@@ -81,7 +81,7 @@ def _set(root: Node, key: str, values: list[Node], at: Position, errors: Errors,
 
 
 def _keyed(node: Node, at: Position) -> Node:
-    """The same value as if its key stood in the option."""
+    """Returns the same value as if its key stood in the option."""
     return Node(node.content, node.at, at, node.text, node.flow)
 
 
@@ -95,7 +95,7 @@ def _add_factor(root: Node, key: str, values: list[Node], at: Position) -> Node:
 def _set_factor(
     root: Node, factor: Factor, values: list[Node], at: Position, errors: Errors, warnings: list[str]
 ) -> Node:
-    """The factor with other levels: known ones by label or value, new ones where any value is a level."""
+    """Returns the factor with other levels: known ones by label or value, new ones where any value is a level."""
     factors = root.mapping["factors"]
     key = next(key for key in factors.mapping if normal_name(key) == factor.name)
     old = factors.mapping[key]
@@ -127,7 +127,7 @@ def _forget(root: Node, factor: Factor, gone: list[str], first: str, at: Positio
 
     def names_gone_label(node: Node) -> bool:
         label = factor.find(node)
-        is_value = factor.is_open and label and same(factor.changes_of(label)[0].value, plain(node))
+        is_value = factor.is_open and label and yaml_equal(factor.changes_of(label)[0].value, plain(node))
         return label in gone and not is_value
 
     baseline = root.mapping.get("baseline", Node({}))
@@ -153,7 +153,7 @@ def _forget(root: Node, factor: Factor, gone: list[str], first: str, at: Positio
 
 
 def _without_levels(entry: Node, factor: Factor, names_gone: Callable[[Node], bool]) -> Node | None:
-    """The exclusion without the levels that are gone; None where it asks for nothing else."""
+    """Returns the exclusion without the levels that are gone; None where it asks for nothing else."""
     when = entry.mapping.get("when", Node({}))
     for key, value in when.mapping.items():
         if normal_name(key) == factor.name:
@@ -166,7 +166,7 @@ def _without_levels(entry: Node, factor: Factor, names_gone: Callable[[Node], bo
 
 
 def _rewrite(root: Node, key: str, change: Callable[[Node], Node | None]) -> Node:
-    """The grid with each entry of a list changed, or left out where ``change`` gives None."""
+    """Returns the grid with each entry of a list changed, or left out where ``change`` gives None."""
     old = root.mapping.get(key)
     if old is None:
         return root
@@ -175,7 +175,7 @@ def _rewrite(root: Node, key: str, change: Callable[[Node], Node | None]) -> Nod
 
 
 def without_items(root: Node, key: str, indexes: Sequence[int]) -> Node:
-    """The grid without some entries of a list."""
+    """Returns the grid without some entries of a list."""
     gone = [root.mapping[key].items[index] for index in indexes]
     return _filter(root, key, lambda entry: not any(entry is one for one in gone)) if gone else root
 

@@ -36,7 +36,7 @@ class Resolved:
 
 
 def expand(sheet: Sheet) -> tuple[list[Draft], list[Excluded], list[int]]:
-    """The cells of the plan and beside it, those left out, and the indexes of exclusions that match none."""
+    """Returns the cells of the plan and beside it, those left out, and the indexes of exclusions that match none."""
     factors = {factor.name: factor for factor in sheet.factors}
     kept: list[Draft] = []
     excluded: list[Excluded] = []
@@ -54,7 +54,7 @@ def expand(sheet: Sheet) -> tuple[list[Draft], list[Excluded], list[int]]:
 
 
 def apply(base: Mapping[str, Mapping[str, Value]], changes: Sequence[Change]) -> Raw:
-    """``base`` with the changes: whole sections first, then single settings, then those of a loss or metric."""
+    """Returns ``base`` with the changes: whole sections first, then single settings, then those of a loss or metric."""
     raw = {section: dict(settings) for section, settings in base.items()}
     for change in changes:
         if not change.setting:
@@ -71,7 +71,7 @@ def apply(base: Mapping[str, Mapping[str, Value]], changes: Sequence[Change]) ->
 
 
 def _part_of(settings: Mapping[str, Value], section: str, part: str) -> Value:
-    """The loss or metric as it is set, or else the built-in one."""
+    """Returns the loss or metric as it is set, or else the built-in one."""
     return settings.get(part, SECTIONS[section].model_fields[part].default)
 
 
@@ -80,7 +80,7 @@ def _as_mapping(part: Value) -> dict[str, Value]:
 
 
 def takes(section: str, raw: Raw, setting: str) -> bool:
-    """Whether the part that the section names has this setting; True where the part itself is unknown."""
+    """Tells whether the part that the section names has this setting; True where the part itself is unknown."""
     part, _, own = setting.partition(".")
     try:
         kind = section_type(section, raw.get(section, {}))
@@ -101,7 +101,7 @@ class Resolver:
         self.known: dict[str, bool] = {}  # path -> whether the part of some cell has such a setting
 
     def resolve(self) -> list[Resolved]:
-        """Every draft with its settings; empty, with every cause in ``errors``, where some break rules."""
+        """Returns every draft with its settings; empty, with every cause in ``errors``, where some break rules."""
         candidates = self.sheet.candidates
         dropped: dict[str, tuple[Change, Cell]] = {}
         resolved = []
@@ -129,7 +129,7 @@ class Resolver:
         return with_direction(Settings.parse(raw), self.sheet.metrics)
 
     def _raw(self, draft: Draft, candidate: Sequence[Change]) -> tuple[Raw, list[Change]]:
-        """The raw settings, and the levels ``false`` or ``null`` dropped from them as the part has no such setting."""
+        """Returns raw settings, and the levels ``false`` or ``null`` dropped as the part has no such setting."""
         raw = apply(self.base, [*draft.changes, *candidate])
         off = [change for change in draft.changes if change.setting and (change.value is False or change.value is None)]
         absent = [change for change in off if not draft.beside and not takes(change.section, raw, change.setting)]
@@ -147,7 +147,7 @@ class Resolver:
         self.errors += [(at, message) for (at, _), message in found.items()]
 
     def _failures(self) -> Iterator[tuple[Raw, list[Change], list[Problem]]]:
-        """What is wrong with each cell, nearest to the first one first: there each level's own faults show."""
+        """Finds what is wrong with each cell, nearest to the first one first: there each level's own faults show."""
         first = self.drafts[0].cell.levels.items()
         for draft in sorted(self.drafts, key=lambda draft: len(draft.cell.levels.items() - first)):
             for candidate in self.sheet.candidates:
@@ -158,7 +158,7 @@ class Resolver:
                     yield raw, [*draft.changes, *candidate], error.problems
 
     def _is_taken(self, section: str, setting: str) -> bool:
-        """Whether the part of some cell has this setting."""
+        """Tells whether the part of some cell has this setting."""
         path = f"{section}.{setting}"
         if path not in self.known:
             raws = (apply(self.base, draft.changes) for draft in self.drafts)
@@ -166,7 +166,7 @@ class Resolver:
         return self.known[path]
 
     def _cause(self, problem: Problem, raw: Raw, changes: Sequence[Change]) -> tuple[Position, str]:
-        """Where the setting, or else the part that lacks it, was named last, and the message."""
+        """Finds where the setting, or else the part that lacks it, was named last, and the message."""
         section, setting, inner = _place(problem, changes)
         unknown = not takes(section, raw, setting)
         at_key = unknown or problem.message.startswith(("no such setting of", "no such field of"))
@@ -191,7 +191,7 @@ class Resolver:
 
 
 def _place(problem: Problem, changes: Sequence[Change]) -> tuple[str, str, Sequence[str]]:
-    """The section, the setting (dotted where a change sets one of a loss or metric), and the path inside its value."""
+    """Finds the section, the setting (dotted where a change sets one of a loss or metric) and the path in its value."""
     section, *inner = problem.path.split(".")
     nested = ".".join(inner[:2])
     if len(inner) > 1 and any(change.path == f"{section}.{nested}" for change in changes):
@@ -200,7 +200,7 @@ def _place(problem: Problem, changes: Sequence[Change]) -> tuple[str, str, Seque
 
 
 def _inside(node: Node, path: Sequence[str]) -> Node:
-    """The value at ``path`` inside the node, as far as it is there."""
+    """Returns the value at ``path`` inside the node, as far as it is there."""
     for name in path:
         if name not in node.mapping:
             break
@@ -209,7 +209,7 @@ def _inside(node: Node, path: Sequence[str]) -> Node:
 
 
 def _last(changes: Sequence[Change], section: str, setting: str) -> Change | None:
-    """The change that had the last word on a setting: single settings come after whole sections."""
+    """Returns the change that had the last word on a setting: single settings come after whole sections."""
     for change in reversed(changes):
         if change.path == f"{section}.{setting}":
             return change
@@ -227,7 +227,7 @@ def _position(change: Change, setting: str, inner: Sequence[str], *, at_key: boo
 
 
 def _position_in_base(sheet: Sheet, section: str, setting: str, inner: Sequence[str], *, at_key: bool) -> Position:
-    """Where base gives the setting, or else its section, or else base itself."""
+    """Finds where base gives the setting, or else its section, or else base itself."""
     if section not in sheet.base:
         return sheet.at("base")
     whole = sheet.base[section]

@@ -14,7 +14,7 @@ Schema = dict[str, Any]
 
 
 def grid_schema() -> Schema:
-    """JSON Schema (draft 7) of a grid file: its keys, every built-in part, every setting, with descriptions."""
+    """Makes the JSON Schema (draft 7) of a grid file: keys, built-in parts and settings, with descriptions."""
     schema = _untitled(GridForm.model_json_schema())
     schema["$schema"] = "http://json-schema.org/draft-07/schema#"
     schema["title"] = "grid"
@@ -50,7 +50,7 @@ def _levels(level: Schema, description: str) -> Schema:
 
 
 def _dotted_settings() -> dict[str, str]:
-    """Every setting of the built-in parts by its dotted path, with its description."""
+    """Returns every setting of the built-in parts by its dotted path, with its description."""
     found: dict[str, str] = {}
     for section, kind in SECTIONS.items():
         for part in [*PARTS.get(section, {}).values(), kind]:
@@ -60,7 +60,7 @@ def _dotted_settings() -> dict[str, str]:
 
 
 def _section(section: str) -> Schema:
-    """One section of ``base`` or of a level: which settings it takes depends on its name."""
+    """Returns one section of ``base`` or of a level: which settings it takes depends on its name."""
     if section not in PARTS:
         return _settings_of(SECTIONS[section]) | {"type": "object", "additionalProperties": False}
     known = PARTS[section]
@@ -95,14 +95,14 @@ def _settings_of(kind: type[Section]) -> Schema:
 
 
 def _untitled(schema: Any) -> Any:
-    """The schema without pydantic's titles, which repeat the names."""
+    """Returns the schema without pydantic's titles, which repeat the names."""
     if isinstance(schema, dict):
         return {key: _untitled(value) for key, value in schema.items() if key != "title" or not isinstance(value, str)}
     return [_untitled(item) for item in schema] if isinstance(schema, list) else schema
 
 
 def starter_grid(name: str) -> str:
-    """The text of a short commented grid that runs in under a minute on two cores; ``name`` heads it."""
+    """Returns the text of a short commented grid that runs in under a minute on two cores; ``name`` heads it."""
     return f"""\
 # yaml-language-server: $schema=schema.json
 # {name}: what the question is, what it costs, what you expect.

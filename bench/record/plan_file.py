@@ -25,7 +25,7 @@ VERSION = 1
 
 
 def plan_json(plan: Plan) -> str:
-    """The plan as text; :func:`read_plan` gives the same plan but for what only making trials needs."""
+    """Returns the plan as text; :func:`read_plan` gives the same plan but for what only making trials needs."""
     whole = {
         "version": VERSION,
         "grid": _digest(plan.text),
@@ -43,7 +43,7 @@ def plan_json(plan: Plan) -> str:
 
 
 def read_plan(folder: Path) -> Plan:
-    """The plan of a results folder; raises GridError where it has to be read from ``grid.yaml`` and cannot."""
+    """Reads the plan of a results folder; raises GridError where it has to be read from ``grid.yaml`` and cannot."""
     grid = folder / GRID
     try:
         raw = json.loads((folder / PLAN).read_text(encoding="utf-8"))
@@ -60,7 +60,7 @@ def _digest(text: str) -> str:
 
 
 def _experiments(plan: Plan) -> list[dict[str, Any]]:
-    """The trials that share all but their seed, as one."""
+    """Returns the trials that share all but their seed, as one."""
     found: dict[tuple[str, str, str], dict[str, Any]] = {}
     for trial in plan.trials:
         key = trial.cell.label, repr(trial.tuned), trial.stage

@@ -48,7 +48,7 @@ class Pool:
 
 
 def union(plans: Sequence[Plan], folders: Sequence[Path]) -> Plan:
-    """The first plan with the seeds of all; raises :class:`PoolError` where cells or their settings differ."""
+    """Returns the first plan with the seeds of all; raises :class:`PoolError` where cells or their settings differ."""
     first = plans[0]
     if len(plans) == 1:
         return first
@@ -75,7 +75,7 @@ def union(plans: Sequence[Plan], folders: Sequence[Path]) -> Plan:
 
 
 def _experiment(trial: Trial) -> tuple[str, ...]:
-    """A cell and its tuned values, as text."""
+    """Returns a cell and its tuned values, as text."""
     return (trial.cell.label, *(f"{name}={value}" for name, value in trial.tuned.items()))
 
 
@@ -93,7 +93,7 @@ def _merged(seeds: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
 
 
 def read(folders: Sequence[Path]) -> Pool:
-    """What the folders hold; of a trial that several hold, the first that ended well, else the first that ended."""
+    """Reads the folders; of a trial that several hold, the first that ended well, else the first that ended."""
     frames = [read_trials(folder).assign(folder=index) for index, folder in enumerate(folders)]
     corrects = [read_correct(folder) for folder in folders]
     both = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
@@ -122,7 +122,7 @@ def examples(folders: Sequence[Path], pool: Pool, metric: str) -> dict[str, np.n
 
 
 def dev_correct(folders: Sequence[Path], pool: Pool) -> dict[str, np.ndarray]:
-    """Which dev images each of the trials got right at its selected epoch, where that is recorded."""
+    """Tells which dev images each trial got right at its selected epoch, where that is recorded."""
     return _of_source([read_correct(folder, "dev") for folder in folders], pool.source)
 
 
@@ -132,7 +132,7 @@ def _of_source(found: Sequence[dict[str, np.ndarray]], source: dict[str, int]) -
 
 
 def read_timings(folder: Path) -> pd.DataFrame:
-    """``timings.csv`` as text; no rows where the timing protocol did not run."""
+    """Reads ``timings.csv`` as text; no rows where the timing protocol did not run."""
     rows = Table(folder / "timings.csv").rows()
     return pd.DataFrame(rows, dtype=str)
 
@@ -140,7 +140,7 @@ def read_timings(folder: Path) -> pd.DataFrame:
 def agreement(
     folders: Sequence[Path], frames: Sequence[pd.DataFrame], corrects: Sequence[dict[str, np.ndarray]]
 ) -> pd.DataFrame:
-    """A row a pair of folders that share trials: how many are identical to the last bit, and how far the others differ.
+    """Compares pairs of folders that share trials: how many are identical to the last bit, how far others differ.
 
     ``largest_difference`` is of test accuracy, ``largest_images_differ`` of test images that only one gets right.
     """
@@ -173,7 +173,7 @@ def agreement(
 
 
 def _images(one: np.ndarray | None, other: np.ndarray | None) -> float:
-    """How many test images only one of two trials gets right; NaN where that is not recorded of both."""
+    """Counts the test images that only one of two trials gets right; NaN where that is not recorded of both."""
     if one is None or other is None or len(one) != len(other):
         return np.nan
     return float(np.sum(one != other))

@@ -51,7 +51,7 @@ class Recorder:
             row |= result.measures | asdict(result.environment) | result.digests
             row |= {"source_fingerprint": result.source_fingerprint, COMPILE_ERROR: result.compile_error}
         row[ATTEMPTS] = attempts_before(row["source_fingerprint"], before) + (outcome.status is not Status.INTERRUPTED)
-        row |= outcome.where
+        row |= outcome.node_columns
         complained = bool(self._unwritten)
         self._unwritten.append((row, outcome))
         error = self.flush()
@@ -91,7 +91,7 @@ class Recorder:
         return error
 
     def prepare(self) -> None:
-        """The folder, with the grid as it is run; also where somebody removed it meanwhile. Raises OSError."""
+        """Makes the folder, with the grid as it is run; also where somebody removed it meanwhile. Raises OSError."""
         grid = self.records.folder / GRID
         if self._num_written and not self.records.trials.path.exists():
             self._complain(
@@ -103,14 +103,14 @@ class Recorder:
 
 
 def attempts_before(fingerprint: str, before: Recorded | None) -> int:
-    """How often the code with this fingerprint has tried a trial in vain; a finished trial, run anew, starts anew."""
+    """Counts how often the code with this fingerprint has failed at a trial; a finished trial, rerun, starts at 0."""
     if before is None or before.status.is_finished or before.source_fingerprint not in ("", fingerprint):
         return 0
     return before.attempts
 
 
 def setting_columns(settings: Sequence[Settings]) -> list[str]:
-    """Every setting that some trial has, by section, in the order of declaration."""
+    """Returns every setting that some trial has, by section, in the order of declaration."""
     found: dict[str, None] = {}
     for one in settings:
         found |= dict.fromkeys(one.flat())
@@ -119,7 +119,7 @@ def setting_columns(settings: Sequence[Settings]) -> list[str]:
 
 
 def git() -> dict[str, Any]:
-    """Commit of the working folder and whether it has uncommitted changes; empty outside a repository."""
+    """Returns the commit of the working folder, and whether it has uncommitted changes; empty outside a repository."""
     try:
         commit, changes = (
             subprocess.run(["git", *words], capture_output=True, text=True, check=True).stdout.strip()

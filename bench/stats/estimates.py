@@ -35,7 +35,7 @@ ALPHA = 0.05
 
 
 class Estimated(Protocol):
-    """What verdicts ask of an estimate, whatever its interval is made of."""
+    """The protocol of estimates that verdicts take, whatever the interval is made of."""
 
     @property
     def value(self) -> float: ...
@@ -108,13 +108,13 @@ class Estimate:
         return self.centre - half, self.centre + half
 
     def p_value(self, null: float = 0.0) -> float:
-        """Two-sided: under 0.05 exactly when ``null`` is outside the 95 % interval."""
+        """Tests two-sided: under 0.05 exactly when ``null`` is outside the 95 % interval."""
         if self.basis in ("nothing", "exact"):
             return float(self.value == null) if self.basis == "exact" else math.nan
         return two_sided_p(abs(self.centre - null) / self.standard_error, self.df, self.seed_share)
 
     def p_equivalence(self, margin: float) -> float:
-        """Two one-sided tests: under 0.05 exactly when the 95 % interval lies within ``margin`` of 0.
+        """Does two one-sided tests: under 0.05 exactly when the 95 % interval lies within ``margin`` of 0.
 
         It is twice the larger one-sided p (each side is tested at 2.5 %), so that one interval serves both questions.
         """
@@ -128,7 +128,7 @@ class Estimate:
 
 
 def critical_value(alpha: float, df: float, seed_share: float | Floats) -> Any:
-    """Half-width of an interval in standard errors, where ``seed_share`` of the variance has ``df`` degrees of freedom.
+    """Returns a half-width in standard errors, where ``seed_share`` of the variance has ``df`` degrees of freedom.
 
     ``sqrt(z^2 + (t^2 - z^2) share^k)``: Student's t where seeds make all the variance, the normal where images do.
     k = 1 is Banerjee (1960, Sankhya 22:351), never below its level, but up to 97.7 % at n = 3; Satterthwaite's degrees
@@ -141,7 +141,7 @@ def critical_value(alpha: float, df: float, seed_share: float | Floats) -> Any:
 
 
 def two_sided_p(statistic: float, df: float, seed_share: float) -> float:
-    """The alpha whose critical value is ``statistic`` (>= 0, in standard errors)."""
+    """Returns the alpha whose critical value is ``statistic`` (>= 0, in standard errors)."""
 
     def excess(log_alpha: float) -> float:
         return float(critical_value(math.exp(log_alpha), df, seed_share)) - statistic
@@ -187,7 +187,7 @@ class Effect:
 
 
 def mean(values: ArrayLike, examples: ArrayLike | None = None) -> Estimate:
-    """Mean of one arm over its contexts, new seeds and (with ``examples``) new test examples.
+    """Estimates the mean of one variant over its contexts, new seeds and (with ``examples``) new test examples.
 
     Without ``examples`` it is Student's t-interval. One seed alone has an interval only with ``examples``.
     """
@@ -195,7 +195,7 @@ def mean(values: ArrayLike, examples: ArrayLike | None = None) -> Estimate:
 
 
 def effect(a: Arm, b: Arm) -> Effect:
-    """Mean difference of A and B; :func:`contrast` says what counts where results are missing."""
+    """Estimates the mean difference of A and B; :func:`contrast` says what counts where results are missing."""
     sample = combine([a, b], [1, -1])
     difference = estimate(sample)
     size, wins = standardised(sample.values, _rest(sample.per_example))
@@ -214,7 +214,7 @@ def effect(a: Arm, b: Arm) -> Effect:
 
 
 def contrast(arms: Sequence[Arm], weights: Sequence[float]) -> Estimate:
-    """Weighted sum of the arms' means: (1) a mean, (1, -1) a difference, (1, -1, -1, 1) a difference of differences.
+    """Estimates a weighted sum of means: (1) a mean, (1, -1) a difference, (1, -1, -1, 1) a difference of differences.
 
     Arms share seeds, contexts and test examples, by position. Contexts are fixed and weigh the same. The seed is the
     unit, however many contexts share it. A place counts where every arm has a result; a context without any is left
@@ -226,7 +226,7 @@ def contrast(arms: Sequence[Arm], weights: Sequence[float]) -> Estimate:
 
 
 def unmatched(arms: Sequence[Arm], weights: Sequence[float]) -> Estimate:
-    """Like :func:`contrast`, but each arm is averaged over all of its own results, whether or not the others have one.
+    """Like :func:`contrast`, but averages each variant over all of its own results, whether or not the others have one.
 
     Seeds are shared all the same: what a seed does to several arms at once cancels.
     """
@@ -234,7 +234,7 @@ def unmatched(arms: Sequence[Arm], weights: Sequence[float]) -> Estimate:
 
 
 def exact(values: ArrayLike) -> Estimate:
-    """Mean of what no seed changes, such as parameters or MACs: (C, S) for contexts and seeds, NaN without a result.
+    """Averages what no seed changes, such as parameters or MACs: (C, S) for contexts and seeds, NaN without a result.
 
     Raises ValueError where seeds differ.
     """
@@ -262,7 +262,7 @@ class Sample:
 
 
 def combine(arms: Sequence[Arm], weights: Sequence[float], *, matched: bool = True) -> Sample:
-    """The weighted sum of arms by seed; ``matched``: only where every arm has a result."""
+    """Sums variants by seed, weighted; ``matched``: only where every one of them has a result."""
     tables = [np.atleast_2d(np.asarray(arm.values, float)) for arm in arms]
     if len({table.shape for table in tables}) > 1:
         shapes = " and ".join(str(table.shape) for table in tables)
@@ -295,7 +295,7 @@ def thin_contexts(there: NDArray[np.bool_]) -> int:
 
 
 def _extremes(weights: Sequence[float]) -> tuple[float, ...]:
-    """Two images each for a mean (Agresti and Coull 1998); one each for a difference (Agresti and Min 2005)."""
+    """Adds two images each for a mean (Agresti and Coull 1998); one each for a difference (Agresti and Min 2005)."""
     least, greatest = sum(w for w in weights if w < 0), sum(w for w in weights if w > 0)
     return (least, greatest) if least and greatest else (least, least, greatest, greatest)
 
@@ -317,7 +317,7 @@ def _examples(examples: ArrayLike, values: Floats) -> NDArray[Any]:
 
 
 def _by_seed(tables: Sequence[NDArray[Any]], weights: Sequence[float], places: NDArray[np.bool_]) -> Floats:
-    """The weighted sum of tables (C, S, ...) by seed: in the places (1, C, S) of all, or (K, C, S) of each its own."""
+    """Sums tables (C, S, ...) by seed, weighted: in the places (1, C, S) of all, or (K, C, S) of each its own."""
     seeds: NDArray[np.bool_] = np.logical_or.reduce(places, axis=(0, 1))
     if len(places) < len(tables):  # matched: summed first, since one pass over the contexts is cheaper
         return _over_contexts(tables, weights, places[0], seeds)
@@ -348,7 +348,7 @@ def _over_contexts(
 
 
 def estimate(sample: Sample) -> Estimate:
-    """The mean over seeds and, where they are known, examples, with the two parts of its variance."""
+    """Estimates the mean over seeds and, where they are known, examples, with the two parts of its variance."""
     values, num_seeds = sample.values, sample.values.size
     value = float(values.mean()) if num_seeds else math.nan
     if sample.thin:
@@ -383,7 +383,7 @@ def _estimate_from_images(value: float, per_image: Floats, extremes: Sequence[fl
 
 
 def mean_squares(table: Floats) -> tuple[float, float, float]:
-    """Mean squares of rows, columns and the rest in a two-way layout (R, C) with one number a place, R and C over 1."""
+    """Computes mean squares of rows, columns and the rest in a two-way layout (R, C), a number per place, R, C > 1."""
     num_rows, num_columns = table.shape
     row_means, column_means, center = table.mean(1), table.mean(0), float(table.mean())
     rows = num_columns * float(np.square(row_means - center).sum())
@@ -395,5 +395,5 @@ def mean_squares(table: Floats) -> tuple[float, float, float]:
 
 
 def _rest(per_example: Floats | None) -> float:
-    """What is left of the variance of one seed's mean where seeds agree by rounding; 0 where nothing tells."""
+    """Returns what is left of the variance of one seed's mean where seeds agree by rounding; 0 where nothing tells."""
     return 0.0 if per_example is None or len(per_example) < 2 else mean_squares(per_example)[2] / per_example.shape[1]

@@ -88,13 +88,13 @@ class Joined:
         return self.value - math.sqrt(below), self.value + math.sqrt(above)
 
     def p_value(self, null: float = 0.0) -> float:
-        """Two-sided p of the hypothesis that the value is ``null``."""
+        """Returns the two-sided p of the hypothesis that the value is ``null``."""
         if self.exact_p is not None and null == 0.0 and self.constant == 0.0:
             return self.exact_p
         return self._level_where(lambda low, high: low < null < high)
 
     def p_equivalence(self, margin: float) -> float:
-        """The level at which the interval reaches ``margin`` on either side of 0."""
+        """Returns the level at which the interval reaches ``margin`` on either side of 0."""
         if abs(self.value) >= margin:
             return 1.0
         return self._level_where(lambda low, high: low < -margin or high > margin)
@@ -103,7 +103,7 @@ class Joined:
         return replace(self, constant=self.constant - value) if value else self
 
     def _level_where(self, holds: Callable[[float, float], bool]) -> float:
-        """The greatest alpha whose interval still ``holds``: a p-value, since intervals shrink as alpha grows."""
+        """Finds the greatest alpha whose interval still ``holds``: a p-value, since intervals shrink as alpha grows."""
         if self.basis == "nothing":
             return math.nan
 
@@ -118,7 +118,7 @@ class Joined:
 
 
 def share_contrast(arms: Sequence[ArrayLike], weights: Sequence[float]) -> Joined:
-    """A weighted sum of how often arms train: each (S,) or (C, S) of 1, 0 or NaN, contexts pooled.
+    """Estimates a weighted sum of how often variants train: each (S,) or (C, S) of 1, 0 or NaN, contexts pooled.
 
     A difference of two has the exact p of :func:`bench.stats.proportions.p_equal_shares`.
     """
@@ -141,7 +141,7 @@ def counting_untrained(
     best: float,
     spread: Callable[[Sequence[Arm], Sequence[float]], Estimate] = unmatched,
 ) -> Joined:
-    """A weighted sum of the arms' means over contexts, in which each untrained trial counts as ``worth``.
+    """Estimates a weighted sum of means over contexts, in which each untrained trial counts as ``worth``.
 
     ``trained`` has an (S,) or (C, S) table per arm: 1, 0, or NaN without a result; values count where it is 1. A
     context's mean is ``worth`` plus the share that trained times what these are above it. The share has its exact
@@ -171,7 +171,7 @@ def counting_untrained(
 
 
 def _context(arm: Arm, trained: Floats, context: int) -> Arm:
-    """One context of an arm, with values where trials trained."""
+    """Returns one context of a variant, with values where trials trained."""
     values = np.where(trained[context] == 1, np.atleast_2d(np.asarray(arm.values, float))[context], np.nan)
     if arm.examples is None:
         return Arm(values)

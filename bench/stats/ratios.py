@@ -10,7 +10,7 @@ from bench.stats.estimates import Arm, Floats
 
 
 def logarithms(arm: Arm, *, power: float = 1.0) -> Arm:
-    """The arm on the log scale, so that differences are log ratios; ``power`` 0.5 where values are roots of means.
+    """Takes logarithms, so that differences are log ratios; ``power`` 0.5 where values are roots of means.
 
     Examples become the linear approximation of the log of their mean (the delta method): ``log(value)`` plus ``power``
     times each example's distance from the trial's mean, as a part of it. Raises ValueError where a value is not
@@ -30,5 +30,5 @@ def logarithms(arm: Arm, *, power: float = 1.0) -> Arm:
 
 
 def log_examples(value: float, examples: Floats) -> Floats:
-    """Outcomes of examples (I,), whose mean is ``value``, on the log scale: their mean is its logarithm."""
+    """Returns outcomes of examples (I,), whose mean is ``value``, on the log scale: their mean is its logarithm."""
     return math.log(value) + examples / value - 1

@@ -71,7 +71,7 @@ DIFFERENT = [Scenario((0.9, 0.92), 0.5, 0.1), Scenario((0.97, 0.98), 0.5, 0.1)]
 def draw(
     rng: np.random.Generator, scenario: Scenario, num_seeds: int, num_images: int, accuracies: Sequence[float]
 ) -> list[NDArray[np.bool_]]:
-    """Which images (S, I) each arm got right; the arms have these accuracies and share the test set."""
+    """Draws which images (S, I) each variant gets right; they have these accuracies and share the test set."""
     spread = math.sqrt(1 + DIFFICULTY**2 + scenario.images**2 + scenario.seeds**2)
 
     def normal(deviation: float, *shape: int) -> NDArray[np.float32] | float:
@@ -96,7 +96,7 @@ def noise(rng: np.random.Generator, *shape: int) -> NDArray[np.float32]:
 
 
 def ours(a: Arm, b: Arm) -> Interval:
-    """What the report shows."""
+    """Computes the interval that the report shows."""
     return contrast([b, a], [1, -1]).interval()
 
 
@@ -106,7 +106,7 @@ def paired_t(a: Arm, b: Arm) -> Interval:
 
 
 def satterthwaite(a: Arm, b: Arm) -> Interval:
-    """The same variance with the degrees of freedom of Hillis (2007)."""
+    """Returns the same variance with the degrees of freedom of Hillis (2007)."""
     assert a.examples is not None
     assert b.examples is not None
     difference = np.subtract(b.examples, a.examples, dtype=float)
@@ -148,7 +148,7 @@ def _arm(bits: NDArray[np.bool_]) -> Arm:
 
 
 def _variance(rows: Floats | float, columns: Floats | float, rest: Floats | float, size: int) -> tuple[Floats, Floats]:
-    """Of the mean, and the part that seeds make."""
+    """Returns the variance of the mean, and the part that seeds make."""
     return (rows + np.maximum(columns - rest, 0.0)) / size, np.asarray(rows) / size
 
 
@@ -174,7 +174,7 @@ class Task:
 
 
 def coverage(task: Task) -> dict[str, float]:
-    """Share of repetitions in which each method's interval holds the truth."""
+    """Returns the share of repetitions in which each method's interval holds the truth."""
     rng = np.random.Generator(np.random.SFC64(task.seed))
     covered: Counter[str] = Counter()
     for _ in range(task.repetitions):
@@ -184,7 +184,7 @@ def coverage(task: Task) -> dict[str, float]:
 
 
 def bootstrap_coverage(task: Task) -> dict[str, float]:
-    """The same for the bootstraps, which take up to forty times as long."""
+    """Returns the same for the bootstraps, which take up to forty times as long."""
     rng = np.random.Generator(np.random.SFC64(task.seed))
     covered: Counter[str] = Counter()
     names = ["bootstrap, percentiles", "bootstrap, t"]
@@ -196,7 +196,7 @@ def bootstrap_coverage(task: Task) -> dict[str, float]:
 
 
 def family_error(task: Task) -> float:
-    """Share of families, all without a difference, in which Holm's correction leaves any p under 0.05."""
+    """Returns the share of families, all without a difference, in which Holm's correction leaves any p under 0.05."""
     rng = np.random.Generator(np.random.SFC64(task.seed))
     errors = 0
     for _ in range(task.repetitions):
@@ -241,7 +241,7 @@ def _grid(title: str, scenarios: Sequence[Scenario], shares: Sequence[float]) ->
 
 
 def _ranges(tasks: Sequence[Task], shares: Sequence[dict[str, float]]) -> Iterator[str]:
-    """Each method's least and greatest coverage over the scenarios, for each size."""
+    """Yields each method's least and greatest coverage over the scenarios, for each size."""
     rows = []
     for name in shares[0]:
         row = [name]
@@ -301,7 +301,7 @@ def print_coverage(
 
 
 def _followed(what: str, results: Iterator[Result], count: int) -> list[Result]:
-    """The results, each place of the table told on standard error when it is done."""
+    """Yields the results, each place of the table told on standard error when it is done."""
     start, done = time.perf_counter(), []
     for result in results:
         done.append(result)

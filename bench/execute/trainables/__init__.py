@@ -1,4 +1,4 @@
-"""Who trains a trial, by name: the seam for training code."""
+"""The trainables, which train a trial, by name: the seam for training code."""
 
 from __future__ import annotations
 
