@@ -18,7 +18,7 @@ from bench.grid.metrics import lab_metrics
 from bench.report import canvas, figures, labels
 
 TEST, DEV = lab_metrics()["test_accuracy"], lab_metrics()["dev_accuracy"]
-ARMS = ["residual, batch_norm", "residual, no batch_norm", "no residual, batch_norm", "no residual, no batch_norm"]
+VARIANTS = ["residual, batch_norm", "residual, no batch_norm", "no residual, batch_norm", "no residual, no batch_norm"]
 
 
 def cells(accuracy: list[float], rates: list[float], panels: int = 1) -> pd.DataFrame:
@@ -26,7 +26,7 @@ def cells(accuracy: list[float], rates: list[float], panels: int = 1) -> pd.Data
     table = pd.DataFrame({"test_accuracy": accuracy, "train_images_per_second": rates})
     table["cell"] = [f"cell {index}" for index in range(len(table))]
     table["column"] = [f"resnet{18 + 16 * (index // 4)}" if panels > 1 else "" for index in range(len(table))]
-    table["arm"] = [ARMS[index % 4] for index in range(len(table))]
+    table["arm"] = [VARIANTS[index % 4] for index in range(len(table))]
     table = table.assign(row="", ordered=False, n=5, planned=5, diverged=0, failed=0, test_accuracy_basis="seeds")
     for name, half in (("test_accuracy", 0.02), ("train_images_per_second", 50)):
         table[f"{name}_low"], table[f"{name}_high"] = table[name] - half, table[name] + half
@@ -115,14 +115,14 @@ def test_labels_keep_their_order_and_their_distance_within_the_bounds(wanted: li
 @pytest.mark.parametrize("panels", [1, 2])
 def test_labels_at_line_ends_do_not_overlap(panels: int) -> None:
     table = cells(NEAR * panels, [1000, 2000, 1500, 1200] * panels, panels)
-    found = labels_of(figures.curves(points(table), table, DEV), ARMS)
+    found = labels_of(figures.curves(points(table), table, DEV), VARIANTS)
     assert len(found) == 4 * panels
     assert_apart(found)
 
 
 @pytest.mark.parametrize("rates", [[1000.0, 1010.0, 1020.0, 1030.0], [100.0, 1000.0, 1050.0, 9000.0]])
 def test_labels_of_points_do_not_overlap(rates: list[float]) -> None:
-    found = labels_of(figures.trade_off(cells(NEAR, rates), TEST), ARMS)
+    found = labels_of(figures.trade_off(cells(NEAR, rates), TEST), VARIANTS)
     assert len(found) == 4
     assert_apart(found)
 
@@ -157,7 +157,7 @@ def test_every_seed_is_a_dot_and_intervals_end_at_all_right() -> None:
     (axes,) = figures.seeds(dots(table), table, TEST).axes
     assert [len(drawn.get_offsets()) for drawn in axes.collections] == [5, 5, 5, 5]
     assert axes.lines[0].get_xdata().tolist() == pytest.approx([0.97, 1.0])
-    assert [label.get_text() for label in axes.get_yticklabels()] == ARMS
+    assert [label.get_text() for label in axes.get_yticklabels()] == VARIANTS
 
 
 def test_speeds_far_apart_are_on_a_logarithmic_axis() -> None:
@@ -173,7 +173,7 @@ def test_one_seed_without_interval_is_drawn() -> None:
         figures.curves(points(table), table, DEV)
     )
     assert "n = 1" in texts(figures.seeds(dots(table), table, TEST))
-    assert len(labels_of(figures.trade_off(table, TEST), ARMS)) == 4
+    assert len(labels_of(figures.trade_off(table, TEST), VARIANTS)) == 4
 
 
 def test_colours_and_shapes_tell_arms_apart_and_numbers_go_from_dark_to_light() -> None:

@@ -18,7 +18,7 @@ RULINGS = {
 
 
 def answer(metric: Metric, hypotheses: pd.DataFrame, effects: pd.DataFrame) -> str:
-    """The answer to the question: each hypothesis with its ruling; without any, the verdicts on the effects."""
+    """Answers the question: each hypothesis with its verdict; without any, the verdicts on the effects."""
     if len(hypotheses):
         rows = hypotheses[["ruling", "hypothesis", "evidence"]].itertuples(index=False)
         return " ".join(f"{RULINGS[str(ruling)]}: {text} ({evidence})." for ruling, text, evidence in rows)

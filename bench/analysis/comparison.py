@@ -57,7 +57,7 @@ class Comparison:
         self._first_epoch = summaries.first_epoch(plan, self.metric)
         self._rate = self._matrix(timed(self._ended), "train_images_per_second")
         self._alone = timed_alone(plan, timings) if timings is not None and len(timings) else None
-        classes = {num_classes(trial.settings.data) for trial in plan.trials}
+        classes = {num_classes(trial.lab.data) for trial in plan.trials if plan.run is None}
         known = next(iter(classes)) if len(classes) == 1 else None
         self._chance = 1 / known if known else None
         counts_as = self._chance if plan.untrained == "chance" else plan.untrained
@@ -161,19 +161,19 @@ class Comparison:
         }
 
     def _mean(self, labels: Sequence[str]) -> estimates.Estimated:
-        arms = [self._arm(labels)]
+        variants = [self._variant(labels)]
         if self.metric.name in EXACT:
-            return estimates.exact(arms[0].values)
+            return estimates.exact(variants[0].values)
         if self._worth is None:
-            return estimates.contrast(arms, [1])
-        return self._counting(arms, [self._trained.loc[list(labels)].to_numpy()], [1])
+            return estimates.contrast(variants, [1])
+        return self._counting(variants, [self._trained.loc[list(labels)].to_numpy()], [1])
 
     def _with_untrained(self, labels: Sequence[str]) -> Joined:
         """The mean with untrained trials at chance; nothing where chance is unknown."""
         if self._chance is None or self.metric.name != "test_accuracy":
             return Joined((), 0)
         trained = self._trained.loc[list(labels)].to_numpy()
-        return counting_untrained([self._arm(labels)], [trained], [1], worth=self._chance, best=1.0)
+        return counting_untrained([self._variant(labels)], [trained], [1], worth=self._chance, best=1.0)
 
     def _speed(self, labels: Sequence[str]) -> dict[str, Any]:
         """From the timing protocol where it ran, else from the trials that had their machine to themselves."""
@@ -214,7 +214,7 @@ class Comparison:
     def interaction(self, first: tuple[str, str], second: tuple[str, str]) -> estimates.Estimate:
         """The difference of two cells less that of two others, of the trials that trained."""
         labels = [*first, *second]
-        return self._sum(self._alike([self._arm([label]) for label in labels], labels), [1, -1, -1, 1])
+        return self._sum(self._alike([self._variant([label]) for label in labels], labels), [1, -1, -1, 1])
 
     def between(self, one: str, other: str) -> estimates.Effect:
         """Difference of two cells, by label, paired by seed."""
@@ -222,17 +222,17 @@ class Comparison:
 
     def _effect(self, ones: Sequence[str], others: Sequence[str]) -> estimates.Effect:
         """Of the trials that trained, unless the grid says what the others count as; paired, unless it says not to."""
-        arms = self._alike([self._arm(ones), self._arm(others)], [*ones, *others])
-        effect = estimates.effect(*arms)
+        variants = self._alike([self._variant(ones), self._variant(others)], [*ones, *others])
+        effect = estimates.effect(*variants)
         if self.metric.name in EXACT:
-            difference = estimates.exact(np.asarray(arms[0].values, float) - np.asarray(arms[1].values, float))
+            difference = estimates.exact(np.asarray(variants[0].values, float) - np.asarray(variants[1].values, float))
             return replace(effect, estimate=difference, p=difference.p_value())
         if self._worth is None and self.plan.pair == "seed":
             return effect
         trained = [self._trained.loc[list(labels)].to_numpy() for labels in (ones, others)]
-        counted: estimates.Estimated = self._sum(arms, [1, -1])
+        counted: estimates.Estimated = self._sum(variants, [1, -1])
         if self._worth is not None:
-            counted = self._counting(arms, trained, [1, -1])
+            counted = self._counting(variants, trained, [1, -1])
         return replace(
             effect,
             estimate=counted,
@@ -242,18 +242,18 @@ class Comparison:
             identical=False,
         )
 
-    def _sum(self, arms: Sequence[estimates.Arm], weights: Sequence[float]) -> estimates.Estimate:
-        return (unpaired if self.plan.pair == "none" else estimates.contrast)(arms, weights)
+    def _sum(self, variants: Sequence[estimates.Variant], weights: Sequence[float]) -> estimates.Estimate:
+        return (unpaired if self.plan.pair == "none" else estimates.contrast)(variants, weights)
 
     def _counting(
-        self, arms: Sequence[estimates.Arm], trained: Sequence[np.ndarray], weights: Sequence[float]
+        self, variants: Sequence[estimates.Variant], trained: Sequence[np.ndarray], weights: Sequence[float]
     ) -> Joined:
-        """The weighted sum of the arms' means with untrained trials at what the grid says that they count as."""
+        """The weighted sum of the variants' means with untrained trials at what the grid says that they count as."""
         assert self._worth is not None
         end = self.metric.range[1 if self.metric.sign >= 0 else 0]
         spread = unpaired if self.plan.pair == "none" else estimates.unmatched
         best = np.nan if end is None or (self.metric.scale == "log" and end <= 0) else self._compared(end)
-        return counting_untrained(arms, trained, weights, worth=self._worth, best=best, spread=spread)
+        return counting_untrained(variants, trained, weights, worth=self._worth, best=best, spread=spread)
 
     def _difference(self, cells: Sequence[Cell], against: Mapping[str, str]) -> dict[str, Any]:
         effect = self.effect(cells, against)
@@ -294,13 +294,17 @@ class Comparison:
             return estimates.mean([])
         alike = self.scaled(hypothesis) == self.plan.measures[hypothesis.metric]
         known = [self._examples(hypothesis.metric, labels) if alike else None for labels in groups]
-        arms = [estimates.Arm(matrix.loc[labels].to_numpy(), own) for labels, own in zip(groups, known, strict=True)]
+        variants = [
+            estimates.Variant(matrix.loc[labels].to_numpy(), own) for labels, own in zip(groups, known, strict=True)
+        ]
         if hypothesis.metric in EXACT:
-            return estimates.exact(sum(w * np.asarray(arm.values, float) for arm, w in zip(arms, weights, strict=True)))
-        arms = self._alike(arms, [label for labels in groups for label in labels])
+            return estimates.exact(
+                sum(w * np.asarray(variant.values, float) for variant, w in zip(variants, weights, strict=True))
+            )
+        variants = self._alike(variants, [label for labels in groups for label in labels])
         if hypothesis.metric == self.plan.primary.name and self._worth is not None:
-            return self._counting(arms, [self._trained.loc[labels].to_numpy() for labels in groups], weights)
-        return self._sum(arms, weights)
+            return self._counting(variants, [self._trained.loc[labels].to_numpy() for labels in groups], weights)
+        return self._sum(variants, weights)
 
     def scaled(self, hypothesis: Hypothesis) -> Metric:
         """The metric of a hypothesis; linear where differences are compared with a number, and for exact counts."""
@@ -328,9 +332,9 @@ class Comparison:
         """Mean size of a measure over the trials compared."""
         return float(self._ended[metric].abs().mean())
 
-    def _arm(self, labels: Sequence[str]) -> estimates.Arm:
+    def _variant(self, labels: Sequence[str]) -> estimates.Variant:
         """Results of these cells (cells, seeds), and the outcome of each example (cells, seeds, examples)."""
-        return estimates.Arm(self._values.loc[list(labels)].to_numpy(), self._examples(self.metric.name, labels))
+        return estimates.Variant(self._values.loc[list(labels)].to_numpy(), self._examples(self.metric.name, labels))
 
     def _examples(self, metric: str, labels: Sequence[str]) -> np.ndarray | None:
         """The outcomes of single examples (cells, seeds, examples), where they are known of all of these cells."""
@@ -339,11 +343,11 @@ class Comparison:
             return None
         return _stacked([known[label] for label in labels])
 
-    def _alike(self, arms: Sequence[estimates.Arm], labels: Sequence[str]) -> list[estimates.Arm]:
-        """The arms of these cells, without their bits where these are not of the same images."""
-        sizes = {np.shape(arm.examples)[-1] for arm in arms if arm.examples is not None}
+    def _alike(self, variants: Sequence[estimates.Variant], labels: Sequence[str]) -> list[estimates.Variant]:
+        """The variants of these cells, without their bits where these are not of the same images."""
+        sizes = {np.shape(variant.examples)[-1] for variant in variants if variant.examples is not None}
         alike = len(sizes) < 2 and self._share_images(labels)
-        return list(arms) if alike else [estimates.Arm(arm.values) for arm in arms]
+        return list(variants) if alike else [estimates.Variant(variant.values) for variant in variants]
 
     def _share_images(self, labels: Sequence[str]) -> bool:
         """Whether these cells were tested on the same images, as far as it is recorded which."""

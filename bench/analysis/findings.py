@@ -16,9 +16,10 @@ from bench.analysis.anova import VarianceAnalysis, analyse_variance
 from bench.analysis.answer import answer
 from bench.analysis.audit import audit_recorded
 from bench.analysis.comparison import Comparison
+from bench.analysis.hypotheses import hypothesis_table
 from bench.analysis.interactions import SimpleEffects, explain_average, simple_effects, without_pairs
 from bench.analysis.learning import default_target, learning_table
-from bench.analysis.rulings import hypothesis_table
+from bench.analysis.own import own_cautions
 from bench.analysis.scope import left_out, with_recorded_seeds
 from bench.analysis.tables import cell_standings, cell_table, comparable_cells, level_table
 from bench.grid.metrics import Metric
@@ -101,7 +102,7 @@ def gather(folder: Path, plan: Plan | None = None, *, others: Sequence[Path] = (
     standing = cell_standings(comparison, cells)
     said = [*left_out(plan, trials, found), *summaries.cautions(plan, found, trials, timings), *edge_cautions(winners)]
     said += [caution for caution in effects["without_pairs"] if caution]
-    said += audit_recorded(plan, found)
+    said += [*audit_recorded(plan, found), *own_cautions(plan, found)]
     if count := records.num_other_data:
         stale_data = f"{count} results on other data than the last run found are left out"
         said.append(f"{stale_data}; python -m bench run GRID --stale reruns them")
@@ -182,7 +183,7 @@ def effect_tables(comparisons: Sequence[Comparison]) -> list[pd.DataFrame]:
     found = [_Effect(one, *effect) for one in comparisons for effect in _effects(one)]
     metrics = [one.comparison.metric for one in found]
     asked = [one.trains if one.comparison.metric == one.comparison.plan.primary else None for one in found]
-    judged = verdicts.compare([one.effect for one in found], metrics, trained=asked)
+    judged = verdicts.judge_effects([one.effect for one in found], metrics, trained=asked)
     picked = selected_level(max(1, sum(item.overall in verdicts.DECIDED for item in judged)), len(judged))
     rows = [one.name | _effect_row(item, picked) | one.simple_row() for one, item in zip(found, judged, strict=True)]
     tables = []
@@ -235,7 +236,7 @@ EFFECT_NUMBERS = [
 ]
 
 
-def _effect_row(item: verdicts.Comparison, level: float) -> dict[str, object]:
+def _effect_row(item: verdicts.JudgedEffect, level: float) -> dict[str, object]:
     effect, estimate = item.effect, item.effect.estimate
     picked, ends = estimate.interval(level), (estimate.value, estimate.low, estimate.high)
     ratios = {name: float(np.exp(end)) for name, end in zip(ratio_columns(item.metric), ends, strict=False)}

@@ -127,7 +127,7 @@ def _learning(
 ) -> dict[str, Any]:
     own = ended[ended["cell"] == cell.label]
     trained = own["trained"] == 1
-    settings = next(trial.settings for trial in plan.trials if trial.cell.label == cell.label)
+    of_cell = next(trial for trial in plan.trials if trial.cell.label == cell.label)
     curves = [points.get(key) for key in own["trial_id"][trained]]
     metric, first = watched(plan), first_epoch(plan, plan.primary)
     areas = [
@@ -139,7 +139,7 @@ def _learning(
     area = columns("area_under_curve", mean(areas))
     steps = _to_target(own, points, target, metric)
     timed = summary["train_images_per_second_basis"] == "rounds"
-    seconds = settings.data.batch_size / summary["train_images_per_second"] if timed else math.nan
+    seconds = of_cell.lab.data.batch_size / summary["train_images_per_second"] if timed else math.nan
     return {
         "cell": cell.label,
         "ended": len(own),

@@ -13,13 +13,13 @@ from bench.analysis.trained import trained
 from bench.grid.factors import Factor, short_names
 from bench.grid.metrics import Metric
 from bench.grid.plan import Cell, Plan, Trial
-from bench.record.records import ENVIRONMENT
+from bench.record.records import ENVIRONMENT, MEASURES
 from bench.record.status import NOT_ENDED, Status
 from lab.settings import timing_id
 
 MACHINE = ["device", "device_name", "threads", "concurrent_trials", "precision", "torch_version"]
 RATES = [f"train_images_per_second{end}" for end in ("", "_low", "_high")]
-MAX_ARMS = 6  # lines in one panel of a figure, before another factor is given panels of its own
+MAX_VARIANTS = 6  # lines in one panel of a figure, before another factor is given panels of its own
 
 
 # --- trials ---------------------------------------------------------------------------------------------------------
@@ -45,7 +45,8 @@ def outcomes(plan: Plan, trials: pd.DataFrame, curves: pd.DataFrame | None = Non
         [(t.trial_id, t.cell.label, t.seed, compared(t)) for t in plan.all_trials(scores)],
         columns=["trial_id", "cell", "seed", "compared"],
     )
-    recorded = trials.reindex(columns=["trial_id", "status", "error", *plan.measures, *ENVIRONMENT])
+    measures = dict.fromkeys((*MEASURES, *plan.measures))
+    recorded = trials.reindex(columns=["trial_id", "status", "error", *measures, *ENVIRONMENT])
     joined = planned.merge(recorded, on="trial_id", how="left")
     found = joined.assign(status=joined["status"].fillna(Status.MISSING))
     never_asked = found["seed"].isin(plan.further_seeds) & (found["status"] == Status.MISSING)
@@ -172,7 +173,7 @@ def machine_names(timings: pd.DataFrame) -> pd.Series:
 
 def _rates(plan: Plan, timings: pd.DataFrame) -> pd.DataFrame:
     rates = timings.drop_duplicates("timing_id", keep="last").set_index("timing_id")[RATES].astype(float)
-    keys = {trial.cell.label: timing_id(trial.settings) for trial in plan.trials}
+    keys = {trial.cell.label: timing_id(trial.lab) for trial in plan.trials if plan.run is None}
     return rates.reindex([keys[cell.label] for cell in plan.cells]).set_axis([cell.label for cell in plan.cells])
 
 
@@ -272,38 +273,38 @@ def is_number(text: str) -> bool:
 
 
 def layout(plan: Plan) -> pd.DataFrame:
-    """Where figures show each cell: ``column`` and ``row`` of its panel, and ``arm``, its label there.
+    """Where figures show each cell: ``column`` and ``row`` of its panel, and its label there (the column ``arm``).
 
-    ``ordered`` says that arms are numbers.
+    ``ordered`` says that variants are numbers.
 
-    The first factors get panels of their own until few enough arms share one. In a plan around a baseline all cells
-    share one panel, and an arm is what it changes.
+    The first factors get panels of their own until few enough variants share one. In a plan around a baseline all cells
+    share one panel, and a variant is what it changes.
     """
     if plan.kind != "full":
         return pd.DataFrame([_around_baseline(plan, cell) for cell in plan.cells]).assign(ordered=False)
     num_facets = 0
-    while num_facets < len(plan.factors) - 1 and _arms(plan, num_facets) > MAX_ARMS:
+    while num_facets < len(plan.factors) - 1 and _num_variants(plan, num_facets) > MAX_VARIANTS:
         num_facets += 1
     others = plan.factors[num_facets:]
     ordered = len(others) == 1 and all(is_number(level) for level in others[0].levels)
     return pd.DataFrame([_in_panel(plan, cell, num_facets) for cell in plan.cells]).assign(ordered=ordered)
 
 
-def _arms(plan: Plan, num_facets: int) -> int:
+def _num_variants(plan: Plan, num_facets: int) -> int:
     return int(np.prod([len(factor.levels) for factor in plan.factors[num_facets:]]))
 
 
 def _in_panel(plan: Plan, cell: Cell, num_facets: int) -> dict[str, str]:
     whole = len(cell.levels) == len(plan.factors)  # a cell beside the plan has a label of its own
     names = [factor.name for factor in plan.factors[:num_facets]]
-    column, row, arm = (
+    column, row, variant = (
         words(plan, {name: level for name, level in cell.levels.items() if name in own})
         for own in (names[:1], names[1:], [factor.name for factor in plan.factors[num_facets:]])
     )
-    return {"cell": cell.label, "column": column, "row": row, "arm": arm if whole and arm else cell.label}
+    return {"cell": cell.label, "column": column, "row": row, "arm": variant if whole and variant else cell.label}
 
 
 def _around_baseline(plan: Plan, cell: Cell) -> dict[str, str]:
     changed = {name: level for name, level in cell.levels.items() if plan.baseline.get(name) != level}
-    arm = (words(plan, changed) or "baseline") if len(cell.levels) == len(plan.factors) else cell.label
-    return {"cell": cell.label, "column": "", "row": "", "arm": arm}
+    variant = (words(plan, changed) or "baseline") if len(cell.levels) == len(plan.factors) else cell.label
+    return {"cell": cell.label, "column": "", "row": "", "arm": variant}

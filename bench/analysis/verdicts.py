@@ -1,4 +1,4 @@
-"""Verdicts on effects and claims, with many comparisons accounted for."""
+"""Verdicts on effects and hypotheses, with many comparisons accounted for."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bench.analysis import amounts
+from bench.grid.hypotheses import Relation
 from bench.grid.metrics import Better, Metric
 from bench.stats.estimates import ALPHA, Effect, Estimate, Estimated
 from bench.stats.families import holm
@@ -16,15 +17,15 @@ from bench.stats.joined import Joined
 from bench.stats.power import MOST_SEEDS, POWER, decision_probability, detectable_difference, seeds_for_margin
 
 Verdict = Literal["better", "worse", "higher", "lower", "equivalent", "undecided"]
-Ruling = Literal["supported", "refuted", "undecided", "below_margin"]
-Relation = Literal[">", "<", "~"]
+HypothesisVerdict = Literal["supported", "refuted", "undecided", "below_margin"]
+
 SMALL_P = 0.001
 DECIDED = ("better", "worse", "higher", "lower")
 _Direction = Literal["above", "below", "equivalent", "undecided"]
 
 
 @dataclass(frozen=True)
-class Comparison:
+class JudgedEffect:
     """An effect within its family: p-values after Holm's correction, and the verdict on A.
 
     The effect is among pairs that both trained; ``trained`` is how often A trains less how often B does, with a verdict
@@ -73,7 +74,7 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Claim:
+class EstimatedHypothesis:
     """``estimate`` is above, below or (``~``) within ``margin`` of ``bound``; ``~`` without margin is a ValueError."""
 
     estimate: Estimated
@@ -83,28 +84,28 @@ class Claim:
 
     def __post_init__(self) -> None:
         if self.relation == "~" and self.margin is None:
-            raise ValueError("a claim with ~ needs the margin within which a difference does not matter, got none")
+            raise ValueError("a hypothesis with ~ needs the margin within which a difference does not matter, got none")
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """What became of a claim, and the p-values of a difference from the bound, before and after Holm."""
+class JudgedHypothesis:
+    """The verdict on a hypothesis, and the p-values of a difference from the bound, before and after Holm."""
 
-    claim: Claim
-    ruling: Ruling
+    hypothesis: EstimatedHypothesis
+    verdict: HypothesisVerdict
     p: float
     p_holm: float
     p_equivalence_holm: float
 
 
-def compare(
+def judge_effects(
     effects: Sequence[Effect],
     metrics: Sequence[Metric],
     *,
     trained: Sequence[Joined | None] | None = None,
     alpha: float = ALPHA,
-) -> list[Comparison]:
-    """The verdicts of one family of effects, and of another: how often both sides ``trained``, where that is known.
+) -> list[JudgedEffect]:
+    """Judges one family of effects, and another: how often both sides ``trained``, where that is known.
 
     ``metrics`` has the metric of each effect: its margin, and which direction is better. Equivalent where the interval
     lies within the margin of 0: a difference that is real yet within it does not matter.
@@ -118,7 +119,7 @@ def compare(
     shares = list(trained) if trained is not None else [None] * len(estimates)
     p_shares = holm([math.nan if share is None else share.p_value() for share in shares])
     return [
-        Comparison(
+        JudgedEffect(
             effect=item,
             verdict=_verdict(direction, metric.better),
             p_holm=p,
@@ -149,22 +150,28 @@ def _trains(share: Joined | None, p: float, alpha: float) -> Verdict:
     return "better" if share.value > 0 else "worse"
 
 
-def judge(claims: Sequence[Claim], *, alpha: float = ALPHA) -> list[Judgement]:
-    """Rules on a family of claims, each at its bound as an effect is at 0 in :func:`compare`.
+def judge_hypotheses(hypotheses: Sequence[EstimatedHypothesis], *, alpha: float = ALPHA) -> list[JudgedHypothesis]:
+    """Rules on a family of hypotheses, each at its bound as an effect is at 0 in :func:`judge_effects`.
 
     ``>`` is supported above the bound and refuted below it, whatever the margin; where it is above but within the
     margin it is ``below_margin``: true, and too small to matter. ``<`` likewise. ``~`` is supported where equivalent,
     refuted where above or below and not equivalent.
     """
-    shifted = [claim.estimate.minus(claim.bound) for claim in claims]
-    decided = _decide(shifted, [claim.margin for claim in claims], alpha)
+    shifted = [hypothesis.estimate.minus(hypothesis.bound) for hypothesis in hypotheses]
+    decided = _decide(shifted, [hypothesis.margin for hypothesis in hypotheses], alpha)
     return [
-        Judgement(claim, _ruling(claim.relation, estimate.centre, direction, p < alpha), estimate.p_value(), p, near)
-        for claim, estimate, (direction, p, near) in zip(claims, shifted, decided, strict=True)
+        JudgedHypothesis(
+            hypothesis,
+            _hypothesis_verdict(hypothesis.relation, estimate.centre, direction, p < alpha),
+            estimate.p_value(),
+            p,
+            near,
+        )
+        for hypothesis, estimate, (direction, p, near) in zip(hypotheses, shifted, decided, strict=True)
     ]
 
 
-def _ruling(relation: Relation, centre: float, direction: _Direction, differs: bool) -> Ruling:
+def _hypothesis_verdict(relation: Relation, centre: float, direction: _Direction, differs: bool) -> HypothesisVerdict:
     if direction == "undecided":
         return "undecided"
     if relation == "~":
@@ -192,7 +199,7 @@ def _decide(
         yield direction, p, p_equivalence
 
 
-def explain(comparison: Comparison) -> str:
+def explain(comparison: JudgedEffect) -> str:
     """The verdict in a sentence, in the unit of its metric.
 
     Where some trials did not train it says both: the difference among those that did, and how often each side trains.
@@ -206,7 +213,7 @@ def explain(comparison: Comparison) -> str:
     return f"{verdict}{both}{colon}{rest}; {trains}"
 
 
-def explain_training(comparison: Comparison) -> str:
+def explain_training(comparison: JudgedEffect) -> str:
     """``trains in 18 of 30 against 30 of 30, p < 0.001``; empty where all trained or nothing is known of it."""
     if comparison.trained is None or not comparison.some_untrained:
         return ""
@@ -214,7 +221,7 @@ def explain_training(comparison: Comparison) -> str:
     return f"trains in {counts}, {p_both(comparison.trained.p_value(), comparison.p_trained_holm)}"
 
 
-def _explain_difference(comparison: Comparison) -> str:
+def _explain_difference(comparison: JudgedEffect) -> str:
     effect, estimate, metric = comparison.effect, comparison.effect.estimate, comparison.metric
     if estimate.num_seeds == 0:
         none = "trained on both sides" if comparison.some_untrained else "has a result of both"
@@ -250,7 +257,7 @@ def p_text(p: float) -> str:
     return "unknown" if math.isnan(p) else f"< {SMALL_P}" if p < SMALL_P else f"= {p:.3f}"
 
 
-def _plan(comparison: Comparison) -> str:
+def _plan(comparison: JudgedEffect) -> str:
     """The seeds of a new run that is planned for the margin; empty without a margin."""
     margin, estimate = comparison.margin, comparison.effect.estimate
     if not margin:

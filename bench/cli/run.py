@@ -192,6 +192,8 @@ def _run_one(plan: Plan, grid: Path, options: Options, timed: bool, console: Con
         raise WriteError(f"{folder}: cannot be written: {error}") from error
     for name, _ in sorted(_torn(folder).items() - torn.items()):
         console.print(f"{folder}: a line that was half written is set aside in {name}", soft_wrap=True)
+    if summary.refused:
+        raise CommandError(f"{plan.name}: stopped: {summary.refused}")
     if summary.unwritten is not None:
         raise WriteError(f"{folder}: some results could not be written: {summary.unwritten}; run it again to get them")
     for sentence in _told(summary, plan, folder):
@@ -260,6 +262,10 @@ def _show_plan(plan: Plan, options: Options, price: bool, console: Console) -> i
     from bench.cli.planning import show_plan
     from bench.execute.price import price_plan
 
+    if price and plan.run is not None:
+        raise CommandError(
+            f"{plan.name}: --price is of the laboratory's trials; own code is priced by its trials alone"
+        )
     try:
         prices = price_plan(plan, options.device, options.jobs, options.data_dir) if price else None
     except (ValueError, OSError) as error:

@@ -19,10 +19,10 @@ from bench.execute.events import Ended, Evaluated, Event, Started
 from bench.execute.executor import POLL_SECONDS, STOP_SECONDS, ExecutorKind
 from bench.execute.job import Job
 from bench.execute.options import Options
-from bench.execute.processes import call_in_child, context, death, end, end_with_parent, lead_group
-from bench.execute.trainables.lab import LAB
+from bench.execute.processes import context, death, end, end_with_parent, lead_group, limit_threads
+from bench.execute.trainables import devices as devices_of
 from bench.execute.worker import attempt
-from bench.grid.plan import Trial
+from bench.grid.plan import Trial, run_of
 from bench.record.outcome import Outcome
 from bench.record.status import Status
 from lab.limits import cores
@@ -157,8 +157,6 @@ def _ends(worker: _Worker) -> tuple[Connection, int]:
 
 def _serve(connection: Connection, device: str, threads: int) -> None:
     """Runs jobs, in a worker process, until the connection closes. Ctrl-C is the driver's to handle."""
-    import torch
-
     end_with_parent()
     lead_group()
     asked_to_stop = False
@@ -169,7 +167,7 @@ def _serve(connection: Connection, device: str, threads: int) -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, on_terminate)
-    torch.set_num_threads(threads)
+    limit_threads(threads)
     while True:
         try:
             job: Job = connection.recv()
@@ -184,7 +182,7 @@ def _serve(connection: Connection, device: str, threads: int) -> None:
 
 def make(options: Options, trials: Sequence[Trial]) -> LocalExecutor:
     """Makes the executor once the device is known to be there."""
-    usable = call_in_child(LAB.devices, options.device)
+    usable = devices_of(run_of(trials), options.device)
     num_workers = options.jobs or (cores() if usable == ["cpu"] else len(usable))
     devices = [usable[index % len(usable)] for index in range(num_workers)]
     return LocalExecutor(devices, threads=max(1, cores() // num_workers), timeout=options.timeout)

@@ -70,6 +70,13 @@ def warm_up(data: Sequence[Mapping[str, Any]], data_dir: Path | None) -> None:
     del os.environ[DATA_VARIABLE]
 
 
+def limit_threads(threads: int) -> None:
+    """How many threads a trial may use in this process, and in those that it starts."""
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.set_num_threads(threads)
+
+
 class CallError(ValueError):
     """A call in another process gave no answer: the process died, took too long, or could not read what it needs."""
 

@@ -7,6 +7,7 @@ import gc
 import io
 import os
 import shutil
+import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -74,18 +75,16 @@ def open_log(path: Path) -> TextIO:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Tells whether host or device had no room: torch has no one type for it."""
-    import torch
-
+    torch = sys.modules.get("torch")
     words = ("out of memory", "not enough memory", "can't allocate memory")
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError) if torch else MemoryError) or (
         isinstance(error, RuntimeError) and any(word in str(error) for word in words)
     )
 
 
 def release_memory() -> None:
     """Frees what the ended trial held, before the next one starts."""
-    import torch
-
     gc.collect()
-    if torch.cuda.is_available():
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -1,6 +1,6 @@
-"""What all figures share: their style and size, panels, colours and names of arms, and how they are saved.
+"""What all figures share: their style and size, panels, colours and names of variants, and how they are saved.
 
-Colours are Okabe and Ito's (2008), which colour-blind readers tell apart, or one scale from dark to light where arms
+Colours are Okabe and Ito's (2008), which colour-blind readers tell apart, or a scale from dark to light where variants
 are numbers; marker shapes, dashes and direct labels say the same again, so that a print in grey loses nothing.
 """
 
@@ -183,11 +183,11 @@ def interval_of(cell: Any, metric: Metric) -> tuple[float, tuple[float, float]]:
 
 
 def arm_looks(cells: pd.DataFrame) -> dict[str, tuple[str, str, str]]:
-    """Colour, marker and dashes of each arm."""
-    arms = list(cells["arm"].unique())
-    scale = cells["ordered"].all() and len(arms) > 2
-    colors = sns.color_palette("viridis", len(arms)).as_hex() if scale else OKABE_ITO
-    return {arm: look_of(index, colors) for index, arm in enumerate(arms)}
+    """Colour, marker and dashes of each variant."""
+    variants = list(cells["arm"].unique())
+    scale = cells["ordered"].all() and len(variants) > 2
+    colors = sns.color_palette("viridis", len(variants)).as_hex() if scale else OKABE_ITO
+    return {variant: look_of(index, colors) for index, variant in enumerate(variants)}
 
 
 def look_of(index: int, colors: Sequence[str] = OKABE_ITO) -> tuple[str, str, str]:

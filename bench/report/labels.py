@@ -45,7 +45,7 @@ def label_ends(axes: Axes, lines: Sequence[tuple[float, float, str, str]]) -> No
 
 
 def label_points(axes: Axes, cells: pd.DataFrame, metric: Metric) -> None:
-    """Writes each cell's arm beside its point, where it covers the least of other points, bars and labels."""
+    """Writes each cell's variant beside its point, where it covers the least of other points, bars and labels."""
     unit = axes.figure.dpi / 72
     taken = [mark for cell in rows(cells) for mark in _marks(axes, cell, metric)]
     for cell in rows(cells.sort_values(metric.name)):

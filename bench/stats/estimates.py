@@ -1,7 +1,7 @@
 """Estimates from seeds and test images: plain numbers in, frozen dataclasses out.
 
 What is estimated: the expectation over new seeds *and* new test images of the same kind, for the training set and split
-at hand. Where ``d[s, i]`` is the difference of two arms at seed ``s`` (of n) and test image ``i`` (of m),
+at hand. Where ``d[s, i]`` is the difference of two variants at seed ``s`` (of n) and test image ``i`` (of m),
 
     d[s, i] = mean + seed[s] + image[i] + rest[s, i]
     variance of the mean = var(seed) / n + var(image) / m + var(rest) / (n m)
@@ -150,12 +150,12 @@ def two_sided_p(statistic: float, df: float, seed_share: float) -> float:
     return math.exp(optimize.brentq(excess, smallest, 0.0, xtol=1e-12)) if excess(smallest) > 0 else 0.0
 
 
-# --- contrasts of arms: means, paired effects, differences of differences -------------------------------------------
+# --- contrasts of variants: means, paired effects, differences of differences ---------------------------------------
 
 
 @dataclass(frozen=True)
-class Arm:
-    """Results of one arm: (S,) for S seeds, or (C, S) where it stands in C contexts (cells of the other factors).
+class Variant:
+    """Results of one variant: (S,) for S seeds, or (C, S) where it stands in C contexts (cells of the other factors).
 
     NaN where a trial has no result. ``examples`` (S, I) or (C, S, I): the outcome of each test example, bool (right or
     wrong) or real; where it is given, ``values`` are its means. Its rows for trials without result may hold anything.
@@ -167,11 +167,11 @@ class Arm:
 
 @dataclass(frozen=True)
 class Effect:
-    """A minus B, paired by seed and context; ``pairs`` of ``pairs_planned`` have a result of both arms.
+    """A minus B, paired by seed and context; ``pairs`` of ``pairs_planned`` have a result of both variants.
 
     ``effect_size`` is the mean of the seeds' differences in their standard deviations (d_z), freed of small-sample
     bias; NaN under three seeds. ``probability_a_wins``: that A is above B at one more seed on this test set.
-    ``identical``: no image at any seed tells the arms apart.
+    ``identical``: no image at any seed tells the variants apart.
     """
 
     estimate: Estimated
@@ -191,10 +191,10 @@ def mean(values: ArrayLike, examples: ArrayLike | None = None) -> Estimate:
 
     Without ``examples`` it is Student's t-interval. One seed alone has an interval only with ``examples``.
     """
-    return contrast([Arm(values, examples)], [1])
+    return contrast([Variant(values, examples)], [1])
 
 
-def effect(a: Arm, b: Arm) -> Effect:
+def effect(a: Variant, b: Variant) -> Effect:
     """Estimates the mean difference of A and B; :func:`contrast` says what counts where results are missing."""
     sample = combine([a, b], [1, -1])
     difference = estimate(sample)
@@ -213,24 +213,24 @@ def effect(a: Arm, b: Arm) -> Effect:
     )
 
 
-def contrast(arms: Sequence[Arm], weights: Sequence[float]) -> Estimate:
+def contrast(variants: Sequence[Variant], weights: Sequence[float]) -> Estimate:
     """Estimates a weighted sum of means: (1) a mean, (1, -1) a difference, (1, -1, -1, 1) a difference of differences.
 
-    Arms share seeds, contexts and test examples, by position. Contexts are fixed and weigh the same. The seed is the
-    unit, however many contexts share it. A place counts where every arm has a result; a context without any is left
+    Variants share seeds, contexts and test examples, by position. Contexts are fixed and weigh the same. A seed is the
+    unit, however many contexts share it. A place counts where every variant has a result; a context without any is left
     out. Where some lack, the variance is that of leaving out one seed at a time (the jackknife: Miller 1974, Biometrika
     61:1), which needs two results in every context: without, there is no interval. Raises ValueError where shapes
     differ or values are not the means of their examples.
     """
-    return estimate(combine(arms, weights))
+    return estimate(combine(variants, weights))
 
 
-def unmatched(arms: Sequence[Arm], weights: Sequence[float]) -> Estimate:
+def unmatched(variants: Sequence[Variant], weights: Sequence[float]) -> Estimate:
     """Like :func:`contrast`, but averages each variant over all of its own results, whether or not the others have one.
 
-    Seeds are shared all the same: what a seed does to several arms at once cancels.
+    Seeds are shared all the same: what a seed does to several variants at once cancels.
     """
-    return estimate(combine(arms, weights, matched=False))
+    return estimate(combine(variants, weights, matched=False))
 
 
 def exact(values: ArrayLike) -> Estimate:
@@ -238,7 +238,7 @@ def exact(values: ArrayLike) -> Estimate:
 
     Raises ValueError where seeds differ.
     """
-    sample = combine([Arm(values)], [1])
+    sample = combine([Variant(values)], [1])
     if sample.values.size and np.ptp(sample.values) > 1e-9 * np.abs(sample.values).max():
         raise ValueError(f"an exact quantity must be the same at all seeds, got {sample.values.tolist()}")
     value = float(sample.values[0]) if sample.values.size else math.nan
@@ -261,24 +261,26 @@ class Sample:
     thin: bool
 
 
-def combine(arms: Sequence[Arm], weights: Sequence[float], *, matched: bool = True) -> Sample:
+def combine(variants: Sequence[Variant], weights: Sequence[float], *, matched: bool = True) -> Sample:
     """Sums variants by seed, weighted; ``matched``: only where every one of them has a result."""
-    tables = [np.atleast_2d(np.asarray(arm.values, float)) for arm in arms]
+    tables = [np.atleast_2d(np.asarray(variant.values, float)) for variant in variants]
     if len({table.shape for table in tables}) > 1:
         shapes = " and ".join(str(table.shape) for table in tables)
-        raise ValueError(f"arms need the same contexts and seeds, got shapes {shapes}")
+        raise ValueError(f"variants need the same contexts and seeds, got shapes {shapes}")
     finite: NDArray[np.bool_] = np.asarray(np.isfinite(tables))
     places: NDArray[np.bool_] = np.logical_and.reduce(finite)[None] if matched else finite
     examples = [
-        _examples(arm.examples, table) for arm, table in zip(arms, tables, strict=True) if arm.examples is not None
+        _examples(variant.examples, table)
+        for variant, table in zip(variants, tables, strict=True)
+        if variant.examples is not None
     ]
     if len({table.shape for table in examples}) > 1:
         sizes = " and ".join(str(table.shape[-1]) for table in examples)
-        raise ValueError(f"arms need the same test examples, got {sizes}")
+        raise ValueError(f"variants need the same test examples, got {sizes}")
     there: NDArray[np.bool_] = np.logical_and.reduce(places)
     if not all(one.any() for one in places):
         return Sample(np.empty(0), None, (), there, thin=False)
-    whole = len(examples) == len(arms)
+    whole = len(examples) == len(variants)
     binary = whole and all(table.dtype == np.int8 for table in examples)
     return Sample(
         values=_by_seed(tables, weights, places),
@@ -363,7 +365,7 @@ def estimate(sample: Sample) -> Estimate:
 def _estimate_from_images(value: float, per_image: Floats, extremes: Sequence[float]) -> Estimate:
     num_seeds, num_images = per_image.shape
     alike = bool((per_image == per_image[0]).all())
-    # Few images may tell the arms apart; an accuracy near 1 errs mostly to one side.
+    # Few images may tell the variants apart; an accuracy near 1 errs mostly to one side.
     if extremes and (alike or 0 in extremes):
         per_image = np.hstack([per_image, np.tile(extremes, (num_seeds, 1))])
     centre = float(per_image.mean())

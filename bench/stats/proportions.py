@@ -76,7 +76,9 @@ def p_equal_shares(a: ArrayLike, b: ArrayLike) -> float:
     if not len(one):
         return math.nan
     if len(one) == 1:
-        return boschloo(*(int(number) for arm in (one, other) for number in (np.nansum(arm), np.isfinite(arm).sum())))
+        return boschloo(
+            *(int(number) for variant in (one, other) for number in (np.nansum(variant), np.isfinite(variant).sum()))
+        )
     return permutation_p(*_scores(one, other))
 
 

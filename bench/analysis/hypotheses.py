@@ -1,4 +1,4 @@
-"""Hypotheses of a grid and what became of them, with the estimate that each rests on, in words."""
+"""Hypotheses of a grid and the verdicts on them, with the estimate that each rests on, in words."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from bench.stats.joined import Joined
 
 
 def hypothesis_table(comparison: Comparison) -> pd.DataFrame:
-    """A row a hypothesis: ``ruling`` (supported, refuted, undecided), the estimate it rests on, and that in words."""
+    """Makes a row per hypothesis: ``ruling`` (supported, refuted, undecided), its estimate, and that in words."""
     plan = comparison.plan
-    claims = []
+    estimated = []
     for hypothesis in plan.hypotheses:
         estimate, margin = comparison.contrast(hypothesis), _margin(comparison, hypothesis)
-        claims.append(verdicts.Claim(estimate, hypothesis.relation, hypothesis.bound, margin))
+        estimated.append(verdicts.EstimatedHypothesis(estimate, hypothesis.relation, hypothesis.bound, margin))
     rows = [
-        _ruled(comparison, hypothesis, item)
-        for hypothesis, item in zip(plan.hypotheses, verdicts.judge(claims), strict=True)
+        _row(comparison, hypothesis, item)
+        for hypothesis, item in zip(plan.hypotheses, verdicts.judge_hypotheses(estimated), strict=True)
     ]
     return pd.DataFrame(rows, columns=HYPOTHESIS)
 
@@ -32,13 +32,13 @@ def hypothesis_table(comparison: Comparison) -> pd.DataFrame:
 HYPOTHESIS = ["hypothesis", "ruling", "evidence", "metric", "estimate", "low", "high", "p", "p_holm", "scale"]
 
 
-def _ruled(comparison: Comparison, hypothesis: Hypothesis, item: verdicts.Judgement) -> dict[str, object]:
+def _row(comparison: Comparison, hypothesis: Hypothesis, item: verdicts.JudgedHypothesis) -> dict[str, object]:
     """On a log scale the estimate and its ends are a ratio, or a geometric mean."""
-    metric, estimate = comparison.scaled(hypothesis), item.claim.estimate
+    metric, estimate = comparison.scaled(hypothesis), item.hypothesis.estimate
     said = evidence(metric, item, is_difference=len(hypothesis.terms) > 1)
     return {
         "hypothesis": hypothesis.text,
-        "ruling": item.ruling,
+        "ruling": item.verdict,
         "evidence": said + _training(comparison, hypothesis),
         "metric": hypothesis.metric,
         "estimate": amounts.shown(metric, estimate.value),
@@ -51,7 +51,7 @@ def _ruled(comparison: Comparison, hypothesis: Hypothesis, item: verdicts.Judgem
 
 
 def _margin(comparison: Comparison, hypothesis: Hypothesis) -> float | None:
-    """Within which sides are equal; None against a number, where being above it by little is being above it.
+    """Returns the margin within which sides are equal; None against a number: above it by little is above it.
 
     A metric without a margin of its own takes the primary's, as a share of its typical size.
     """
@@ -70,7 +70,7 @@ def _margin(comparison: Comparison, hypothesis: Hypothesis) -> float | None:
 
 
 def _training(comparison: Comparison, hypothesis: Hypothesis) -> str:
-    """How often the sides of a hypothesis about how good they are train, where some of their trials did not."""
+    """Says how often the sides of a hypothesis about how good they are train, where some of their trials did not."""
     if hypothesis.metric == TRAINED.name or hypothesis.metric in NOT_OF_TRAINED:
         return ""
     trains = counts_of(comparison.trains_in(hypothesis))
@@ -85,9 +85,9 @@ def counts_of(trained: Joined, *, always: bool = False) -> str:
     return (" against " if len(shares) == 2 else ", ").join(f"{share.count} of {share.total}" for share in shares)
 
 
-def evidence(metric: Metric, item: verdicts.Judgement, *, is_difference: bool) -> str:
+def evidence(metric: Metric, item: verdicts.JudgedHypothesis, *, is_difference: bool) -> str:
     """``difference +12.3 points (95 %: 8.1 to 16.5), p < 0.001, 5 seeds``."""
-    estimate = item.claim.estimate
+    estimate = item.hypothesis.estimate
     if estimate.num_seeds == 0:
         reason = "timed alone" if metric.name in SPEEDS else "with a result on every side"
         return f"no trials {reason}"
