@@ -22,6 +22,7 @@ from bench.grid.plan import Cell, Plan
 from bench.record.status import NOT_ENDED, Status
 from bench.stats import estimates
 from bench.stats.joined import Joined, counting_untrained, share_contrast
+from bench.stats.ratios import log_examples
 from bench.stats.unpaired import unpaired
 from lab.settings import num_classes
 
@@ -94,15 +95,14 @@ class Comparison:
     def _by_cell(self, name: str, outcomes: Mapping[str, np.ndarray]) -> dict[str, np.ndarray | None]:
         """Stacks outcomes per cell (seeds, examples), 0 where nothing trained; None if a trained trial lacks its own.
 
-        On a log scale an outcome x of a trial with the mean v is log v + x / v - 1, whose mean is log v and whose
-        variance is that of the logarithm (the delta method).
+        On a log scale they are those of :func:`bench.stats.ratios.log_examples`.
         """
         metric = self.plan.measures[name]
         trained = self._ended[self._ended["trained"] == 1]
         known = outcomes
         if metric.scale == "log":
             means = dict(zip(trained["trial_id"], trained[name], strict=True))
-            known = {key: np.log(v) + outcomes[key] / v - 1 for key, v in means.items() if key in outcomes}
+            known = {key: log_examples(v, outcomes[key]) for key, v in means.items() if key in outcomes}
         trials = trained.pivot(index="cell", columns="seed", values="trial_id").reindex_like(self._trained)
         return {
             str(cell): _outcomes(row.dropna().tolist(), row.notna().to_numpy(), known)

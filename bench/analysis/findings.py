@@ -94,7 +94,11 @@ def gather(folder: Path, plan: Plan | None = None, *, others: Sequence[Path] = (
     (effects,) = effect_tables([comparison])
     hypotheses = hypothesis_table(comparison)
     winners = winner_table(plan, trials)
-    cells = cell_table(comparison).merge(summaries.layout(plan), on="cell")
+    cells = (
+        cell_table(comparison)
+        .merge(summaries.layout(plan), on="cell")
+        .merge(summaries.extremes(plan, found), on="cell")
+    )
     standing = cell_standings(comparison, cells)
     said = [*left_out(plan, trials, found), *summaries.cautions(plan, found, trials, timings), *edge_cautions(winners)]
     said += [caution for caution in effects["without_pairs"] if caution]

@@ -226,6 +226,15 @@ def positive(metric: Metric, values: pd.Series) -> np.ndarray:
     return metric.compared(np.where(numbers > 0, numbers, np.nan) if metric.scale == "log" else numbers)
 
 
+def extremes(plan: Plan, found: pd.DataFrame) -> pd.DataFrame:
+    """A row per cell: the median and the worst of its seeds that trained, in the primary metric."""
+    name, labels = plan.primary.name, [cell.label for cell in plan.cells]
+    by_cell = found[found["compared"] & (found["trained"] == 1)].groupby("cell")[name]
+    worst = by_cell.min() if plan.primary.sign >= 0 else by_cell.max()
+    columns = {f"{name}_median": by_cell.median(), f"{name}_worst": worst}
+    return pd.DataFrame({"cell": labels} | {key: values.reindex(labels).to_numpy() for key, values in columns.items()})
+
+
 def seed_table(plan: Plan, found: pd.DataFrame) -> pd.DataFrame:
     """Returns the primary metric of each trial that is compared and ended well, by cell and seed."""
     ended = found[found["compared"] & (found["status"] == Status.OK)]

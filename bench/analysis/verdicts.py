@@ -208,7 +208,8 @@ def explain(comparison: JudgedEffect) -> str:
     if not trains:
         return sentence
     verdict, colon, rest = sentence.partition(":")
-    both = "" if comparison.effect.pairs == 0 else " where both trained"
+    counted = not isinstance(comparison.effect.estimate, Estimate)
+    both = "" if counted or comparison.effect.pairs == 0 else " where both trained"
     return f"{verdict}{both}{colon}{rest}; {trains}"
 
 
