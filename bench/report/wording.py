@@ -36,6 +36,11 @@ def method(findings: Findings) -> list[str]:
         notes.append(f"secondary: {names}; their effects are a family of their own, corrected apart.")
     if any((table["pairs"] < table["pairs_planned"]).any() for table in shown):
         notes.append("*: only some pairs have both results, so that it need not be the difference of two means here.")
+    if any((table[f"{metric.name}_seeds"] > 1).any() for table in shown):
+        notes.append(
+            "Intervals take seeds to be roughly normal: where those of one cell are strongly skewed, one of 95 % may "
+            "hold the truth in 83 %. Every seed is in the figure and in seeds.csv, median and worst are in cells.csv."
+        )
     notes += _learning_notes(findings)
     text = [cell for _, table in show(findings) for cell in table.to_numpy().ravel()]
     if any(str(cell).endswith("± ?") for cell in text):
