@@ -39,7 +39,7 @@ def method(findings: Findings) -> list[str]:
     if any((table[f"{metric.name}_seeds"] > 1).any() for table in shown):
         notes.append(
             "Intervals take seeds to be roughly normal: where those of one cell are strongly skewed, one of 95 % may "
-            "hold the truth in 83 %. Every seed is in the figure and in seeds.csv, median and worst are in cells.csv."
+            "hold the truth in 84 %. Every seed is in the figure and in seeds.csv, median and worst are in cells.csv."
         )
     notes += _learning_notes(findings)
     text = [cell for _, table in show(findings) for cell in table.to_numpy().ravel()]
