@@ -43,7 +43,7 @@ torture:
 	$(PYTHON) tests/torture.py --kills 60 --drivers 2
 	$(PYTHON) tests/torture_rows.py --kills 200
 
-# The reference results anew where the laboratory changed, and the README's claims from them; 20 minutes on two cores.
+# Reruns the reference results where the laboratory changed, and updates the README's claims from them; 20 minutes on two cores.
 reference:
 	$(PYTHON) -m bench.studies.reference
 

@@ -90,12 +90,12 @@ def _adapter(annotation: Any) -> TypeAdapter[Any]:
         return TypeAdapter(annotation)
 
 
-def alike(one: Any, other: Any) -> bool:
+def same_value(one: Any, other: Any) -> bool:
     """Tells whether two plain values are the same to a part: 1 is neither 1.0 nor true."""
     return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
 
 
-def like(default: Any) -> Any:
+def annotation_like(default: Any) -> Any:
     """Returns the annotation that a default stands for where there is none."""
     if type(default) is tuple:
         deep = any(isinstance(item, tuple) for item in default)
@@ -227,6 +227,6 @@ def _write_fields(kind: type, value: Any) -> dict[str, Any]:
             plain = field.kind.write(getattr(value, name))
         except Unfit:  # only a default can be such a value
             continue
-        if field.default is dataclasses.MISSING or not alike(plain, field.default):
+        if field.default is dataclasses.MISSING or not same_value(plain, field.default):
             written[name] = plain
     return written

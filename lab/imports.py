@@ -44,17 +44,20 @@ def import_paths(settings: object) -> Iterator[str]:
             yield from (path for value in settings for path in import_paths(value))
 
 
-def load(path: str) -> Callable[..., Any]:
-    """Loads the callable at ``package.module:attribute``; raises :class:`PartError` with the step that failed."""
+def load(path: str, *, with_torch: bool = True) -> Callable[..., Any]:
+    """Loads the callable at ``package.module:attribute``; raises :class:`PartError` with the step that failed.
+
+    What does not import torch need not wait for it where ``with_torch`` is false.
+    """
     module_name, _, attribute = path.partition(":")
-    with told(f"{path!r}: cannot import {module_name}"):
+    with as_part_error(f"{path!r}: cannot import {module_name}"):
         make_importable(Path.cwd())
         name = own_name(module_name, Path.cwd())
-        if is_visiting() and _is_new(name, Path.cwd()) and (how := survives(name)):
+        if is_visiting() and _is_new(name, Path.cwd()) and (how := survives(name, with_torch)):
             raise PartError(f"{path!r}: cannot import {module_name}: {how}")
         found: Any = _import(name)
     for name in attribute.split("."):
-        with told(f"{path!r}: cannot read {name!r}"):
+        with as_part_error(f"{path!r}: cannot read {name!r}"):
             if not hasattr(found, name):
                 public = [known for known in dir(found) if not known.startswith("_")]
                 raise PartError(f"{path!r}: {module_name} has no {name!r}{did_you_mean(name, public)}")
@@ -85,12 +88,12 @@ def make_importable(folder: Path) -> None:
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
     now = builtins.__import__
-    if taken(folder) and getattr(now, "folder", None) != folder:
+    if shadowed_modules(folder) and getattr(now, "folder", None) != folder:
         builtins.__import__ = _importing(folder, getattr(now, "plain", now))
 
 
 @functools.cache
-def taken(folder: Path) -> frozenset[str]:
+def shadowed_modules(folder: Path) -> frozenset[str]:
     """Finds the folder's modules and packages whose names another module has, which could be imported instead."""
     names = {file.stem for file in folder.glob("*.py")} | {file.parent.name for file in folder.glob("*/__init__.py")}
     elsewhere = [entry for entry in sys.path if entry and Path(entry).resolve() != folder.resolve()]
@@ -108,7 +111,7 @@ def _is_taken(name: str, folder: Path, elsewhere: list[str]) -> bool:
 def own_name(module: str, folder: Path) -> str:
     """Returns the name to import a module of user code by: another where the folder's own has one that is taken."""
     top = module.partition(".")[0]
-    return OWN + module if top in taken(folder) else module
+    return OWN + module if top in shadowed_modules(folder) else module
 
 
 def find_own(name: str, folder: Path) -> ModuleSpec | None:
@@ -148,7 +151,7 @@ def _importing(folder: Path, plain: Callable[..., ModuleType]) -> Callable[..., 
         level: int = 0,
     ) -> ModuleType:
         top = name.partition(".")[0]
-        if level == 0 and top in taken(folder) and is_users(globals, folder):
+        if level == 0 and top in shadowed_modules(folder) and is_users(globals, folder):
             name = OWN + name if globals["__name__"] != OWN + top else name  # type: ignore[index]  # is_users has looked
         return plain(name, globals, locals, fromlist, level)
 
@@ -176,7 +179,7 @@ def forget(settings: object, folder: Path) -> None:
 
 
 @contextmanager
-def told(what: str) -> Iterator[None]:
+def as_part_error(what: str) -> Iterator[None]:
     """Turns what a user's code raises meanwhile into a :class:`PartError`: ``what`` failed, the reason, the line."""
     try:
         yield

@@ -15,8 +15,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema, create_model, model_serializer
 from pydantic_core import PydanticCustomError
 
-from lab.annotations import Kind, Unfit, alike, like
-from lab.imports import PartError, load, told
+from lab.annotations import Kind, Unfit, annotation_like, same_value
+from lab.imports import PartError, as_part_error, load
 from lab.sections import BASES, NOUNS, QUIET, Part, Problem, Section, SettingsError, part_name
 
 # What the harness passes where a signature asks for it: no setting.
@@ -27,6 +27,7 @@ GIVEN = {
     "schedule": {"num_steps", "optimizer"},
     "loss": {"num_classes"},
     "metric": {"num_classes"},
+    "function": {"seed", "device", "folder", "report", "should_stop"},
 }
 STEPPED = {"CyclicLR", "OneCycleLR"}  # torch's schedulers that count steps, not epochs
 
@@ -37,7 +38,7 @@ def section_of(path: str) -> str:
     Raises :class:`PartError`.
     """
     part = load(path)
-    with told(f"{path!r}: cannot read its signature"):
+    with as_part_error(f"{path!r}: cannot read its signature"):
         parameters = _parameters(part).values()
     for section in ("optimizer", "schedule"):
         if GIVEN[section] & {parameter.name for parameter in parameters}:
@@ -85,7 +86,7 @@ class SignedSettings(Section):
         given = dict(self.model_extra or {})
         for name, kind in self.kinds.items():
             value, field = getattr(self, name), type(self).model_fields[name]
-            if value is not LEFT and (field.is_required() or not alike(value, field.default)):
+            if value is not LEFT and (field.is_required() or not same_value(value, field.default)):
                 given[name] = kind.read(value)
         return given
 
@@ -119,7 +120,7 @@ def settings_type(section: str, path: str) -> type[SignedSettings]:
     """Reads settings off the signature of the part at ``path``; raises :class:`SettingsError` at ``section.name``."""
     try:
         part = load(path)
-        with told(f"{path!r}: cannot read its signature"):
+        with as_part_error(f"{path!r}: cannot read its signature"):
             return signed(section, path, part)
     except PartError as error:
         at = {"loss": "train.loss", "metric": "train.metric"}.get(section, f"{section}.name")
@@ -187,7 +188,7 @@ def _field(parameter: inspect.Parameter) -> tuple[Kind, Any] | None:
     required = parameter.default is parameter.empty
     annotation = parameter.annotation
     if annotation is parameter.empty:
-        annotation = Any if required else like(parameter.default)
+        annotation = Any if required else annotation_like(parameter.default)
     if parameter.default is None:
         annotation = typing.Optional[annotation]  # noqa: UP045  # computed, not written
     kind = Kind(annotation)
@@ -261,7 +262,7 @@ def shortest(settings: Section) -> Part:
     own = {
         name: value
         for name, value in settings
-        if name not in fields or fields[name].is_required() or not alike(value, fields[name].default)
+        if name not in fields or fields[name].is_required() or not same_value(value, fields[name].default)
     }
     return own if own.keys() - {"name"} else own["name"]
 

@@ -9,7 +9,7 @@ from typing import Any, Self
 from pydantic import PrivateAttr
 
 from lab.sections import SECTIONS, Section, Value
-from lab.settings import PART_PATHS, PARTS, Settings, digest, section_type, told
+from lab.settings import PART_PATHS, PARTS, Settings, digest, identifying, section_type
 
 
 def plain_settings(settings: Settings) -> dict[str, Any]:
@@ -22,7 +22,7 @@ def plain_settings(settings: Settings) -> dict[str, Any]:
     for name in SECTIONS:
         section = getattr(settings, name)
         raw[name] = dict(section)
-        loud = told(section)
+        loud = identifying(section)
         silent += [f"{name}.{setting}" for setting in raw[name] if setting not in loud]
     flat = settings.flat()
     parts = {path: {key: flat[key] for key in flat if f"{key}.".startswith(f"{path}.")} for path in PART_PATHS}

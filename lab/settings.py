@@ -17,7 +17,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, SerializeAsAny, ValidationError
 from pydantic.fields import FieldInfo
 
-from lab.annotations import alike
+from lab.annotations import same_value
 from lab.networks import MODELS, ONLY_SIZE, SIZES
 from lab.optim import OPTIMIZERS
 from lab.parts import parse_part, settings_type, shortest, signed
@@ -174,7 +174,7 @@ class Settings(BaseModel):
         A setting that is off by default (null, or empty) is left out at that default, so that one that a later version
         adds renames no trial; so is one that is marked as :class:`lab.sections.Quiet`.
         """
-        return digest({name: told(getattr(self, name)) for name in SECTIONS}, self.seed)
+        return digest({name: identifying(getattr(self, name)) for name in SECTIONS}, self.seed)
 
 
 def _flat(path: str, value: Any) -> dict[str, Value]:
@@ -192,7 +192,7 @@ def digest(sections: Mapping[str, Any], seed: int) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
 
-def told(section: Section) -> dict[str, Any]:
+def identifying(section: Section) -> dict[str, Any]:
     """Returns the settings that tell a section from another: all but those that are quiet at their default."""
     fields = type(section).model_fields
     return {name: value for name, value in section if name not in fields or not _is_silent(fields[name], value)}
@@ -202,7 +202,7 @@ def _is_silent(field: FieldInfo, value: Any) -> bool:
     if field.is_required():
         return False
     quiet = field.default is None or field.default in ([], {}) or QUIET in field.metadata
-    return quiet and alike(value, field.default)
+    return quiet and same_value(value, field.default)
 
 
 def timing_id(settings: Settings) -> str:

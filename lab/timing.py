@@ -22,7 +22,7 @@ import torch
 
 from lab import device as devices
 from lab.data import load_data
-from lab.imports import told
+from lab.imports import as_part_error
 from lab.measure import count_parameters
 from lab.process import starting_state
 from lab.result import Timing
@@ -163,7 +163,7 @@ def _drift(beats: Sequence[_Beat]) -> float:
 
 def _subject(settings: Settings, device: torch.device, data_dir: Path | None) -> _Subject:
     splits = load_data(settings.data, device, data_dir)
-    with starting_state(settings.seed), told(f"model {settings.model.name}: one step of it raised"):
+    with starting_state(settings.seed), as_part_error(f"model {settings.model.name}: one step of it raised"):
         devices.configure(device)
         runner = make_runner(settings, splits, device)
         macs = runner.forward_macs or 0

@@ -198,7 +198,7 @@ class Queue(Plain):
 
 
 class Memory:
-    """An object of one's own with a state of its own, held by a network and by itself."""
+    """An object of one's own with a state of its own, which a network and the object itself hold."""
 
     def __init__(self) -> None:
         self.calls, self.itself = 0, self

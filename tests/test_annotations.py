@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field
 
-from lab.annotations import Kind, Unfit, alike, like
+from lab.annotations import Kind, Unfit, annotation_like, same_value
 
 
 class Mode(enum.Enum):
@@ -157,7 +157,7 @@ def test_what_yaml_cannot_write_is_known(annotation: Any, plain: bool) -> None:
 def test_a_default_says_what_its_parameter_takes_where_nothing_else_does(
     default: Any, plain: Any, received: Any
 ) -> None:
-    value = Kind(like(default)).read(plain)
+    value = Kind(annotation_like(default)).read(plain)
     assert value == received
     assert type(value) is type(received)
 
@@ -168,9 +168,11 @@ LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) 
 
 @given(st.recursive(LEAVES, lambda inner: st.lists(inner) | st.dictionaries(TEXT, inner)))
 def test_any_plain_value_arrives_as_it_was_written(plain: Any) -> None:
-    assert alike(Kind(Any).settle(plain), plain)
+    assert same_value(Kind(Any).settle(plain), plain)
 
 
-def test_alike_tells_what_a_part_could_tell() -> None:
-    assert alike({"a": 1, "b": [None]}, {"b": [None], "a": 1})
-    assert not any([alike(1, 1.0), alike(1, True), alike(None, []), alike([], {}), alike({"a": None}, {})])
+def test_values_are_the_same_where_no_part_could_tell_them_apart() -> None:
+    assert same_value({"a": 1, "b": [None]}, {"b": [None], "a": 1})
+    assert not any(
+        [same_value(1, 1.0), same_value(1, True), same_value(None, []), same_value([], {}), same_value({"a": None}, {})]
+    )

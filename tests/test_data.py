@@ -264,7 +264,7 @@ def test_image_and_label_stay_together() -> None:
         assert X[:, 0, 0, 0].tolist() == y.tolist()
 
 
-def test_the_order_is_drawn_anew_each_epoch_and_repeats_itself_with_the_seed() -> None:
+def test_each_epoch_draws_an_order_of_its_own_and_repeats_itself_with_the_seed() -> None:
     loader, same, other = (batches(numbered(50), 4, order=order) for order in (1, 1, 2))
     first = labels_of(loader)
     assert labels_of(loader) == first, "the epoch says the order, not how often it was asked for"
@@ -340,7 +340,7 @@ def test_an_images_move_does_not_depend_on_the_batch_it_is_in() -> None:
     assert all(torch.equal(one[i], other[i]) for i in one.keys() & other.keys())
 
 
-def test_the_augmentation_is_drawn_anew_each_epoch_and_repeats_itself_with_the_seed() -> None:
+def test_each_epoch_draws_an_augmentation_of_its_own_and_repeats_itself_with_the_seed() -> None:
     loader, same = (batches(single_pixels(60), 16, order=5, augment="shift", batch_size=60) for _ in range(2))
     sort = lambda pair: pair[0][pair[1].argsort()]  # noqa: E731  # by image, so that the order does not count
     (first,), (again,) = map(sort, loader), map(sort, same)
@@ -458,7 +458,7 @@ def md5(path: Path) -> str:
 
 
 def write_cifar(folder: Path, random: Random, kind: Any, label: str, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
-    """Five training images a file and four to test; torchvision is told their check sums."""
+    """Five training images per file and four to test; torchvision is told their check sums."""
     folder.mkdir(parents=True)
     lists: dict[str, list[list[str]]] = {"train_list": [], "test_list": []}
     for part, files in (("train_list", kind.train_list), ("test_list", kind.test_list)):

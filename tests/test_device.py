@@ -160,7 +160,7 @@ def test_on_a_cpu_convolutions_take_large_images_channels_last_and_small_ones_as
 # --- nothing computes beside the device -----------------------------------------------------------------------------
 
 RESNET = {"name": "resnet10", "width": 4}
-ARMS: list[dict[str, Any]] = [
+VARIANTS: list[dict[str, Any]] = [
     {"name": "mlp", "hidden": [6, 6]},
     {"name": "mlp", "hidden": [6, 6], "residual": True, "batch_norm": True, "dropout": 0.5},
     {"name": "lenet"},
@@ -196,7 +196,7 @@ def on_card(model: nn.Module, values: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("training", [False, True])
-@pytest.mark.parametrize("settings", ARMS, ids=lambda s: " ".join(map(str, s.values())))
+@pytest.mark.parametrize("settings", VARIANTS, ids=lambda s: " ".join(map(str, s.values())))
 def test_no_cpu_tensor_slips_into_the_forward_path(settings: dict[str, Any], training: bool) -> None:
     model = network(settings).train(training)
     if training:  # writing running statistics to a card asks for a torch that was built with CUDA; their use does not

@@ -22,7 +22,7 @@ from bench.execute.local import LocalExecutor
 from bench.execute.processes import CallError, call_in_child
 from bench.execute.ray.cluster import connect, inspect_driver
 from bench.execute.ray.executor import RayExecutor
-from bench.execute.ray.slot import Needs
+from bench.execute.ray.slot import NodeRequirements
 from bench.execute.trainables.lab import LAB
 from bench.record.outcome import Outcome
 from lab.settings import Settings
@@ -159,8 +159,8 @@ class RayExecutors:
             if self._last is not None:
                 self._last[1].close()
             version = call_in_child(inspect_driver, None)[0]
-            needs = Needs("cpu", threads=1, timeout=timeout, torch_version=version)
-            self._last = asked, RayExecutor(needs, {"CPU": 1.0, "GPU": 0.0}, num_slots=num_workers)
+            requirements = NodeRequirements("cpu", threads=1, timeout=timeout, torch_version=version)
+            self._last = asked, RayExecutor(requirements, {"CPU": 1.0, "GPU": 0.0}, num_slots=num_workers)
             self._last[1].start(num_workers)
         return self._last[1]
 

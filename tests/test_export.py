@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.cli.options import Refused
+from bench.cli.options import CommandError
 from bench.cli.report import export as command
 from bench.record.records import Records
 from lab.result import Evaluation
@@ -148,7 +148,7 @@ def test_mlflow_reads_the_runs_once_however_often_they_are_exported(results: Pat
 
 
 def test_another_tool_is_refused_by_name(results: Path, tmp_path: Path) -> None:
-    with pytest.raises(Refused, match="--to must be tensorboard or mlflow, and a folder, got 'excel'"):
+    with pytest.raises(CommandError, match="--to must be tensorboard or mlflow, and a folder, got 'excel'"):
         command(("excel", tmp_path), results=results)
 
 
@@ -160,7 +160,9 @@ def test_a_missing_package_is_one_message_that_says_what_to_install(
     for name in [name for name in sys.modules if name.split(".")[0] == package]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(Refused, match=rf'^--to {tool}: needs the package {package}.*pip install -e "\.\[{tool}\]"'):
+    with pytest.raises(
+        CommandError, match=rf'^--to {tool}: needs the package {package}.*pip install -e "\.\[{tool}\]"'
+    ):
         command((tool, tmp_path / "target"), results=results)
     assert not (tmp_path / "target").exists()
 

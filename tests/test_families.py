@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from statsmodels.stats.multitest import multipletests
 
-from bench.stats.estimates import Arm, Estimate, contrast
+from bench.stats.estimates import Estimate, Variant, contrast
 from bench.stats.families import holm, selected_level, standings
 
 STEPS = np.array([-2.0, -1.0, 0.0, 1.0, 2.0]) / 100
@@ -43,7 +43,7 @@ def test_cells_stand_to_the_best_by_equivalence_and_what_is_not_told_apart_is_no
     ]
 
     def minus(one: int, other: int) -> Estimate:
-        return contrast([Arm(cells[one]), Arm(cells[other])], [1, -1])
+        return contrast([Variant(cells[one]), Variant(cells[other])], [1, -1])
 
     scores = [float(cell.mean()) for cell in cells]
     assert standings(scores, minus, 0.01) == ["best", "equivalent", "not told apart", "worse", "unknown"]
@@ -56,7 +56,7 @@ def test_the_picked_best_asks_more_than_one_comparison() -> None:
     cells = [0.9 + STEPS, 0.9 - 3.2 * np.sqrt(0.5) / 100 + np.zeros(5), 0.5 + STEPS]
 
     def minus(one: int, other: int) -> Estimate:
-        return contrast([Arm(cells[one]), Arm(cells[other])], [1, -1])
+        return contrast([Variant(cells[one]), Variant(cells[other])], [1, -1])
 
     assert 0.03 < minus(1, 0).p_value() < 0.034
     assert standings([0.9, 0.8774], lambda one, other: minus(one, other), None) == ["best", "worse"]

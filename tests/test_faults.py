@@ -122,9 +122,9 @@ def spoil_keys(path: Path) -> None:
 def spoil_weights(path: Path) -> None:
     """As if of another network: some of its weights fit, one does not."""
     state = torch.load(path)
-    name = list(state["model"])[-1]
-    state["model"] = {key: value + 1 for key, value in state["model"].items()}
-    state["model"][name] = torch.zeros(3)
+    weights = state["model"]["saved"]
+    name = list(weights)[-1]
+    state["model"]["saved"] = {key: value + 1 for key, value in weights.items()} | {name: torch.zeros(3)}
     torch.save(state, path)
 
 
@@ -208,7 +208,7 @@ def test_two_runs_on_one_folder_share_the_trials(folder: Path) -> None:
 
 
 def test_a_disk_without_room_is_one_message_and_what_was_recorded_is_whole(folder: Path) -> None:
-    limit = 12_000  # bytes a file: room for some curves, not for all
+    limit = 12_000  # bytes per file: room for some curves, not for all
 
     def no_room() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))

@@ -14,17 +14,19 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from bench.grid.metrics import lab_metrics
 from bench.report import canvas, figures, labels
 
-ARMS = ["residual, batch_norm", "residual, no batch_norm", "no residual, batch_norm", "no residual, no batch_norm"]
+TEST, DEV = lab_metrics()["test_accuracy"], lab_metrics()["dev_accuracy"]
+VARIANTS = ["residual, batch_norm", "residual, no batch_norm", "no residual, batch_norm", "no residual, no batch_norm"]
 
 
 def cells(accuracy: list[float], rates: list[float], panels: int = 1) -> pd.DataFrame:
-    """A row a cell, four arms in each panel, five seeds in each cell."""
+    """A row per cell, four cells in each panel, five seeds in each cell."""
     table = pd.DataFrame({"test_accuracy": accuracy, "train_images_per_second": rates})
     table["cell"] = [f"cell {index}" for index in range(len(table))]
     table["column"] = [f"resnet{18 + 16 * (index // 4)}" if panels > 1 else "" for index in range(len(table))]
-    table["arm"] = [ARMS[index % 4] for index in range(len(table))]
+    table["arm"] = [VARIANTS[index % 4] for index in range(len(table))]
     table = table.assign(row="", ordered=False, n=5, planned=5, diverged=0, failed=0, test_accuracy_basis="seeds")
     for name, half in (("test_accuracy", 0.02), ("train_images_per_second", 50)):
         table[f"{name}_low"], table[f"{name}_high"] = table[name] - half, table[name] + half
@@ -66,7 +68,7 @@ def texts(figure: Figure) -> list[str]:
 
 
 def labels_of(figure: Figure, wanted: list[str]) -> list[Text]:
-    """The arms' labels inside axes, after a last layout."""
+    """The cells' labels inside axes, after a last layout."""
     figure.draw_without_rendering()
     return [
         text
@@ -113,14 +115,14 @@ def test_labels_keep_their_order_and_their_distance_within_the_bounds(wanted: li
 @pytest.mark.parametrize("panels", [1, 2])
 def test_labels_at_line_ends_do_not_overlap(panels: int) -> None:
     table = cells(NEAR * panels, [1000, 2000, 1500, 1200] * panels, panels)
-    found = labels_of(figures.curves(points(table), table), ARMS)
+    found = labels_of(figures.curves(points(table), table, DEV), VARIANTS)
     assert len(found) == 4 * panels
     assert_apart(found)
 
 
 @pytest.mark.parametrize("rates", [[1000.0, 1010.0, 1020.0, 1030.0], [100.0, 1000.0, 1050.0, 9000.0]])
 def test_labels_of_points_do_not_overlap(rates: list[float]) -> None:
-    found = labels_of(figures.trade_off(cells(NEAR, rates)), ARMS)
+    found = labels_of(figures.trade_off(cells(NEAR, rates), TEST), VARIANTS)
     assert len(found) == 4
     assert_apart(found)
 
@@ -130,7 +132,7 @@ def test_labels_of_points_do_not_overlap(rates: list[float]) -> None:
 
 def test_curves_are_drawn_in_percent_each_from_its_numbers() -> None:
     table = cells(NEAR, [1.0] * 4)
-    (axes,) = figures.curves(points(table), table).axes
+    (axes,) = figures.curves(points(table), table, DEV).axes
     assert axes.lines[0].get_ydata().tolist() == pytest.approx([0.1, 0.76, 0.95])
     assert axes.get_ylim() == (0, 1)
     assert axes.yaxis.get_major_formatter()(0.5, 0) == "50 %"
@@ -138,29 +140,29 @@ def test_curves_are_drawn_in_percent_each_from_its_numbers() -> None:
 
 def test_a_cell_without_result_is_named_with_its_reason() -> None:
     table = without_last(cells(NEAR, [1000.0, 2000.0, 1500.0, 1200.0]))
-    for figure in (figures.curves(points(table), table), figures.trade_off(table)):
+    for figure in (figures.curves(points(table), table, DEV), figures.trade_off(table, TEST)):
         assert "not shown: no residual, no batch_norm (5 diverged)" in texts(figure)
-    assert "n = 0, 5 diverged" in texts(figures.seeds(dots(table), table))
+    assert "n = 0, 5 diverged" in texts(figures.seeds(dots(table), table, TEST))
 
 
 def test_a_line_of_fewer_seeds_than_planned_says_so() -> None:
     table = cells(NEAR, [1.0] * 4)
     table.loc[0, ["n", "diverged"]] = (3, 2)
-    assert "residual, batch_norm (3 of 5)" in texts(figures.curves(points(table), table))
-    assert "n = 3, 2 diverged" in texts(figures.seeds(dots(table), table))
+    assert "residual, batch_norm (3 of 5)" in texts(figures.curves(points(table), table, DEV))
+    assert "n = 3, 2 diverged" in texts(figures.seeds(dots(table), table, TEST))
 
 
 def test_every_seed_is_a_dot_and_intervals_end_at_all_right() -> None:
     table = cells([0.99, 0.5, 0.4, 0.3], [1.0] * 4)
-    (axes,) = figures.seeds(dots(table), table).axes
+    (axes,) = figures.seeds(dots(table), table, TEST).axes
     assert [len(drawn.get_offsets()) for drawn in axes.collections] == [5, 5, 5, 5]
     assert axes.lines[0].get_xdata().tolist() == pytest.approx([0.97, 1.0])
-    assert [label.get_text() for label in axes.get_yticklabels()] == ARMS
+    assert [label.get_text() for label in axes.get_yticklabels()] == VARIANTS
 
 
 def test_speeds_far_apart_are_on_a_logarithmic_axis() -> None:
-    assert figures.trade_off(cells(NEAR, [100.0, 200.0, 300.0, 900.0])).axes[0].get_xscale() == "log"
-    assert figures.trade_off(cells(NEAR, [100.0, 200.0, 300.0, 400.0])).axes[0].get_xscale() == "linear"
+    assert figures.trade_off(cells(NEAR, [100.0, 200.0, 300.0, 900.0]), TEST).axes[0].get_xscale() == "log"
+    assert figures.trade_off(cells(NEAR, [100.0, 200.0, 300.0, 400.0]), TEST).axes[0].get_xscale() == "linear"
 
 
 def test_one_seed_without_interval_is_drawn() -> None:
@@ -168,10 +170,10 @@ def test_one_seed_without_interval_is_drawn() -> None:
     bounds = [name for name in table if name.endswith(("_low", "_high"))]
     table[bounds] = np.nan
     assert "Line: mean of one seed. Band: from the lowest to the highest seed." in texts(
-        figures.curves(points(table), table)
+        figures.curves(points(table), table, DEV)
     )
-    assert "n = 1" in texts(figures.seeds(dots(table), table))
-    assert len(labels_of(figures.trade_off(table), ARMS)) == 4
+    assert "n = 1" in texts(figures.seeds(dots(table), table, TEST))
+    assert len(labels_of(figures.trade_off(table, TEST), VARIANTS)) == 4
 
 
 def test_colours_and_shapes_tell_arms_apart_and_numbers_go_from_dark_to_light() -> None:
@@ -191,7 +193,7 @@ def test_panels_stand_in_rows_and_columns_and_wrap_where_there_is_one_row() -> N
     table = pd.concat(
         [cells(NEAR, [1.0] * 4).assign(column=f"lr {i}", cell=lambda t, i=i: t["cell"] + f" {i}") for i in range(4)]
     )
-    figure = figures.curves(points(table), table)
+    figure = figures.curves(points(table), table, DEV)
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["lr 0", "lr 1", "lr 2", "lr 3"]
     tops = [round(axes.get_position().y1, 3) for axes in figure.axes]
     assert tops[0] == tops[1] == tops[2] > tops[3]
@@ -203,7 +205,7 @@ def test_panels_stand_in_rows_and_columns_and_wrap_where_there_is_one_row() -> N
 def test_the_same_numbers_give_the_same_files_and_no_figure_stays_open(tmp_path: Path) -> None:
     for name in ("one", "two"):
         table = cells(NEAR, [1000.0, 2000.0, 1500.0, 1200.0])
-        canvas.save(figures.seeds(dots(table), table), tmp_path / name)
+        canvas.save(figures.seeds(dots(table), table, TEST), tmp_path / name)
     assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
     assert (tmp_path / "one.png").read_bytes().startswith(b"\x89PNG")
@@ -216,7 +218,7 @@ def test_the_forest_names_each_effect_and_its_verdict_and_hollow_is_undecided() 
         columns=["factor", "level", "against", "difference", "verdict"],
     )
     effects = effects.assign(difference_low=effects["difference"] - 0.02, difference_high=effects["difference"] + 0.02)
-    (axes,) = figures.forest(effects).axes
+    (axes,) = figures.forest(effects, TEST).axes
     assert axes.get_yticklabels()[0].get_text() == "model.residual:\nfalse − true"
     assert [text.get_text() for text in axes.texts] == ["worse", "undecided"]
     points = [line for line in axes.lines if line.get_marker() == "D"]
@@ -227,7 +229,7 @@ def test_the_forest_names_each_effect_and_its_verdict_and_hollow_is_undecided() 
 def test_the_interaction_has_a_line_a_level_labelled_at_its_end() -> None:
     means = pd.DataFrame([[0.9, 0.8], [0.7, np.nan]], index=["resnet18", "resnet34"], columns=["true", "false"])
     means.index.name, means.columns.name = "model.name", "model.residual"
-    (axes,) = figures.interaction(means).axes
+    (axes,) = figures.interaction(means, TEST).axes
     assert len(axes.lines) == 2
     assert [text.get_text() for text in axes.texts] == ["resnet18", "resnet34"]
     assert axes.texts[1].xy[0] == 0  # the last of its results
@@ -236,8 +238,8 @@ def test_the_interaction_has_a_line_a_level_labelled_at_its_end() -> None:
 @pytest.mark.parametrize(("columns", "inches"), [(1, 3.3), (2, 6.9)])
 def test_figures_for_a_paper_are_as_wide_as_its_columns_in_letters_of_8_points(columns: int, inches: float) -> None:
     table = cells(NEAR * 2, [1000.0, 2000.0, 1500.0, 1200.0] * 2, panels=2)
-    drawn = [figures.curves(points(table), table, columns), figures.seeds(dots(table), table, columns)]
-    for figure in [*drawn, figures.trade_off(table, columns)]:
+    drawn = [figures.curves(points(table), table, DEV, columns), figures.seeds(dots(table), table, TEST, columns)]
+    for figure in [*drawn, figures.trade_off(table, TEST, columns)]:
         assert figure.get_figwidth() == inches
         figure.draw_without_rendering()
         shown = [text for text in figure.findobj(Text) if text.get_text() and text.get_visible()]

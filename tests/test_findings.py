@@ -71,8 +71,8 @@ def found(tmp_path: Path) -> Findings:
 def test_an_effect_has_the_difference_and_the_corrected_p_of_its_family(found: Findings) -> None:
     residual, norm = found.effects.to_dict("records")
     means = {
-        arm: [0.8 - 0.3 * arm + 0.01 * arm * s + 0.5 * (NOISE[s] + NOISE[(s + 2) % 4]) for s in range(4)]
-        for arm in (0, 1)
+        variant: [0.8 - 0.3 * variant + 0.01 * variant * s + 0.5 * (NOISE[s] + NOISE[(s + 2) % 4]) for s in range(4)]
+        for variant in (0, 1)
     }
     test = ttest_rel(means[1], means[0])
     assert (residual["level"], residual["against"], residual["verdict"]) == ("false", "true", "worse")

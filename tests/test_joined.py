@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bench.stats.estimates import Arm, mean
+from bench.stats.estimates import Variant, mean
 from bench.stats.joined import Joined, Part, counting_untrained, share_contrast
 from bench.stats.proportions import Share, p_equal_shares
 from bench.stats.unpaired import unpaired
@@ -40,7 +40,7 @@ def test_nothing_in_common_is_said_to_be_nothing() -> None:
 
 def test_a_mean_that_counts_the_untrained_at_chance() -> None:
     values, trained = np.append(TRAINED, 0.11), [1, 1, 1, 1, 1, 0]
-    result = counting_untrained([Arm(values)], [trained], [1], worth=0.1, best=1.0)
+    result = counting_untrained([Variant(values)], [trained], [1], worth=0.1, best=1.0)
     above, share = TRAINED.mean() - 0.1, Share(5, 6)
     half = 5 / 6 * stats.t.isf(0.025, 4) * stats.sem(TRAINED)
     low = math.hypot(above * (5 / 6 - share.low), half)
@@ -49,7 +49,7 @@ def test_a_mean_that_counts_the_untrained_at_chance() -> None:
 
 
 def test_a_p_value_is_the_level_at_which_the_interval_ends() -> None:
-    result = counting_untrained([Arm(TRAINED)], [[1, 1, 1, 1, 1]], [1], worth=0.1, best=1.0)
+    result = counting_untrained([Variant(TRAINED)], [[1, 1, 1, 1, 1]], [1], worth=0.1, best=1.0)
     assert result.p_value(result.interval(0.9)[0]) == pytest.approx(0.1, rel=1e-5)
     margin = max(abs(end) for end in result.minus(0.9).interval(0.8))
     assert result.minus(0.9).p_equivalence(margin) == pytest.approx(0.2, rel=1e-5)
@@ -57,15 +57,15 @@ def test_a_p_value_is_the_level_at_which_the_interval_ends() -> None:
 
 
 def test_where_fewer_than_two_trained_they_may_be_worth_up_to_the_best() -> None:
-    none = counting_untrained([Arm([0.1, 0.12, 0.09])], [[0, 0, 0]], [1], worth=0.1, best=1.0)
+    none = counting_untrained([Variant([0.1, 0.12, 0.09])], [[0, 0, 0]], [1], worth=0.1, best=1.0)
     assert none.value == pytest.approx(0.1)
     assert none.interval() == pytest.approx((0.1, 0.1 + 0.9 * Share(0, 3).high))
-    unbounded = counting_untrained([Arm([0.1, 0.12, 0.09])], [[0, 0, 0]], [1], worth=0.1, best=math.nan)
+    unbounded = counting_untrained([Variant([0.1, 0.12, 0.09])], [[0, 0, 0]], [1], worth=0.1, best=math.nan)
     assert (unbounded.basis, unbounded.is_general) == ("nothing", False)
 
 
 def test_in_a_difference_what_counts_alike_cancels() -> None:
-    a, b = Arm(TRAINED), Arm(TRAINED - 0.05)
+    a, b = Variant(TRAINED), Variant(TRAINED - 0.05)
     result = counting_untrained([a, b], [[1] * 5] * 2, [1, -1], worth=0.1, best=1.0)
     assert result.value == pytest.approx(0.05)
     assert result.spread is not None
@@ -85,7 +85,7 @@ def test_shares_of_nothing_have_no_estimate() -> None:
 def test_unpaired_means_have_welchs_interval() -> None:
     a, b = [0.90, 0.95, 0.91, 0.99], [0.80, 0.82, 0.70, 0.91, 0.60]
     expected = stats.ttest_ind(a, b, equal_var=False)
-    result = unpaired([Arm(a), Arm(b)], [1, -1])
+    result = unpaired([Variant(a), Variant(b)], [1, -1])
     interval = expected.confidence_interval()
     assert result.interval() == pytest.approx((interval.low, interval.high))
     assert result.p_value() == pytest.approx(expected.pvalue)
@@ -96,19 +96,19 @@ def test_unpaired_arms_share_their_test_images() -> None:
     rng = np.random.default_rng(4)
     hard = rng.standard_normal(300)
     a, b = (rng.standard_normal((4, 300)) < 1 + hard for _ in range(2))
-    result = unpaired([Arm(a.mean(1), a), Arm(b.mean(1), b)], [1, -1])
-    alone = unpaired([Arm(a.mean(1)), Arm(b.mean(1))], [1, -1])
+    result = unpaired([Variant(a.mean(1), a), Variant(b.mean(1), b)], [1, -1])
+    alone = unpaired([Variant(a.mean(1)), Variant(b.mean(1))], [1, -1])
     assert result.seed_variance == pytest.approx(alone.seed_variance)
     assert (result.basis, result.num_images) == ("seeds and test set", 300)
-    # Image means of the difference vary by what suits an arm (nothing here) and by the rest of chance.
+    # Image means of the difference vary by what suits a variant (nothing here) and by the rest of chance.
     assert abs(result.image_variance) < alone.seed_variance
 
 
 @pytest.mark.parametrize("b", [[0.8], [0.8, math.nan]])
 def test_welch_needs_two_seeds_of_each(b: list[float]) -> None:
-    result = unpaired([Arm([0.9, 0.8]), Arm(b)], [1, -1])
+    result = unpaired([Variant([0.9, 0.8]), Variant(b)], [1, -1])
     assert (result.value, result.basis) == (pytest.approx(0.05), "nothing")
 
 
 def test_one_mean_alone_is_what_it_always_is() -> None:
-    assert unpaired([Arm(TRAINED)], [1]).interval() == pytest.approx(mean(TRAINED).interval())
+    assert unpaired([Variant(TRAINED)], [1]).interval() == pytest.approx(mean(TRAINED).interval())

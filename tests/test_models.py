@@ -21,7 +21,7 @@ from lab.vision import import_torchvision
 HARNESS = set(settings.ModelSettings.model_fields)  # what every model takes, and no constructor sees
 RESNETS = ["resnet10", "resnet18", "resnet34"]
 SMALL: dict[str, dict[str, Any]] = {"mlp": {"hidden": [12, 12]}, **{name: {"width": 4} for name in RESNETS}}
-ARMS: list[dict[str, Any]] = [
+VARIANTS: list[dict[str, Any]] = [
     *(
         {"name": name, **small, "residual": residual, "batch_norm": batch_norm}
         for name, small in SMALL.items()
@@ -206,7 +206,7 @@ def test_the_imagenet_stem_quarters_the_side_and_the_cifar_stem_keeps_it(stem: s
     assert seen[0].shape == (2, 4, side, side)
 
 
-@pytest.mark.parametrize("raw", ARMS, ids=str)
+@pytest.mark.parametrize("raw", VARIANTS, ids=str)
 def test_every_arm_maps_images_to_logits_and_trains_every_parameter(raw: dict[str, Any]) -> None:
     torch.manual_seed(0)
     network = make(raw, in_channels=3, num_classes=7)
@@ -269,7 +269,7 @@ def test_a_switch_renames_no_weight_and_moves_no_initial_value(name: str, switch
 # --- initial values -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("raw", ARMS, ids=str)
+@pytest.mark.parametrize("raw", VARIANTS, ids=str)
 def test_every_arm_starts_by_the_same_rule(raw: dict[str, Any]) -> None:
     torch.manual_seed(0)
     network = make({**raw, "width": 32} if "width" in raw else raw)

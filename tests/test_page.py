@@ -14,13 +14,15 @@ import pytest
 from markupsafe import escape
 from test_findings import GRID, accuracy, findings
 
-from bench.analysis.comparison import pareto
 from bench.analysis.findings import Findings
+from bench.analysis.tables import pareto
 from bench.grid.load import Trial
+from bench.grid.metrics import lab_metrics
 from bench.report import charts
 from bench.report.overview import overview, overview_page
 from bench.report.page import embedded, figures, page
 
+TEST = lab_metrics()["test_accuracy"]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 HOSTILE = GRID.replace("What matters?", "Does <script>alert(1)</script> matter?")
 
@@ -67,7 +69,7 @@ def test_every_chart_says_in_words_what_it_shows(found: Findings) -> None:
 
 
 def test_the_forest_has_the_effects_in_points(found: Findings) -> None:
-    trace = charts.forest(found.effects)["data"][0]
+    trace = charts.forest(found.effects, TEST)["data"][0]
     assert trace["y"] == ["model.residual: false − true", "model.batch_norm: false − true"]
     assert trace["marker"]["symbol"] == ["diamond", "diamond-open"]  # the second is undecided
     assert trace["x"][0] == pytest.approx(-28.75)  # the mean over the cells of their means
@@ -75,8 +77,8 @@ def test_the_forest_has_the_effects_in_points(found: Findings) -> None:
 
 def test_the_front_holds_the_cells_that_no_other_beats_in_both() -> None:
     cells = pd.DataFrame({"cell": list("abcde"), "test_accuracy": [0.5, 0.9, 0.8, 0.9, None], "cost": [1, 3, 2, 4, 0]})
-    assert pareto(cells, "cost", low_is_good=True)["cell"].tolist() == ["a", "c", "b"]
-    assert pareto(cells, "cost", low_is_good=False)["cell"].tolist() == ["d"]
+    assert pareto(cells, TEST, "cost", low_is_good=True)["cell"].tolist() == ["a", "c", "b"]
+    assert pareto(cells, TEST, "cost", low_is_good=False)["cell"].tolist() == ["d"]
 
 
 PROBE = """

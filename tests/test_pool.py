@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from bench.analysis.findings import Findings, gather
-from bench.cli.options import Refused
+from bench.cli.options import CommandError
 from bench.cli.report import report as command
 from bench.grid.load import load_plan
 from bench.record.pool import PoolError
@@ -109,7 +109,7 @@ def test_folders_whose_settings_differ_are_refused(tmp_path: Path, change: tuple
     two = record(tmp_path / "b", [0, 1], "EPYC", other, GRID.replace(*change))
     with pytest.raises(PoolError, match=message):
         gather(one, others=[two])
-    with pytest.raises(Refused, match=message):
+    with pytest.raises(CommandError, match=message):
         command(results=[tmp_path / "a", tmp_path / "b"])
 
 

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats as scipy_stats
 from statsmodels.stats.power import TTestPower
 
-from bench.stats.estimates import Arm, effect, mean
+from bench.stats.estimates import Variant, effect, mean
 from bench.stats.power import decision_probability, detectable_difference, planned_difference, seeds_for_margin
 
 STEPS = np.array([-2.0, -1.0, 0.0, 1.0, 2.0])
@@ -70,7 +70,7 @@ def test_no_number_of_seeds_makes_up_for_a_small_test_set() -> None:
     a, b = rng.random((2, 5, 100)) < 0.95
     a[:, :7], b[:, :7] = True, False
     a[:, 7:13], b[:, 7:13] = False, True
-    assert seeds_for_margin(effect(Arm(a.mean(1), a), Arm(b.mean(1), b)).estimate, 0.01) is None
+    assert seeds_for_margin(effect(Variant(a.mean(1), a), Variant(b.mean(1), b)).estimate, 0.01) is None
 
 
 def test_with_seeds_without_end_only_the_test_set_is_left() -> None:

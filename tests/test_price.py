@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from bench.cli.planning import show_plan
-from bench.execute.price import Prices, look_at_models, price_key, price_plan, without_effect
+from bench.execute.price import Prices, check_models, price_key, price_plan, without_effect
 from bench.grid.load import Plan, load_plan
 from lab.result import Inspection
 
@@ -84,7 +84,7 @@ def test_the_price_is_that_of_the_steps_and_evaluations_shared_by_the_workers(pl
 
 
 def test_a_shortcut_that_no_layer_can_take_has_no_effect(plan: Plan, tmp_path: Path) -> None:
-    assert look_at_models(plan, "cpu", tmp_path).warnings == [
+    assert check_models(plan, "cpu", tmp_path).warnings == [
         "model.residual has no effect on mlp with hidden [8, 4]: true and false give the same outputs and gradients, "
         "with model.batch_norm=false"
     ]
@@ -122,7 +122,7 @@ def test_a_network_that_ends_or_stops_the_check_does_not_keep_the_run_from_start
     grid = "question: Is it rude?\nbase:\n  data: {name: digits}\n  model: {name: 'rude:net'}\n"
     grid += "  optimizer: {name: sgd, lr: 0.1}\n  train: {epochs: 1}\nfactors: {model.on: [true, false]}\n"
     (tmp_path / "rude.yaml").write_text(grid)
-    (warning,) = look_at_models(load_plan(tmp_path / "rude.yaml"), "cpu", None, timeout=3).warnings
+    (warning,) = check_models(load_plan(tmp_path / "rude.yaml"), "cpu", None, timeout=3).warnings
     assert warning.startswith(f"not checked whether each toggle does anything: {why}")
 
 
@@ -153,5 +153,5 @@ def test_price_goes_with_a_dry_run(tmp_path: Path) -> None:
     )
     shown = bench("--price", "--dry-run", cwd=tmp_path)
     assert shown.returncode == 0, shown.stderr
-    assert "a trial" in shown.stdout
+    assert "per trial" in shown.stdout
     assert max(map(len, shown.stdout.splitlines())) <= 80

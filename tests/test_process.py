@@ -127,7 +127,7 @@ def test_within_a_trial_what_a_module_set_on_import_holds() -> None:
     assert torch.get_default_dtype() == torch.float32
 
 
-def test_reading_data_draws_anew_and_disturbs_no_stream() -> None:
+def test_reading_data_draws_afresh_and_disturbs_no_stream() -> None:
     with starting_state(3):
         before = standing()["generators"]
         found = []

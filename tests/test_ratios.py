@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bench.stats.estimates import Arm, effect, mean
+from bench.stats.estimates import Variant, effect, mean
 from bench.stats.ratios import logarithms
 
 
 def test_the_mean_of_logarithms_is_the_geometric_mean_and_a_difference_a_ratio() -> None:
     a, b = [1.0, 10.0, 100.0], [2.0, 10.0, 50.0]
-    assert math.exp(mean(logarithms(Arm(a)).values).value) == pytest.approx(stats.gmean(a))
-    difference = effect(logarithms(Arm(a)), logarithms(Arm(b)))
+    assert math.exp(mean(logarithms(Variant(a)).values).value) == pytest.approx(stats.gmean(a))
+    difference = effect(logarithms(Variant(a)), logarithms(Variant(b)))
     assert math.exp(difference.estimate.value) == pytest.approx(stats.gmean(a) / stats.gmean(b))
     assert difference.p == pytest.approx(stats.ttest_rel(np.log(a), np.log(b)).pvalue)
 
@@ -21,15 +21,15 @@ def test_the_mean_of_logarithms_is_the_geometric_mean_and_a_difference_a_ratio()
 @pytest.mark.parametrize("value", [0.0, -1.0])
 def test_what_is_not_positive_has_no_logarithm(value: float) -> None:
     with pytest.raises(ValueError, match=rf"needs positive values, got {value:g}"):
-        logarithms(Arm([1.0, value]))
+        logarithms(Variant([1.0, value]))
 
 
 @pytest.mark.parametrize("power", [1.0, 0.5])
 def test_examples_tell_the_error_of_a_log_ratio(power: float) -> None:
     rng = np.random.default_rng(0)
     losses = rng.gamma(2.0, size=(2, 1, 400)) * np.array([1.0, 1.2])[:, None, None]
-    arms = [logarithms(Arm(table.mean(-1) ** power, table), power=power) for table in losses]
-    estimate = effect(*arms).estimate
+    variants = [logarithms(Variant(table.mean(-1) ** power, table), power=power) for table in losses]
+    estimate = effect(*variants).estimate
     drawn = rng.integers(0, 400, (4000, 400))
     ratios = power * np.log(losses[0, 0][drawn].mean(1) / losses[1, 0][drawn].mean(1))
     assert estimate.value == pytest.approx(power * math.log(losses[0].mean() / losses[1].mean()))

@@ -27,7 +27,7 @@ from bench.execute.job import Job
 from bench.execute.processes import call_in_child
 from bench.execute.ray.cluster import connect, inspect_driver, pack
 from bench.execute.ray.executor import MOST_LOSSES, RayExecutor
-from bench.execute.ray.slot import Needs, unpack
+from bench.execute.ray.slot import NodeRequirements, unpack
 from bench.execute.ray.storage import Storage
 
 ROOT = Path(__file__).parents[1]
@@ -183,8 +183,8 @@ def connected(cluster: RayCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     ray.shutdown()
 
 
-def make_executor(needs: Needs, num_slots: int | None = None) -> RayExecutor:
-    return RayExecutor(needs, {"CPU": 1.0, "GPU": 0.0}, num_slots)
+def make_executor(requirements: NodeRequirements, num_slots: int | None = None) -> RayExecutor:
+    return RayExecutor(requirements, {"CPU": 1.0, "GPU": 0.0}, num_slots)
 
 
 def make_job(folder: Path, seed: int = 0, epochs: int = 1, data: str = "digits") -> Job:
@@ -198,16 +198,16 @@ def make_job(folder: Path, seed: int = 0, epochs: int = 1, data: str = "digits")
     return Job(f"trial-{seed}", settings, folder)
 
 
-def make_needs(**more: object) -> Needs:
+def requirements(**more: object) -> NodeRequirements:
     version = call_in_child(inspect_driver, None)[0]
-    return Needs(**{"device": "cpu", "threads": 1, "timeout": None, "torch_version": version, **more})  # type: ignore[arg-type]
+    return NodeRequirements(**{"device": "cpu", "threads": 1, "timeout": None, "torch_version": version, **more})  # type: ignore[arg-type]
 
 
 @pytest.mark.usefixtures("connected")
 def test_a_slot_that_dies_is_replaced_and_a_trial_whose_slots_die_again_and_again_is_an_error(tmp_path: Path) -> None:
     import ray
 
-    executor = make_executor(make_needs(), num_slots=1)
+    executor = make_executor(requirements(), num_slots=1)
     executor.start(1)
     events = []
     for event in executor.run([make_job(tmp_path, seed=0, epochs=10**6), make_job(tmp_path, seed=1)]):
@@ -220,7 +220,7 @@ def test_a_slot_that_dies_is_replaced_and_a_trial_whose_slots_die_again_and_agai
     assert ended["trial-0"].status == "error"
     assert f"{MOST_LOSSES}. one with this trial" in str(ended["trial-0"].error)
     assert ended["trial-1"].status == "ok"
-    assert set(ended["trial-0"].where) == {"node", "hostname", "device"}
+    assert set(ended["trial-0"].node_columns) == {"node", "hostname", "device"}
 
 
 @pytest.mark.usefixtures("connected")
@@ -238,7 +238,7 @@ def test_built_in_data_sets_are_sent_to_nodes_that_lack_them(tmp_path: Path) -> 
     packed = pack([{"name": "mnist"}, {"name": "digits"}], tmp_path / "mine")
     assert len(zipfile.ZipFile(io.BytesIO(packed)).namelist()) == 4
     digest = f"test-{os.getpid()}"
-    executor = make_executor(make_needs(data=({"name": "mnist"},), sent=(digest, [ray.put(packed)])), num_slots=1)
+    executor = make_executor(requirements(data=({"name": "mnist"},), sent=(digest, [ray.put(packed)])), num_slots=1)
     executor.start(1)
     (end,) = [event for event in executor.run([make_job(tmp_path, data="mnist")]) if isinstance(event, Ended)]
     executor.close()
@@ -261,7 +261,7 @@ def test_built_in_data_sets_are_sent_to_nodes_that_lack_them(tmp_path: Path) -> 
 )
 def test_what_a_node_lacks_is_one_message(needs: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=f"--executor ray: node .*: {message}") as caught:
-        make_executor(make_needs(**needs), num_slots=1).start(1)
+        make_executor(requirements(**needs), num_slots=1).start(1)
     assert len(str(caught.value).splitlines()) == 1
 
 
@@ -275,7 +275,7 @@ def test_a_node_where_torch_is_not_installed_is_named(
     message = r"node .+: lacks what a trial needs \(No module named 'torch'\): install this package there"
     try:
         with pytest.raises(ValueError, match=message) as caught:
-            make_executor(make_needs(), num_slots=3).start(3)
+            make_executor(requirements(), num_slots=3).start(3)
     finally:
         cluster.tell("kill")
     assert len(str(caught.value).splitlines()) == 1
@@ -283,7 +283,7 @@ def test_a_node_where_torch_is_not_installed_is_named(
 
 @pytest.mark.usefixtures("connected")
 def test_more_than_any_node_has_is_one_message() -> None:
-    executor = RayExecutor(make_needs(), {"CPU": 1.0, "GPU": 2.0})
+    executor = RayExecutor(requirements(), {"CPU": 1.0, "GPU": 2.0})
     with pytest.raises(ValueError, match=r"no node of the cluster has what a trial asks for \(1 CPU, 2 GPU\); it has"):
         executor.start(1)
 

@@ -33,7 +33,7 @@ def test_each_grid_loads(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_there_are_grids_to_load() -> None:
-    assert len(GRIDS) == 2
+    assert len(GRIDS) == 3
 
 
 @pytest.mark.parametrize("name", ["run", "test"])

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.cli.options import Refused
+from bench.cli.options import CommandError
 from bench.cli.report import report
 from bench.grid.load import Plan, load_plan
 from bench.record.records import Records
@@ -214,5 +214,5 @@ def test_attempts_at_a_trial_whose_rows_are_mixed_up_are_refused(bench: Bench) -
     curves.write_text("".join([*lines[:5], *lines[1:5], *lines[5:]]))  # the first trial, tried twice
     agree(bench.before, bench.after())
     curves.write_text("".join([lines[0], lines[2], *lines[1:5], *lines[3:5], lines[1], *lines[5:]]))
-    with pytest.raises(Refused, match=r"curves.csv: the rows of each attempt at a trial must stand together"):
+    with pytest.raises(CommandError, match=r"curves.csv: the rows of each attempt at a trial must stand together"):
         bench.after()

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from bench.cli.options import Refused
+from bench.cli.options import CommandError
 from bench.cli.report import report as command
 from bench.grid.load import Plan, Trial, load_plan
 from bench.record.records import Records
@@ -159,7 +159,7 @@ def test_the_terminal_shows_the_question_and_what_is_covered(rates_report: tuple
     joined = " ".join(text.split())
     assert joined.startswith("batch_norm Does BatchNorm allow larger learning rates and converge sooner?")
     assert "53 of 60 trials; 7 diverged: batch_norm=false lr=1.0 (seeds 3, 4); batch_norm=false lr=10.0" in joined
-    assert "Accuracies are of those that trained" in joined
+    assert "Test accuracy is of those that trained" in joined
 
 
 def test_a_table_a_factor_and_one_of_all_cells_fit_80_columns(rates_report: tuple[Path, str]) -> None:
@@ -341,5 +341,5 @@ def test_the_command_prints_for_scripts_and_then_writes_nothing(
     both = json.loads(capsys.readouterr().out)
     assert [item["grid"] for item in both] == ["optimizers", "others"]
     assert not (tmp_path / "optimizers" / "report").exists()
-    with pytest.raises(Refused, match="--format must be one of table, csv, json, markdown, latex, got 'xml'"):
+    with pytest.raises(CommandError, match="--format must be one of table, csv, json, markdown, latex, got 'xml'"):
         command(form="xml", results=[tmp_path])

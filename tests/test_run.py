@@ -1,4 +1,4 @@
-"""Which trials a run takes up: what is missing, and what failed, so often as it may."""
+"""Which trials a run trains: what is missing, and what failed, so often as it may."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_what_failed_is_tried_so_often_as_it_may_and_then_left(plan: Plan, tmp_p
     assert again(plan, force=True).statuses == {"ok": 1}
     assert attempts() == [("ok", 5)]
     assert again(plan, force=True).statuses == {"ok": 1}
-    assert attempts() == [("ok", 1)], "a finished trial, run anew, starts anew"
+    assert attempts() == [("ok", 1)], "a finished trial, rerun, starts at 0"
 
 
 def test_the_death_of_a_worker_is_an_attempt(plan: Plan, tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ class Nearness:
 
 
 class Scripted:
-    """Scores as given, one an evaluation."""
+    """Scores as given, one per evaluation."""
 
     def __init__(self, *scores: float) -> None:
         self.scores = iter(scores)

@@ -20,7 +20,7 @@ from lab.settings import ScheduleSettings, Settings, SettingsError, parse_sectio
 
 HOME = "torch.optim.lr_scheduler"
 RAW: dict[str, Any] = {
-    "data": {"name": "digits", "limit": 200, "batch_size": 60},  # 180 to train: 3 steps an epoch
+    "data": {"name": "digits", "limit": 200, "batch_size": 60},  # 180 to train: 3 steps per epoch
     "model": {"name": "mlp", "hidden": [8]},
     "optimizer": {"name": "momentum", "lr": 0.1},
     "train": {"epochs": 4},

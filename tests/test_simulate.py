@@ -13,8 +13,8 @@ NULL = Scenario((0.9, 0.9), images=1.0, seeds=0.1)
 def test_arms_have_the_accuracies_of_the_scenario() -> None:
     rng = np.random.default_rng(0)
     scenario = Scenario((0.9, 0.97), images=0.5, seeds=0.4)
-    arms = draw(rng, scenario, 400, 5000, scenario.accuracy)
-    assert [arm.mean() for arm in arms] == pytest.approx([0.9, 0.97], abs=0.006)
+    variants = draw(rng, scenario, 400, 5000, scenario.accuracy)
+    assert [variant.mean() for variant in variants] == pytest.approx([0.9, 0.97], abs=0.006)
     assert scenario.truth == pytest.approx(0.07)
 
 

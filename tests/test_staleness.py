@@ -248,7 +248,7 @@ def test_a_stale_result_is_kept_and_said_wherever_it_is_shown(changed: Path) -> 
     assert "stale: made by other source code than what is here now: layers.py" in shown.stdout
 
 
-def test_run_stale_makes_stale_results_anew_and_leaves_the_others(changed: Path) -> None:
+def test_run_stale_reruns_stale_results_and_leaves_the_others(changed: Path) -> None:
     before = rows(changed)
     words = ("run", "own.yaml", "--no-time", "--stale", "--executor", "inline")
     assert "1 ok" in bench(*words, "--only", "model.bias=true", cwd=changed).stdout

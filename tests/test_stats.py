@@ -11,7 +11,7 @@ from statsmodels.stats.anova import anova_lm
 
 from bench.stats.effect_sizes import hedges_factor
 from bench.stats.estimates import (
-    Arm,
+    Variant,
     contrast,
     critical_value,
     effect,
@@ -31,15 +31,15 @@ def bits(*rows: str) -> np.ndarray:
     return np.array([[mark == "1" for mark in row] for row in rows])
 
 
-def arm(correct: np.ndarray) -> Arm:
-    return Arm(correct.mean(-1), correct)
+def variant(correct: np.ndarray) -> Variant:
+    return Variant(correct.mean(-1), correct)
 
 
 # --- without test images: Student's t -------------------------------------------------------------------------------
 
 
 def test_a_paired_effect_agrees_with_the_published_analysis_of_students_sleep_data() -> None:
-    result = effect(Arm(SLEEP_A), Arm(SLEEP_B))
+    result = effect(Variant(SLEEP_A), Variant(SLEEP_B))
     assert result.estimate.value == pytest.approx(-1.58)
     assert result.estimate.interval() == pytest.approx((-2.4598858, -0.7001142), abs=1e-6)  # R: t.test, paired
     assert result.p == pytest.approx(0.002833, abs=1e-6)
@@ -55,7 +55,7 @@ def test_a_mean_has_students_interval() -> None:
 def test_effect_size_is_corrected_for_few_seeds() -> None:
     difference = np.subtract(SLEEP_A, SLEEP_B)
     expected = -1.58 / difference.std(ddof=1) * 0.9139
-    assert effect(Arm(SLEEP_A), Arm(SLEEP_B)).effect_size == pytest.approx(expected, rel=1e-4)
+    assert effect(Variant(SLEEP_A), Variant(SLEEP_B)).effect_size == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize(("df", "published"), [(2, 0.5642), (3, 0.7236), (4, 0.7979), (10, 0.9228), (50, 0.9849)])
@@ -66,9 +66,9 @@ def test_the_small_sample_factor_is_that_of_hedges_table(df: int, published: flo
 def test_a_wins_with_the_predictive_probability_of_one_more_difference() -> None:
     difference = np.subtract(SLEEP_A, SLEEP_B)
     predictive = scipy_stats.t(9, difference.mean(), difference.std(ddof=1) * math.sqrt(1 + 1 / 10))
-    result = effect(Arm(SLEEP_A), Arm(SLEEP_B))
+    result = effect(Variant(SLEEP_A), Variant(SLEEP_B))
     assert result.probability_a_wins == pytest.approx(predictive.sf(0))
-    assert effect(Arm(SLEEP_B), Arm(SLEEP_A)).probability_a_wins == pytest.approx(predictive.cdf(0))
+    assert effect(Variant(SLEEP_B), Variant(SLEEP_A)).probability_a_wins == pytest.approx(predictive.cdf(0))
 
 
 # --- with test images: two sources of variance ----------------------------------------------------------------------
@@ -84,7 +84,7 @@ def test_mean_squares_are_those_of_the_two_way_layout() -> None:
 def test_both_sources_make_the_variance() -> None:
     a, b = bits("110111", "111110", "111011"), bits("110011", "010110", "101011")
     seeds, images, rest = mean_squares(np.subtract(a, b, dtype=float))
-    estimate = effect(arm(a), arm(b)).estimate
+    estimate = effect(variant(a), variant(b)).estimate
     assert estimate.value == pytest.approx(5 / 18 - 1 / 18)  # five images for A, one for B, of 18
     assert estimate.basis == "seeds and test set"
     assert estimate.seed_variance == pytest.approx(seeds / 18)
@@ -95,10 +95,10 @@ def test_an_image_that_always_favours_one_arm_widens_the_interval() -> None:
     rng = np.random.default_rng(0)
     a = rng.random((5, 300)) < 0.9
     b = rng.random((5, 300)) < 0.9
-    seeds_only = effect(Arm(a.mean(1)), Arm(b.mean(1))).estimate
+    seeds_only = effect(Variant(a.mean(1)), Variant(b.mean(1))).estimate
     a[:, :20], b[:, :20] = True, False
     a[:, 20:40], b[:, 20:40] = False, True
-    both = effect(arm(a), arm(b)).estimate
+    both = effect(variant(a), variant(b)).estimate
     # 40 images of 300 have a squared difference of 1 each: 40 / 300^2 and hardly less.
     assert both.image_variance == pytest.approx(40 / 300**2, rel=0.1)
     assert both.standard_error > 1.5 * seeds_only.standard_error
@@ -139,7 +139,7 @@ def test_intervals_cover_94_to_96_percent_whichever_source_prevails(num_seeds: i
 def test_real_outcomes_have_the_same_two_way_layout_as_bits() -> None:
     rng = np.random.default_rng(3)
     losses = rng.gamma(1.0, size=(2, 4, 60))
-    a, b = (Arm(table.mean(-1), table) for table in losses)
+    a, b = (Variant(table.mean(-1), table) for table in losses)
     difference = losses[0] - losses[1]
     long = pd.DataFrame([(s, i, difference[s, i]) for s in range(4) for i in range(60)], columns=["seed", "image", "d"])
     table = anova_lm(ols("d ~ C(seed) + C(image)", long).fit())
@@ -154,7 +154,7 @@ def test_real_outcomes_have_the_same_two_way_layout_as_bits() -> None:
 def test_arms_can_be_swapped() -> None:
     rng = np.random.default_rng(1)
     a, b = rng.random((2, 4, 50)) < 0.8
-    one, other = effect(arm(a), arm(b)), effect(arm(b), arm(a))
+    one, other = effect(variant(a), variant(b)), effect(variant(b), variant(a))
     assert one.estimate.interval() == pytest.approx(tuple(-bound for bound in reversed(other.estimate.interval())))
     assert one.p == pytest.approx(other.p)
 
@@ -166,7 +166,7 @@ def test_one_seed_has_the_test_sets_interval_alone() -> None:
     """Approval by 1,600 voters twice, 150 and 86 of whom changed (Agresti, Categorical Data Analysis, section 11.1)."""
     a, b = np.ones((1, 1600), bool), np.ones((1, 1600), bool)
     a[0, :86], b[0, 86:236] = False, False
-    result = effect(arm(a), arm(b))
+    result = effect(variant(a), variant(b))
     assert result.estimate.basis == "test set"
     assert result.estimate.interval() == pytest.approx((0.0214, 0.0586), abs=3e-4)
     assert math.isnan(result.effect_size)
@@ -200,25 +200,25 @@ def test_one_seed_without_images_has_no_interval() -> None:
 def test_identical_arms_differ_by_nothing_within_what_the_test_set_can_tell() -> None:
     correct = np.ones((3, 360), bool)
     correct[:, :11] = False
-    result = effect(arm(correct), arm(correct.copy()))
-    half = 1.959964 * math.sqrt(2) / 362  # one image more for each arm
+    result = effect(variant(correct), variant(correct.copy()))
+    half = 1.959964 * math.sqrt(2) / 362  # one image more for each variant
     assert result.identical
     assert result.estimate.value == 0
     assert result.estimate.interval() == pytest.approx((-half, half), rel=1e-5)
     assert result.p == 1
-    assert not effect(arm(correct), arm(~correct)).identical
+    assert not effect(variant(correct), variant(~correct)).identical
 
 
 def test_equal_accuracies_of_different_networks_do_not_have_an_interval_of_nothing() -> None:
     a, b = bits("11110111", "11101111", "11111011"), bits("11111110", "10111111", "11011111")
-    estimate = effect(arm(a), arm(b)).estimate
+    estimate = effect(variant(a), variant(b)).estimate
     assert estimate.value == 0
     assert estimate.low < -0.1 < 0.1 < estimate.high
 
 
 @pytest.mark.parametrize("b", [[0.8, 0.7, 0.6], [0.9, 0.8, 0.7]])
 def test_equal_differences_without_images_have_no_interval(b: list[float]) -> None:
-    result = effect(Arm([0.9, 0.8, 0.7]), Arm(b))
+    result = effect(Variant([0.9, 0.8, 0.7]), Variant(b))
     assert result.estimate.basis == "nothing"
     assert np.isnan([result.p, result.effect_size, result.probability_a_wins]).all()
 
@@ -238,7 +238,7 @@ def test_a_seed_counts_once_however_many_contexts_share_it() -> None:
     a = np.array([[0.90, 0.91, 0.93], [0.80, 0.84, 0.82]])
     b = np.array([[0.88, 0.90, 0.90], [0.79, 0.80, 0.81]])
     published = scipy_stats.ttest_rel(a.mean(0), b.mean(0))
-    result = effect(Arm(a), Arm(b))
+    result = effect(Variant(a), Variant(b))
     assert result.p == pytest.approx(published.pvalue)
     assert (result.estimate.num_seeds, result.contexts, result.pairs) == (3, 2, 6)
 
@@ -247,14 +247,14 @@ def test_images_are_averaged_over_contexts_like_seeds() -> None:
     a = np.stack([bits("1101", "1110", "0111"), bits("1111", "1011", "1111")])
     b = np.stack([bits("0101", "1100", "0111"), bits("1101", "1011", "0110")])
     seeds, _, _ = mean_squares((a.astype(float) - b).mean(0))
-    estimate = effect(arm(a), arm(b)).estimate
+    estimate = effect(variant(a), variant(b)).estimate
     assert estimate.value == pytest.approx(5 / 24)
     assert estimate.seed_variance == pytest.approx(seeds / 12)
 
 
 def test_with_results_missing_seeds_are_left_out_one_at_a_time() -> None:
     differences = np.array([[1.0, 2.0, 3.0], [5.0, 7.0, math.nan]])  # means 2 and 6
-    result = effect(Arm(differences), Arm(np.zeros((2, 3))))
+    result = effect(Variant(differences), Variant(np.zeros((2, 3))))
     without_one = [(2.5 + 7) / 2, (2 + 5) / 2, (1.5 + 6) / 2]
     error = math.sqrt(2 / 3 * sum((value - 4) ** 2 for value in without_one))
     half = scipy_stats.t.isf(0.025, 2) * error
@@ -277,18 +277,18 @@ def test_the_jackknife_is_the_one_that_leaves_out_rows() -> None:
 @pytest.mark.parametrize("lost", [[[1, 0, 0], [0, 1, 1]], [[1, 0, 0], [1, 1, 1]], [[1, 0, 0], [0, 1, 0]]])
 def test_a_context_that_rests_on_one_of_several_seeds_leaves_no_interval(lost: list[list[int]]) -> None:
     table = np.where(np.array(lost, bool), [[0.9, 0.8, 0.7], [0.2, 0.5, 0.4]], np.nan)
-    result = effect(Arm(table), Arm(np.zeros((2, 3))))
+    result = effect(Variant(table), Variant(np.zeros((2, 3))))
     assert result.thin_contexts > 0
     assert np.isnan([result.estimate.low, result.p]).all()
 
 
 def test_each_arm_may_be_averaged_over_its_own_trials() -> None:
     a, b = np.array([1.0, 2.0, math.nan, 4.0]), np.array([0.5, math.nan, 1.0, 1.5])
-    estimate = unmatched([Arm(a), Arm(b)], [1, -1])
+    estimate = unmatched([Variant(a), Variant(b)], [1, -1])
     left = [np.nanmean(np.delete(a, seed)) - np.nanmean(np.delete(b, seed)) for seed in range(4)]
     assert estimate.value == pytest.approx(7 / 3 - 1)
     assert estimate.seed_variance == pytest.approx(3 / 4 * np.square(np.subtract(left, 7 / 3 - 1)).sum())
-    complete = [Arm(np.array([1.0, 2.0, 4.0])), Arm(np.array([0.5, 1.0, 2.5]))]
+    complete = [Variant(np.array([1.0, 2.0, 4.0])), Variant(np.array([0.5, 1.0, 2.5]))]
     assert unmatched(complete, [1, -1]) == contrast(complete, [1, -1])
 
 
@@ -299,20 +299,20 @@ def test_images_of_a_missing_trial_do_not_count() -> None:
     values[1, 2] = math.nan
     other = correct.copy()
     other[1, 2] = ~other[1, 2]
-    plain = Arm(np.zeros((2, 3)), np.zeros((2, 3, 40), bool))
-    assert effect(Arm(values, correct), plain) == effect(Arm(values, other), plain)
+    plain = Variant(np.zeros((2, 3)), np.zeros((2, 3, 40), bool))
+    assert effect(Variant(values, correct), plain) == effect(Variant(values, other), plain)
 
 
 def test_a_context_in_which_one_arm_never_ends_is_left_out() -> None:
     a = np.array([[0.9, 0.8, 0.7], [0.5, 0.6, 0.7]])
     b = np.array([[0.8, 0.8, 0.5], [math.nan] * 3])
-    result = effect(Arm(a), Arm(b))
+    result = effect(Variant(a), Variant(b))
     assert result.estimate.value == pytest.approx(0.1)
     assert (result.contexts, result.contexts_planned, result.pairs, result.pairs_planned) == (1, 2, 3, 6)
 
 
 def test_nothing_in_common_is_said_to_be_nothing() -> None:
-    result = effect(Arm([0.9, math.nan]), Arm([math.nan, 0.8]))
+    result = effect(Variant([0.9, math.nan]), Variant([math.nan, 0.8]))
     assert (result.estimate.num_seeds, result.estimate.basis, result.identical) == (0, "nothing", False)
     assert math.isnan(result.estimate.value)
 
@@ -325,7 +325,7 @@ def test_a_difference_of_differences() -> None:
         [0.88, 0.89, 0.88],
     )
     by_hand = [0.2 - 0.02, 0.17 - 0.01, 0.2 - 0.0]
-    estimate = contrast([Arm(deep), Arm(deep_plain), Arm(shallow), Arm(shallow_plain)], [1, -1, -1, 1])
+    estimate = contrast([Variant(deep), Variant(deep_plain), Variant(shallow), Variant(shallow_plain)], [1, -1, -1, 1])
     assert estimate.value == pytest.approx(0.18)
     assert estimate.p_value() == pytest.approx(scipy_stats.ttest_1samp(by_hand, 0).pvalue)
 
@@ -335,9 +335,9 @@ def test_a_difference_of_differences() -> None:
 
 def test_arms_of_other_shapes_are_refused() -> None:
     with pytest.raises(ValueError, match=r"same contexts and seeds, got shapes \(1, 2\) and \(1, 3\)"):
-        effect(Arm([0.9, 0.8]), Arm([0.9, 0.8, 0.7]))
+        effect(Variant([0.9, 0.8]), Variant([0.9, 0.8, 0.7]))
     with pytest.raises(ValueError, match="same test examples, got 4 and 5"):
-        effect(arm(bits("1110", "1111")), arm(bits("11100", "11111")))
+        effect(variant(bits("1110", "1111")), variant(bits("11100", "11111")))
     with pytest.raises(ValueError, match=r"the values \(1, 3\), got \(1, 2\)"):
         mean([0.75, 1.0, 1.0], bits("1110", "1111"))
 

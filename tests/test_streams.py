@@ -1,4 +1,4 @@
-"""Random streams: arms that share a seed share their initial values, whatever else differs between them."""
+"""Random streams: variants that share a seed share their initial values, whatever else differs between them."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_streams_differ_by_seed_and_by_name_and_repeat_themselves() -> None:
     assert len({tuple(draw(*stream)) for stream in streams}) == len(streams)
 
 
-# --- arms -----------------------------------------------------------------------------------------------------------
+# --- variants -------------------------------------------------------------------------------------------------------
 
 RESNET: dict[str, Any] = {"name": "resnet18", "width": 4}
 

@@ -12,13 +12,14 @@ import pytest
 from scipy.stats import ttest_1samp, ttest_rel
 
 from bench.analysis import summaries
-from bench.analysis.comparison import Comparison, cell_table, comparable_cells, level_table, sampled
+from bench.analysis.comparison import Comparison
 from bench.analysis.scope import left_out
 from bench.analysis.summaries import (
     cautions,
     coverage,
     coverage_line,
     curve_table,
+    extremes,
     layout,
     outcomes,
     seed_table,
@@ -26,6 +27,7 @@ from bench.analysis.summaries import (
     tuned_as_recorded,
     words,
 )
+from bench.analysis.tables import cell_table, comparable_cells, level_table, sampled
 from bench.grid.factors import short_names
 from bench.grid.load import Plan, Trial, load_plan
 from bench.grid.metrics import lab_metrics
@@ -275,15 +277,17 @@ def test_with_a_bit_a_test_image_the_interval_counts_the_test_set(plan: Plan) ->
     ids = {t.trial_id: correct_by_cell.get(tuple(t.cell.levels.values()), 0) for t in plan.trials}
     bits = {key: np.arange(10) < ids[key] for key in trials["trial_id"]}
     found = outcomes(plan, trials)
-    table = cell_table(Comparison(plan, found, bits)).set_index("cell")
+    table = cell_table(Comparison(plan, found, {"test_accuracy": bits})).set_index("cell")
     row = table.loc["residual=false batch_norm=true"]
     assert row["difference"] == pytest.approx(-0.2)
     assert row["difference_basis"] == "test set"
     assert row["difference_low"] < -0.2 < row["difference_high"]
-    assert sampled(table) == "test images alone"  # the seeds agree on each of them
-    assert sampled(table, table.assign(test_accuracy_basis="seeds and test set")) == "seeds and test images"
+    assert sampled(plan.primary, table) == "test images alone"  # the seeds agree on each of them
+    assert (
+        sampled(plan.primary, table, table.assign(test_accuracy_basis="seeds and test set")) == "seeds and test images"
+    )
     some = dict(list(bits.items())[:2])
-    assert sampled(cell_table(Comparison(plan, found, some))) == "seeds"
+    assert sampled(plan.primary, cell_table(Comparison(plan, found, {"test_accuracy": some}))) == "seeds"
 
 
 def test_parameters_are_a_range_where_they_vary_over_the_cells_of_a_level(plan: Plan) -> None:
@@ -316,7 +320,7 @@ def test_a_curve_is_the_mean_and_the_extremes_of_the_seeds_that_ended_well(plan:
     points += [(found["trial_id"][6], 0, 0.1)]
     curves = pd.DataFrame(points, columns=["trial_id", "step", "dev_accuracy"])
     curves["epoch"] = curves["step"] / 20
-    table = curve_table(found, curves)
+    table = curve_table(plan, found, curves)
     assert table["cell"].unique().tolist() == ["residual=true batch_norm=true"]
     assert table["epoch"].tolist() == [0, 1]
     assert table.loc[1, ["n", "lowest", "highest"]].tolist() == [2, 0.8, 0.9]
@@ -324,7 +328,7 @@ def test_a_curve_is_the_mean_and_the_extremes_of_the_seeds_that_ended_well(plan:
 
 
 def test_dots_are_the_seeds_that_ended_well(plan: Plan) -> None:
-    table = seed_table(outcomes(plan, rows(plan, {("true", "true"): [0.9, np.nan, 0.8]})))
+    table = seed_table(plan, outcomes(plan, rows(plan, {("true", "true"): [0.9, np.nan, 0.8]})))
     assert table.to_numpy().tolist() == [
         ["residual=true batch_norm=true", 0, 0.9],
         ["residual=true batch_norm=true", 2, 0.8],
@@ -378,3 +382,9 @@ def test_a_users_metric_is_found_where_earlier_versions_kept_it() -> None:
     assert summaries.with_own_scores(plan, trials.assign(test_accuracy=0.4))["test_nll"].tolist() == [0.4, 0.4]
     newer = trials.assign(dev_nll=[0.2, np.nan])
     assert summaries.selecting_scores(plan, newer) == {"a": 0.2, "b": None}
+
+
+def test_the_median_and_the_worst_seed_of_each_cell_are_told(plan: Plan) -> None:
+    table = extremes(plan, outcomes(plan, rows(plan, ACCURACY))).set_index("cell")
+    row = table.loc["residual=false batch_norm=true"]
+    assert (row["test_accuracy_median"], row["test_accuracy_worst"]) == (0.71, 0.70)

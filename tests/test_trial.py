@@ -43,7 +43,7 @@ def test_a_result_by_its_fields(make_settings: Make) -> None:
     settings = make_settings({"train.epochs": 3, "seed": 4})
     result = run_trial(settings, device="cpu")
     assert (result.trial_id, result.status, result.error) == (settings.trial_id, "ok", None)
-    # 200 images, 20 of them for dev: 180 in batches of 32 are 6 steps an epoch
+    # 200 images, 20 of them for dev: 180 in batches of 32 are 6 steps per epoch
     assert (result.measures["epochs"], result.measures["steps"]) == (3, 3 * math.ceil(180 / 32))
     assert [(p.step, p.epoch) for p in result.curve] == [(0, 0), (6, 1), (12, 2), (18, 3)]
     assert result.measures["first_epoch_dev_accuracy"] == result.curve[1].scores["dev_accuracy"]
@@ -194,7 +194,7 @@ RESNET = {"model.name": "resnet10", "model.width": 4, "data.size": 32}
 def test_arms_see_the_same_batches_in_the_same_order(make_settings: Make, changes: dict[str, Any]) -> None:
     def seen(settings: Settings) -> list[torch.Tensor]:
         splits = load_data(settings.data, CPU)
-        make_runner(settings, splits, CPU)  # an arm with more layers draws more numbers
+        make_runner(settings, splits, CPU)  # a variant with more layers draws more numbers
         torch.rand(len(changes))
         loader = batches(settings, splits, "train")
         epochs = []

@@ -149,7 +149,7 @@ def main() -> int:
         logs = sum(log.read_text().count("resumes at step") for log in folder.glob("tortured/torture/logs/*.log"))
     print("killed after (s):", " ".join(f"{instant:.1f}" for instant in tally.instants))
     print(f"kills: {len(tally.instants)} ({dict(tally.victims)}), starts: {tally.starts}, drivers: {arguments.drivers}")
-    print(f"trials taken up from a checkpoint: {logs}; tracebacks printed: {again.count('Traceback')}")
+    print(f"trials resumed from a checkpoint: {logs}; tracebacks printed: {again.count('Traceback')}")
     print(again, file=sys.stderr)
     print(f"rows lost: {lost}, doubled: {doubled}, different: {differences}")
     return 1 if lost or doubled or differences else 0

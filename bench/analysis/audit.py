@@ -1,4 +1,4 @@
-"""Is the comparison fair? Sentences about arms that were not given the same, for the plan and for the report."""
+"""Is the comparison fair? Sentences about variants that were not given the same, for the plan and for the report."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from bench.grid.plan import Plan, neighbours
 if TYPE_CHECKING:
     import pandas as pd
 
-MOST_UNEQUAL = 0.05  # share by which parameters or multiply-accumulates of two arms may differ unsaid
+MOST_UNEQUAL = 0.05  # share by which parameters or multiply-accumulates of two variants may differ unsaid
 ASSUMED_ACCURACY = 0.9  # before any result
 Counts = Mapping[str, tuple[int, int]]  # cell label: parameters, multiply-accumulates
 
 
 def audit(plan: Plan, counts: Counts | None = None, num_dev_images: int | None = None) -> list[str]:
-    """Everything that is unequal between arms beside what is asked about; ``counts`` by cell label, 0 if unknown."""
+    """Tells what is unequal between variants beside what is asked about; ``counts`` by cell label, 0 if unknown."""
     sentences = [*_tuning(plan), *_confounded(plan)]
     if counts is not None:
         sentences += _unequal_size(plan, counts)
@@ -36,7 +36,7 @@ def _tuning(plan: Plan) -> Iterator[str]:
             f"unequal tuning: `{most}` chooses among {budgets[most]} candidates, `{least}` among {budgets[least]}; "
             "more tries find a better one by chance alone"
         )
-    optimizers = {trial.settings.optimizer.name for trial in plan.trials}
+    optimizers = {trial.lab.optimizer.name for trial in plan.trials if plan.run is None}
     if len(optimizers) > 1 and "optimizer.lr" not in plan.tune:
         yield "optimizers are compared at one learning rate each: none is at its own best; tune optimizer.lr"
 
@@ -70,16 +70,19 @@ def _small_dev(plan: Plan, num_dev_images: int) -> Iterator[str]:
 
     num_seeds = len(plan.tune_seeds if plan.tune and plan.tune_seeds else plan.seeds)
     smallest = planned_difference(max(1, num_seeds), num_dev_images, ASSUMED_ACCURACY)
-    if smallest > plan.margin:
+    if "dev_accuracy" not in plan.measures:
+        return
+    margin = plan.margin if plan.primary.name.endswith("accuracy") else plan.measures["dev_accuracy"].margin or 0.0
+    if smallest > margin and plan.selecting == "dev_accuracy":
         seeds = f"{num_seeds} seed{'s' * (num_seeds != 1)}"
         yield (
             f"{num_dev_images} dev images and {seeds} tell differences in dev accuracy from {smallest:.3f} up "
-            f"(80 % power, at an accuracy around {ASSUMED_ACCURACY:g}); the margin is {plan.margin:g}"
+            f"(80 % power, at an accuracy around {ASSUMED_ACCURACY:g}); the margin is {margin:g}"
         )
 
 
 def audit_recorded(plan: Plan, found: pd.DataFrame) -> list[str]:
-    """The same for a report, with the counts of ``summaries.outcomes``; its intervals say what dev can tell."""
+    """Returns the same for a report, with the counts of ``summaries.outcomes``; its intervals say what dev can tell."""
     first = found.dropna(subset=["parameters", "forward_macs"]).drop_duplicates("cell")
     rows = zip(first["cell"], first["parameters"], first["forward_macs"], strict=True)
     return audit(plan, {cell: (int(parameters), int(macs)) for cell, parameters, macs in rows})

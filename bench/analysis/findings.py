@@ -1,40 +1,45 @@
-"""What a grid's records say: the answer, effects and hypotheses with their verdicts, beside the tables they rest on."""
+"""The findings in a grid's records: the answer, effects and hypotheses with their verdicts, and their tables."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from bench.analysis import summaries, verdicts
+from bench.analysis.amounts import ratio_columns
 from bench.analysis.anova import VarianceAnalysis, analyse_variance
 from bench.analysis.answer import answer
 from bench.analysis.audit import audit_recorded
-from bench.analysis.comparison import (
-    NOT_OF_TRAINED,
-    SPEEDS,
-    Comparison,
-    cell_standings,
-    cell_table,
-    comparable_cells,
-    level_table,
-)
+from bench.analysis.comparison import Comparison
+from bench.analysis.hypotheses import hypothesis_table
 from bench.analysis.interactions import SimpleEffects, explain_average, simple_effects, without_pairs
 from bench.analysis.learning import default_target, learning_table
+from bench.analysis.own import own_cautions
 from bench.analysis.scope import left_out, with_recorded_seeds
-from bench.analysis.verdicts import p_both, significant
-from bench.grid.hypotheses import Hypothesis
-from bench.grid.metrics import TRAINED
+from bench.analysis.tables import cell_standings, cell_table, comparable_cells, level_table
+from bench.grid.metrics import Metric
 from bench.grid.plan import Plan
 from bench.record import pool
 from bench.record.asked import last_plan
 from bench.record.records import Records
 from bench.record.staleness import find_stale
+from bench.stats.estimates import Effect
 from bench.stats.families import selected_level
 from bench.stats.joined import Joined
+
+
+@dataclass(frozen=True)
+class Secondary:
+    """A metric that the grid asks about beside the primary: the effects on it, and its means by cell."""
+
+    metric: Metric
+    effects: pd.DataFrame
+    cells: pd.DataFrame
 
 
 @dataclass(frozen=True)
@@ -64,10 +69,11 @@ class Findings:
     curves: pd.DataFrame
     seeds: pd.DataFrame
     variance: VarianceAnalysis | None  # None where too little varies
+    secondary: tuple[Secondary, ...] = ()
 
     @property
     def target(self) -> Path:
-        """Where the report is written: beside the records, or beside all grids where several folders are pooled."""
+        """The folder of the report: beside the records, or beside all grids where several folders are pooled."""
         return self.folder.parent / "report" / self.plan.name if self.others else self.folder / "report"
 
 
@@ -81,17 +87,22 @@ def gather(folder: Path, plan: Plan | None = None, *, others: Sequence[Path] = (
     records = pool.read(folders)
     trials, timings = records.trials, records.timings
     plan = with_recorded_seeds(summaries.tuned_as_recorded(plan, trials), trials)
-    found = summaries.outcomes(plan, trials, records.curves)
-    on_dev = any(hypothesis.metric == "dev_accuracy" for hypothesis in plan.hypotheses)
-    dev_correct = pool.dev_correct(folders, records) if on_dev else {}
-    comparison = Comparison(plan, found, records.correct, timings, dev_correct)
-    effects, hypotheses = effect_table(comparison), hypothesis_table(comparison)
+    found, curves = summaries.outcomes(plan, trials, records.curves), summaries.with_watched(plan, records.curves)
+    examples = _examples(plan, folders, records)
+    comparison = Comparison(plan, found, examples, timings)
+    secondary = [Comparison(plan, found, examples, timings, metric) for metric in plan.metrics[1:]]
+    (effects,) = effect_tables([comparison])
+    hypotheses = hypothesis_table(comparison)
     winners = winner_table(plan, trials)
-    cells = cell_table(comparison).merge(summaries.layout(plan), on="cell")
+    cells = (
+        cell_table(comparison)
+        .merge(summaries.layout(plan), on="cell")
+        .merge(summaries.extremes(plan, found), on="cell")
+    )
     standing = cell_standings(comparison, cells)
     said = [*left_out(plan, trials, found), *summaries.cautions(plan, found, trials, timings), *edge_cautions(winners)]
     said += [caution for caution in effects["without_pairs"] if caution]
-    said += audit_recorded(plan, found)
+    said += [*audit_recorded(plan, found), *own_cautions(plan, found)]
     if count := records.num_other_data:
         stale_data = f"{count} results on other data than the last run found are left out"
         said.append(f"{stale_data}; python -m bench run GRID --stale reruns them")
@@ -103,7 +114,7 @@ def gather(folder: Path, plan: Plan | None = None, *, others: Sequence[Path] = (
         folder=folder,
         others=tuple(others),
         plan=plan,
-        answer=answer(hypotheses, effects),
+        answer=answer(plan.primary, hypotheses, effects),
         coverage=summaries.coverage_line(found),
         cautions=tuple(said),
         effects=effects,
@@ -111,72 +122,108 @@ def gather(folder: Path, plan: Plan | None = None, *, others: Sequence[Path] = (
         winners=winners,
         levels=tuple(level_table(comparison, factor) for factor in plan.factors),
         cells=cells.assign(standing=standing),
-        learning=learning_table(plan, found, records.curves, cells, default_target(plan, found)),
+        learning=learning_table(plan, found, curves, cells, default_target(plan, found, curves)),
         speeds=summaries.speed_table(plan, timings),
         timed_on=summaries.machine_names(timings).mode()[0] if len(timings) else "",
         machines=records.machines,
         trials=trials,
         found=found,
-        curves=summaries.curve_table(found, records.curves),
-        seeds=summaries.seed_table(found),
+        curves=summaries.curve_table(plan, found, curves),
+        seeds=summaries.seed_table(plan, found),
         variance=variance(plan, found),
+        secondary=tuple(
+            Secondary(one.metric, table, cell_table(one).merge(summaries.layout(plan), on="cell"))
+            for one, table in zip(secondary, effect_tables(secondary), strict=True)
+        ),
     )
 
 
+def _examples(plan: Plan, folders: Sequence[Path], records: pool.Pool) -> dict[str, Mapping[str, np.ndarray]]:
+    """Reads the outcomes of single test examples, by metric and trial: of accuracies the bits, else as recorded."""
+    asked = {metric.name for metric in plan.metrics} | {hypothesis.metric for hypothesis in plan.hypotheses}
+    found: dict[str, Mapping[str, np.ndarray]] = {"test_accuracy": records.correct}
+    if "dev_accuracy" in asked:
+        found["dev_accuracy"] = pool.dev_correct(folders, records)
+    for name in sorted(asked - found.keys()):
+        found[name] = pool.examples(folders, records, name)
+    return {name: known for name, known in found.items() if known}
+
+
 def variance(plan: Plan, found: pd.DataFrame) -> VarianceAnalysis | None:
-    """The analysis of variance of test accuracy over a full plan; None for other plans and where nothing differs."""
+    """Analyses the variance of the primary metric over a full plan; None for others and where nothing differs.
+
+    On a log scale it is that of the logarithms, and the means of cells are geometric.
+    """
+    metric = plan.primary
     levels = {cell.label: cell.levels for cell in plan.cells if len(cell.levels) == len(plan.factors)}
     table = found[found["compared"] & found["cell"].isin(list(levels))].copy()
-    table["test_accuracy"] = table["test_accuracy"].where(table["trained"] == 1)
+    table[metric.name] = metric.compared(table[metric.name].where(table["trained"] == 1).to_numpy(float))
     names = [factor.name for factor in plan.factors]
     for name in names:
         table[name] = [levels[cell][name] for cell in table["cell"]]
-    known = table.dropna(subset="test_accuracy")
+    known = table.dropna(subset=metric.name)
     varies = any(known[name].nunique() > 1 for name in names)
-    if plan.kind != "full" or not varies or known["test_accuracy"].nunique() < 2:
+    if plan.kind != "full" or not varies or known[metric.name].nunique() < 2:
         return None
-    return analyse_variance(table, "test_accuracy", names)
+    analysis = analyse_variance(table, metric.name, names)
+    if analysis.cell_means is None or metric.scale == "linear":
+        return analysis
+    return replace(analysis, cell_means=analysis.cell_means.map(math.exp))
 
 
 # --- effects --------------------------------------------------------------------------------------------------------
 
 
-def effect_table(comparison: Comparison) -> pd.DataFrame:
-    """A row for each level that is compared: its difference to the baseline's level, and the verdict of the family.
+def effect_tables(comparisons: Sequence[Comparison]) -> list[pd.DataFrame]:
+    """Makes for each metric that is compared a table of its effects, with verdicts; all together are one family.
 
-    ``detectable`` is the difference that would show with 80 % power; ``seeds_for_margin`` is NaN where
-    decided or endless.
+    How often trials train is asked once, beside the primary metric. ``detectable`` is the difference that would show
+    with 80 % power; ``seeds_for_margin`` is NaN where decided or endless.
     """
+    found = [_Effect(one, *effect) for one in comparisons for effect in _effects(one)]
+    metrics = [one.comparison.metric for one in found]
+    asked = [one.trains if one.comparison.metric == one.comparison.plan.primary else None for one in found]
+    judged = verdicts.judge_effects([one.effect for one in found], metrics, trained=asked)
+    picked = selected_level(max(1, sum(item.overall in verdicts.DECIDED for item in judged)), len(judged))
+    rows = [one.name | _effect_row(item, picked) | one.simple_row() for one, item in zip(found, judged, strict=True)]
+    tables = []
+    for comparison in comparisons:
+        own = [row for row, one in zip(rows, found, strict=True) if one.comparison is comparison]
+        table = pd.DataFrame(own, columns=[*EFFECT_NAMES, *EFFECT_NUMBERS, *ratio_columns(comparison.metric)])
+        tables.append(table.assign(sentence=table["sentence"] + table["average"]))
+    return tables
+
+
+@dataclass(frozen=True)
+class _Effect:
+    """A level that has partners at the baseline's level of its factor: its difference, and how often both train."""
+
+    comparison: Comparison
+    name: dict[str, str]
+    effect: Effect
+    trains: Joined | None
+    simple: SimpleEffects
+
+    def simple_row(self) -> dict[str, object]:
+        return {
+            "simple_low": self.simple.low,
+            "simple_high": self.simple.high,
+            "simple_differ": self.simple.differ,
+            "average": explain_average(self.simple, self.comparison.metric),
+            "without_pairs": "; ".join(without_pairs(f"{self.name['factor']}={self.name['level']}", self.simple)),
+        }
+
+
+def _effects(comparison: Comparison) -> Iterator[tuple[dict[str, str], Effect, Joined | None, SimpleEffects]]:
     plan = comparison.plan
-    names, effects, trains, simple = [], [], [], []
     for factor in plan.factors:
         baseline = plan.baseline.get(factor.name, factor.levels[0])
+        against = {factor.name: baseline}
         for level, cells in comparable_cells(plan, factor).items():
-            effect = comparison.effect(cells, {factor.name: baseline}) if level != baseline else None
+            effect = comparison.effect(cells, against) if level != baseline else None
             if effect is not None:
-                names.append({"factor": factor.name, "level": level, "against": baseline})
-                effects.append(effect)
-                trains.append(comparison.trains(cells, {factor.name: baseline}))
-                simple.append(simple_effects(comparison, cells, {factor.name: baseline}))
-    judged = verdicts.compare(effects, trained=trains, margin=plan.margin)
-    num_decided = sum(item.overall in ("better", "worse") for item in judged)
-    picked = selected_level(max(1, num_decided), len(judged))
-    rows = [
-        name | _effect_row(item, picked) | _simple_row(f"{name['factor']}={name['level']}", one)
-        for name, item, one in zip(names, judged, simple, strict=True)
-    ]
-    table = pd.DataFrame(rows, columns=[*EFFECT_NAMES, *EFFECT_NUMBERS])
-    return table.assign(sentence=table["sentence"] + table["average"])
-
-
-def _simple_row(name: str, simple: SimpleEffects) -> dict[str, object]:
-    return {
-        "simple_low": simple.low,
-        "simple_high": simple.high,
-        "simple_differ": simple.differ,
-        "average": explain_average(simple),
-        "without_pairs": "; ".join(without_pairs(name, simple)),
-    }
+                name = {"factor": factor.name, "level": level, "against": baseline}
+                yield name, effect, comparison.trains(cells, against), simple_effects(comparison, cells, against)
 
 
 EFFECT_NAMES = ["factor", "level", "against"]
@@ -189,10 +236,11 @@ EFFECT_NUMBERS = [
 ]
 
 
-def _effect_row(item: verdicts.Comparison, level: float) -> dict[str, object]:
+def _effect_row(item: verdicts.JudgedEffect, level: float) -> dict[str, object]:
     effect, estimate = item.effect, item.effect.estimate
-    picked = estimate.interval(level)
-    return {
+    picked, ends = estimate.interval(level), (estimate.value, estimate.low, estimate.high)
+    ratios = {name: float(np.exp(end)) for name, end in zip(ratio_columns(item.metric), ends, strict=False)}
+    return ratios | {
         "difference": estimate.value,
         "difference_low": estimate.low,
         "difference_high": estimate.high,
@@ -219,94 +267,11 @@ def _effect_row(item: verdicts.Comparison, level: float) -> dict[str, object]:
     }
 
 
-# --- hypotheses -----------------------------------------------------------------------------------------------------
-
-
-def hypothesis_table(comparison: Comparison) -> pd.DataFrame:
-    """A row a hypothesis: ``ruling`` (supported, refuted, undecided), the estimate it rests on, and that in words."""
-    plan = comparison.plan
-    claims = []
-    for hypothesis in plan.hypotheses:
-        estimate, margin = comparison.contrast(hypothesis), _margin(comparison, hypothesis)
-        claims.append(verdicts.Claim(estimate, hypothesis.relation, hypothesis.bound, margin))
-    rows = [
-        {
-            "hypothesis": hypothesis.text,
-            "ruling": item.ruling,
-            "evidence": evidence(hypothesis.metric, item, is_difference=len(hypothesis.terms) > 1)
-            + _training(comparison, hypothesis),
-            "metric": hypothesis.metric,
-            "estimate": item.claim.estimate.value,
-            "low": item.claim.estimate.low,
-            "high": item.claim.estimate.high,
-            "p": item.p,
-            "p_holm": item.p_holm,
-        }
-        for hypothesis, item in zip(plan.hypotheses, verdicts.judge(claims), strict=True)
-    ]
-    return pd.DataFrame(
-        rows, columns=["hypothesis", "ruling", "evidence", "metric", "estimate", "low", "high", "p", "p_holm"]
-    )
-
-
-def _margin(comparison: Comparison, hypothesis: Hypothesis) -> float | None:
-    """Within which sides are equal; None against a number, where being above it by little is being above it."""
-    if hypothesis.relation != "~" and (len(hypothesis.terms) == 1 or hypothesis.bound != 0):
-        return None
-    alike = hypothesis.metric.endswith("accuracy") or hypothesis.metric == TRAINED.name
-    margin = comparison.plan.margin * (1.0 if alike else comparison.typical(hypothesis.metric))
-    return 0.0 if math.isnan(margin) else margin
-
-
-def _training(comparison: Comparison, hypothesis: Hypothesis) -> str:
-    """How often the sides of a hypothesis about how good they are train, where some of their trials did not."""
-    if hypothesis.metric == TRAINED.name or hypothesis.metric in NOT_OF_TRAINED:
-        return ""
-    trains = counts_of(comparison.trains_in(hypothesis))
-    return f"; of those that trained: {trains}" if trains else ""
-
-
-def counts_of(trained: Joined, *, always: bool = False) -> str:
-    """``18 of 30 against 30 of 30``; empty where all trained, unless it is to be said always."""
-    shares = [part.share for part in trained.parts]
-    if not always and all(share.count == share.total for share in shares):
-        return ""
-    return (" against " if len(shares) == 2 else ", ").join(f"{share.count} of {share.total}" for share in shares)
-
-
-def evidence(metric: str, item: verdicts.Judgement, *, is_difference: bool) -> str:
-    """``difference +12.3 points (95 %: 8.1 to 16.5), p < 0.001, 5 seeds``."""
-    estimate = item.claim.estimate
-    if estimate.num_seeds == 0:
-        reason = "timed alone" if metric in SPEEDS else "with a result on every side"
-        return f"no trials {reason}"
-    accuracy = metric.endswith("accuracy") or metric == TRAINED.name
-    scale, unit = (100, " points" if is_difference else " %") if accuracy else (1, "")
-    what = "difference" if is_difference else "mean"
-    if metric == TRAINED.name and isinstance(estimate, Joined):
-        what = f"trains in {counts_of(estimate, always=True)}: {what if is_difference else 'share'}"
-    sign = "+" if is_difference else ""
-
-    def shown(number: float, sign: str = "") -> str:
-        return f"{number * scale:{sign}.1f}" if accuracy else significant(number, 4, sign)
-
-    text = f"{what} {shown(estimate.value, sign)}{unit}"
-    if estimate.basis == "exact":
-        return f"{text}, exact"
-    seeds = f"{estimate.num_seeds} seed{'s' * (estimate.num_seeds > 1)}"
-    if math.isnan(estimate.low):
-        return f"{text}, no interval, {seeds}"
-    if "dev_" in metric and estimate.basis == "seeds" and metric != TRAINED.name:
-        seeds += ", on this dev set"
-    interval = f"95 %: {shown(estimate.low)} to {shown(estimate.high)}"
-    return f"{text} ({interval}), {p_both(item.p, item.p_holm)}, {seeds}"
-
-
 # --- tuned settings -------------------------------------------------------------------------------------------------
 
 
 def winner_table(plan: Plan, trials: pd.DataFrame) -> pd.DataFrame:
-    """A row for each cell and tuned setting: the candidate that won on dev, and whether it is at an end of the list."""
+    """Makes a row per cell and tuned setting: the candidate that won on dev, and whether it ends the list."""
     if not plan.tune:
         return pd.DataFrame(columns=["cell", "setting", "winner", "at_edge"])
     rows = [
@@ -325,7 +290,7 @@ def _at_edge(value: object, candidates: Sequence[object]) -> bool:
 
 
 def edge_cautions(winners: pd.DataFrame) -> list[str]:
-    """A better value may lie beyond the candidates where the winner is the first or last of them."""
+    """Warns that a better value may lie beyond the candidates where the winner is the first or last of them."""
     edge = winners[winners["at_edge"].astype(bool)]
     return [
         f"{setting}: the winner is at the edge of the candidates in {len(rows)} of "

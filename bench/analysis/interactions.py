@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bench.analysis import amounts
 from bench.analysis.comparison import Comparison
-from bench.analysis.verdicts import significant
+from bench.grid.metrics import Metric
 from bench.grid.plan import Cell
 from bench.stats.estimates import ALPHA
 
@@ -44,13 +45,12 @@ def simple_effects(comparison: Comparison, cells: Sequence[Cell], against: Mappi
     return SimpleEffects(float(values[least]), float(values[greatest]), len(pairs), differ, without)
 
 
-def explain_average(simple: SimpleEffects, *, scale: float = 100.0, unit: str = "points") -> str:
+def explain_average(simple: SimpleEffects, metric: Metric) -> str:
     """What must be said beside an average: that it is one of unlike effects, or of some settings only; else empty."""
     known = simple.total - len(simple.without)
     said = ""
     if simple.differ:
-        low, high = (significant(end * scale, 3, "+") for end in (simple.low, simple.high))
-        ends = f"{low} to {high} {unit}"
+        ends = f"{amounts.ends(metric, simple.low, simple.high, sign='+')} {metric.difference_unit}".rstrip()
         said += f"; an average over unlike effects, {ends} by the levels of the other factors"
     if simple.without and known:
         said += f"; known under {known} of {simple.total} settings of the other factors"

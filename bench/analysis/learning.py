@@ -1,4 +1,4 @@
-"""Whether trials learn, and how fast."""
+"""Tells whether trials learn, and how fast."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.integrate import trapezoid
 
-from bench.analysis.comparison import columns
+from bench.analysis import amounts
+from bench.analysis.comparison import columns, value_columns
+from bench.analysis.summaries import first_epoch, positive, watched
+from bench.grid.metrics import Metric
 from bench.grid.plan import Cell, Plan
 from bench.record.status import NOT_ENDED, Status
 from bench.stats.estimates import ALPHA, mean
@@ -23,7 +26,7 @@ FEWEST_TRIALS = 6  # the interval from the least to the greatest of five holds t
 
 @dataclass(frozen=True)
 class TimeToTarget:
-    """Kaplan-Meier median of the steps, epochs or seconds to a target accuracy, with its 95 % interval.
+    """Kaplan-Meier median of the steps, epochs or seconds to a target, with its 95 % interval.
 
     Infinite where under half of the trials reach it; a bound that the data do not give is NaN (low) or infinite (high).
     Under six trials there is no finite 95 % interval of a median: both are NaN.
@@ -36,14 +39,17 @@ class TimeToTarget:
     total: int
 
 
-def first_reach(positions: ArrayLike, accuracies: ArrayLike, target: float) -> float:
-    """First evaluation (its step, epoch or second) at ``target`` or above; infinite where there is none."""
-    reached = np.flatnonzero(np.asarray(accuracies, float) >= target)
+def first_reach(positions: ArrayLike, values: ArrayLike, target: float, sign: int = 1) -> float:
+    """Returns the first evaluation (its step, epoch or second) at ``target`` or better; infinite where there is none.
+
+    Higher is better with ``sign`` 1, lower with -1.
+    """
+    reached = np.flatnonzero(sign * np.asarray(values, float) >= sign * target) if sign else np.empty(0, int)
     return float(np.asarray(positions, float)[reached[0]]) if reached.size else math.inf
 
 
 def time_to_target(first: Sequence[float], last: Sequence[float]) -> TimeToTarget:
-    """Median over trials of :func:`first_reach`, where ``last`` is how far each trial was watched.
+    """Returns the median over trials of :func:`first_reach`, where ``last`` is how far each trial was watched.
 
     A trial that ended early for no fault of its own is watched until then; one that diverged never reaches the target:
     give infinity as its last. The interval inverts Brookmeyer and Crowley's (1982) test on the log(-log) scale.
@@ -66,9 +72,9 @@ def time_to_target(first: Sequence[float], last: Sequence[float]) -> TimeToTarge
     return TimeToTarget(math.inf if math.isnan(median) else median, low, high, int(reached.sum()), len(times))
 
 
-def area_under_curve(positions: ArrayLike, accuracies: ArrayLike) -> float:
-    """Mean accuracy over training, by the trapezoid rule; raises ValueError where positions (E,) do not increase."""
-    steps, heights = np.asarray(positions, float), np.asarray(accuracies, float)
+def area_under_curve(positions: ArrayLike, values: ArrayLike) -> float:
+    """Averages a metric over training, by the trapezoid rule; raises ValueError if positions (E,) do not increase."""
+    steps, heights = np.asarray(positions, float), np.asarray(values, float)
     if steps.size < 2 or (np.diff(steps) <= 0).any():
         raise ValueError(f"a curve needs two evaluations or more at increasing positions, got {steps.tolist()}")
     return float(trapezoid(heights, steps) / (steps[-1] - steps[0]))
@@ -77,17 +83,30 @@ def area_under_curve(positions: ArrayLike, accuracies: ArrayLike) -> float:
 # --- the table of a grid --------------------------------------------------------------------------------------------
 
 
-def default_target(plan: Plan, found: pd.DataFrame) -> float:
-    """95 % of the baseline's mean final dev accuracy, down to a whole percent; NaN where it has no result."""
-    baseline = [cell.label for cell in plan.cells if plan.baseline.items() <= cell.levels.items()]
+def default_target(plan: Plan, found: pd.DataFrame, curves: pd.DataFrame) -> float:
+    """Returns 95 % of what the baseline ends with on dev, down to a whole percent, where that is a share to be high.
+
+    Of any other metric the value 95 % of the way there from before training. NaN where the baseline has no result, does
+    not get better, or neither direction is better.
+    """
+    metric, baseline = watched(plan), [c.label for c in plan.cells if plan.baseline.items() <= c.levels.items()]
     ended = found[found["compared"] & (found["status"] == Status.OK) & found["cell"].isin(baseline)]
-    return float(np.floor(100 * TARGET_SHARE * ended["final_dev_accuracy"].mean() + 1e-9)) / 100
+    final = ended.get(f"final_{metric.name}")
+    if final is None or metric.sign == 0:
+        return math.nan
+    if metric.is_share and metric.sign > 0:
+        return float(np.floor(100 * TARGET_SHARE * final.mean() + 1e-9)) / 100
+    first = curves[(curves["step"] == 0) & curves["trial_id"].isin(ended["trial_id"])]
+    ends = pd.Series(positive(metric, final)).mean()
+    start = pd.Series(positive(metric, first[metric.name])).mean()
+    better = metric.sign * (ends - start) > 0
+    return amounts.shown(metric, start + TARGET_SHARE * (ends - start)) if better else math.nan
 
 
 def learning_table(
     plan: Plan, found: pd.DataFrame, curves: pd.DataFrame, cells: pd.DataFrame, target: float
 ) -> pd.DataFrame:
-    """A row for each of ``cells`` (``comparison.cell_table``): its trials that ended, how many trained, and how fast.
+    """Makes a row for each of ``cells`` (``comparison.cell_table``): how many trials ended, how many trained, how fast.
 
     Trials that are not run yet count nowhere. Seconds are those of the timing protocol, NaN where it did not run. Areas
     are over the epochs of each trial, of those that trained.
@@ -108,22 +127,30 @@ def _learning(
 ) -> dict[str, Any]:
     own = ended[ended["cell"] == cell.label]
     trained = own["trained"] == 1
-    settings = next(trial.settings for trial in plan.trials if trial.cell.label == cell.label)
+    of_cell = next(trial for trial in plan.trials if trial.cell.label == cell.label)
     curves = [points.get(key) for key in own["trial_id"][trained]]
-    areas = [area_under_curve(one["epoch"], one["dev_accuracy"]) for one in curves if one is not None and len(one) > 1]
-    steps = _to_target(own, points, target)
+    metric, first = watched(plan), first_epoch(plan, plan.primary)
+    areas = [
+        area_under_curve(one["epoch"], positive(metric, one[metric.name]))
+        for one in curves
+        if one is not None and len(one) > 1
+    ]
+    start = value_columns(first, mean(positive(first, own[first.name].where(trained)))) if first else {}
+    area = columns("area_under_curve", mean(areas))
+    steps = _to_target(own, points, target, metric)
     timed = summary["train_images_per_second_basis"] == "rounds"
-    seconds = settings.data.batch_size / summary["train_images_per_second"] if timed else math.nan
+    seconds = of_cell.lab.data.batch_size / summary["train_images_per_second"] if timed else math.nan
     return {
         "cell": cell.label,
         "ended": len(own),
         "trained": int(trained.sum()),
-        **columns("first_epoch_dev_accuracy", mean(own["first_epoch_dev_accuracy"].where(trained))),
+        **start,
         "target": target,
         "reached": steps.reached,
         **{f"steps_to_target{end}": value for end, value in _ends(steps)},
         **{f"seconds_to_target{end}": value * seconds for end, value in _ends(steps)},
-        **columns("area_under_curve", mean(areas)),
+        **area,
+        **{name: amounts.shown(metric, area[name]) for name in list(area)[:3]},
     }
 
 
@@ -131,13 +158,13 @@ def _ends(time: TimeToTarget) -> list[tuple[str, float]]:
     return [("", time.median), ("_low", time.low), ("_high", time.high)]
 
 
-def _to_target(own: pd.DataFrame, points: dict[str, pd.DataFrame], target: float) -> TimeToTarget:
+def _to_target(own: pd.DataFrame, points: dict[str, pd.DataFrame], target: float, metric: Metric) -> TimeToTarget:
     """Steps to the target over the trials of a cell: a failed one was watched as far as its curve goes."""
     first, last = [], []
     for key, status in own[["trial_id", "status"]].itertuples(index=False):
         curve = points.get(key)
         if curve is None and status != Status.DIVERGED:
             continue
-        first.append(math.inf if curve is None else first_reach(curve["step"], curve["dev_accuracy"], target))
+        first.append(math.inf if curve is None else first_reach(curve["step"], curve[metric.name], target, metric.sign))
         last.append(math.inf if status == Status.DIVERGED or curve is None else float(curve["step"].iloc[-1]))
     return time_to_target(first, last)

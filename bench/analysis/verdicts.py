@@ -1,4 +1,4 @@
-"""Verdicts on effects and claims, with many comparisons accounted for."""
+"""Verdicts on effects and hypotheses, with many comparisons accounted for."""
 
 from __future__ import annotations
 
@@ -8,20 +8,24 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from bench.analysis import amounts
+from bench.grid.hypotheses import Relation
+from bench.grid.metrics import Better, Metric
 from bench.stats.estimates import ALPHA, Effect, Estimate, Estimated
 from bench.stats.families import holm
 from bench.stats.joined import Joined
 from bench.stats.power import MOST_SEEDS, POWER, decision_probability, detectable_difference, seeds_for_margin
 
-Verdict = Literal["better", "worse", "equivalent", "undecided"]
-Ruling = Literal["supported", "refuted", "undecided", "below_margin"]
-Relation = Literal[">", "<", "~"]
+Verdict = Literal["better", "worse", "higher", "lower", "equivalent", "undecided"]
+HypothesisVerdict = Literal["supported", "refuted", "undecided", "below_margin"]
+
 SMALL_P = 0.001
+DECIDED = ("better", "worse", "higher", "lower")
 _Direction = Literal["above", "below", "equivalent", "undecided"]
 
 
 @dataclass(frozen=True)
-class Comparison:
+class JudgedEffect:
     """An effect within its family: p-values after Holm's correction, and the verdict on A.
 
     The effect is among pairs that both trained; ``trained`` is how often A trains less how often B does, with a verdict
@@ -34,11 +38,15 @@ class Comparison:
     verdict: Verdict
     p_holm: float
     p_equivalence_holm: float
-    margin: float | None
+    metric: Metric
     first_step: float  # the level of Holm's first step
     trained: Joined | None = None
     trained_verdict: Verdict = "undecided"
     p_trained_holm: float = math.nan
+
+    @property
+    def margin(self) -> float | None:
+        return self.metric.tolerance
 
     @functools.cached_property
     def detectable(self) -> float:
@@ -56,7 +64,7 @@ class Comparison:
 
     @property
     def overall(self) -> Verdict:
-        """What a headline may say: undecided where the two questions are decided in opposite ways.
+        """The verdict that a headline may say: undecided where the two questions are decided in opposite ways.
 
         Where only how often they train is decided, that is it, whatever the difference of those that trained.
         """
@@ -66,7 +74,7 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Claim:
+class EstimatedHypothesis:
     """``estimate`` is above, below or (``~``) within ``margin`` of ``bound``; ``~`` without margin is a ValueError."""
 
     estimate: Estimated
@@ -76,57 +84,64 @@ class Claim:
 
     def __post_init__(self) -> None:
         if self.relation == "~" and self.margin is None:
-            raise ValueError("a claim with ~ needs the margin within which a difference does not matter, got none")
+            raise ValueError("a hypothesis with ~ needs the margin within which a difference does not matter, got none")
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """What became of a claim, and the p-values of a difference from the bound, before and after Holm."""
+class JudgedHypothesis:
+    """The verdict on a hypothesis, and the p-values of a difference from the bound, before and after Holm."""
 
-    claim: Claim
-    ruling: Ruling
+    hypothesis: EstimatedHypothesis
+    verdict: HypothesisVerdict
     p: float
     p_holm: float
     p_equivalence_holm: float
 
 
-def compare(
+def judge_effects(
     effects: Sequence[Effect],
+    metrics: Sequence[Metric],
     *,
     trained: Sequence[Joined | None] | None = None,
-    margin: float | None = None,
     alpha: float = ALPHA,
-    higher_is_better: bool = True,
-) -> list[Comparison]:
-    """The verdicts of one family of effects, and of another: how often both sides ``trained``, where that is known.
+) -> list[JudgedEffect]:
+    """Judges one family of effects, and another: how often both sides ``trained``, where that is known.
 
-    Equivalent where the interval lies within ``margin`` of 0: a difference that is real yet within it does not matter.
-    Else better or worse where p is under ``alpha``, else undecided. Either question is corrected by Holm over the
-    family: the chance of any false "better" or "worse" is at most alpha, and so is that of any false "equivalent".
+    ``metrics`` has the metric of each effect: its margin, and which direction is better. Equivalent where the interval
+    lies within the margin of 0: a difference that is real yet within it does not matter.
+    Else better or worse where p is under ``alpha`` (higher or lower, where neither direction is better), else
+    undecided. Either question is corrected by Holm over the family: the chance of any false "better" or "worse" is at
+    most alpha, and so is that of any false "equivalent".
     With one seed always undecided: its interval knows nothing of seeds.
     """
     estimates = [item.estimate for item in effects]
-    better: dict[_Direction, Verdict] = {"above": "better", "below": "worse"}
-    worse: dict[_Direction, Verdict] = {"above": "worse", "below": "better"}
-    same: dict[_Direction, Verdict] = {"equivalent": "equivalent", "undecided": "undecided"}
-    verdicts = same | (better if higher_is_better else worse)
-    decided = _decide(estimates, [margin] * len(estimates), alpha)
+    decided = _decide(estimates, [metric.tolerance for metric in metrics], alpha)
     shares = list(trained) if trained is not None else [None] * len(estimates)
     p_shares = holm([math.nan if share is None else share.p_value() for share in shares])
     return [
-        Comparison(
+        JudgedEffect(
             effect=item,
-            verdict=verdicts[direction],
+            verdict=_verdict(direction, metric.better),
             p_holm=p,
             p_equivalence_holm=p_equivalence,
-            margin=margin,
+            metric=metric,
             first_step=alpha / len(effects),
             trained=share,
             trained_verdict=_trains(share, p_share, alpha),
             p_trained_holm=p_share,
         )
-        for item, (direction, p, p_equivalence), share, p_share in zip(effects, decided, shares, p_shares, strict=True)
+        for item, metric, (direction, p, p_equivalence), share, p_share in zip(
+            effects, metrics, decided, shares, p_shares, strict=True
+        )
     ]
+
+
+def _verdict(direction: _Direction, better: Better) -> Verdict:
+    if direction == "equivalent" or direction == "undecided":
+        return direction
+    if better == "neither":
+        return "higher" if direction == "above" else "lower"
+    return "better" if (direction == "above") == (better == "higher") else "worse"
 
 
 def _trains(share: Joined | None, p: float, alpha: float) -> Verdict:
@@ -135,22 +150,28 @@ def _trains(share: Joined | None, p: float, alpha: float) -> Verdict:
     return "better" if share.value > 0 else "worse"
 
 
-def judge(claims: Sequence[Claim], *, alpha: float = ALPHA) -> list[Judgement]:
-    """Rules on a family of claims, each at its bound as an effect is at 0 in :func:`compare`.
+def judge_hypotheses(hypotheses: Sequence[EstimatedHypothesis], *, alpha: float = ALPHA) -> list[JudgedHypothesis]:
+    """Rules on a family of hypotheses, each at its bound as an effect is at 0 in :func:`judge_effects`.
 
     ``>`` is supported above the bound and refuted below it, whatever the margin; where it is above but within the
     margin it is ``below_margin``: true, and too small to matter. ``<`` likewise. ``~`` is supported where equivalent,
     refuted where above or below and not equivalent.
     """
-    shifted = [claim.estimate.minus(claim.bound) for claim in claims]
-    decided = _decide(shifted, [claim.margin for claim in claims], alpha)
+    shifted = [hypothesis.estimate.minus(hypothesis.bound) for hypothesis in hypotheses]
+    decided = _decide(shifted, [hypothesis.margin for hypothesis in hypotheses], alpha)
     return [
-        Judgement(claim, _ruling(claim.relation, estimate.centre, direction, p < alpha), estimate.p_value(), p, near)
-        for claim, estimate, (direction, p, near) in zip(claims, shifted, decided, strict=True)
+        JudgedHypothesis(
+            hypothesis,
+            _hypothesis_verdict(hypothesis.relation, estimate.centre, direction, p < alpha),
+            estimate.p_value(),
+            p,
+            near,
+        )
+        for hypothesis, estimate, (direction, p, near) in zip(hypotheses, shifted, decided, strict=True)
     ]
 
 
-def _ruling(relation: Relation, centre: float, direction: _Direction, differs: bool) -> Ruling:
+def _hypothesis_verdict(relation: Relation, centre: float, direction: _Direction, differs: bool) -> HypothesisVerdict:
     if direction == "undecided":
         return "undecided"
     if relation == "~":
@@ -165,7 +186,7 @@ def _ruling(relation: Relation, centre: float, direction: _Direction, differs: b
 def _decide(
     estimates: Sequence[Estimated], margins: Sequence[float | None], alpha: float
 ) -> Iterator[tuple[_Direction, float, float]]:
-    """Direction of each estimate from 0, and its corrected p-values of a difference and of equivalence."""
+    """Yields the direction of each estimate from 0, and its corrected p-values of a difference and of equivalence."""
     pairs = list(zip(estimates, margins, strict=True))
     differs = holm([estimate.p_value() for estimate in estimates])
     agrees = holm([math.nan if margin is None else estimate.p_equivalence(margin) for estimate, margin in pairs])
@@ -178,29 +199,30 @@ def _decide(
         yield direction, p, p_equivalence
 
 
-def explain(comparison: Comparison, *, scale: float = 100.0, unit: str = "points") -> str:
-    """The verdict in a sentence; differences are shown times ``scale`` in ``unit``.
+def explain(comparison: JudgedEffect) -> str:
+    """Returns the verdict in a sentence, in the unit of its metric.
 
     Where some trials did not train it says both: the difference among those that did, and how often each side trains.
     """
-    sentence, trains = _explain_difference(comparison, scale, unit), explain_training(comparison)
+    sentence, trains = _explain_difference(comparison), explain_training(comparison)
     if not trains:
         return sentence
     verdict, colon, rest = sentence.partition(":")
-    both = "" if comparison.effect.pairs == 0 else " where both trained"
+    counted = not isinstance(comparison.effect.estimate, Estimate)
+    both = "" if counted or comparison.effect.pairs == 0 else " where both trained"
     return f"{verdict}{both}{colon}{rest}; {trains}"
 
 
-def explain_training(comparison: Comparison) -> str:
-    """``trains in 18 of 30 against 30 of 30, p < 0.001``; empty where all trained or nothing is known of it."""
+def explain_training(comparison: JudgedEffect) -> str:
+    """Returns ``trains in 18 of 30 against 30 of 30, p < 0.001``; empty where all trained or nothing is known of it."""
     if comparison.trained is None or not comparison.some_untrained:
         return ""
     counts = " against ".join(f"{part.share.count} of {part.share.total}" for part in comparison.trained.parts)
     return f"trains in {counts}, {p_both(comparison.trained.p_value(), comparison.p_trained_holm)}"
 
 
-def _explain_difference(comparison: Comparison, scale: float, unit: str) -> str:
-    effect, estimate = comparison.effect, comparison.effect.estimate
+def _explain_difference(comparison: JudgedEffect) -> str:
+    effect, estimate, metric = comparison.effect, comparison.effect.estimate, comparison.metric
     if estimate.num_seeds == 0:
         none = "trained on both sides" if comparison.some_untrained else "has a result of both"
         return f"undecided: no seed {none}"
@@ -210,46 +232,37 @@ def _explain_difference(comparison: Comparison, scale: float, unit: str) -> str:
         return "undecided: a result of both for one seed only, under some levels of the other factors"
     if comparison.verdict == "equivalent":
         assert comparison.margin is not None
-        return f"equivalent: any difference is under {significant(comparison.margin * scale, 3)} {unit}"
+        return f"equivalent: any difference is under {amounts.within(metric, comparison.margin)}"
     if comparison.verdict != "undecided":
-        return f"{comparison.verdict} by {significant(abs(estimate.value) * scale, 3)} {unit}"
+        by = ":" if metric.scale == "log" else " by"
+        said = amounts.size(metric, estimate.value) + amounts.perplexity(metric, estimate.value)
+        return f"{comparison.verdict}{by} {said}"
     if estimate.basis == "nothing":
         return "undecided: the seeds do not differ, so nothing tells the size of chance"
     if not isinstance(estimate, Estimate):
-        low, high = (end * scale for end in estimate.interval())
-        span = f"from {significant(low, 3, '+')} to {significant(high, 3, '+')}"
-        return f"undecided: with untrained trials counted, {span} {unit}"
-    least = significant(comparison.detectable * scale, 2)
-    seen = "identical so far" if effect.identical else f"only {least} {unit} would show"
-    return f"undecided: {seen}{_plan(comparison, scale, unit)}"
+        interval = amounts.ends(metric, *estimate.interval(), sign="+")
+        return f"undecided: with untrained trials counted, from {interval} {metric.difference_unit}".rstrip()
+    least = amounts.size(metric, comparison.detectable, "2")
+    return f"undecided: {'identical so far' if effect.identical else f'only {least} would show'}{_plan(comparison)}"
 
 
 def p_both(p: float, corrected: float) -> str:
-    """``p = 0.029, corrected 0.115``: the p of the contrast, the same wherever it stands, and that of its family."""
+    """Says ``p = 0.029, corrected 0.115``: the p of the contrast, the same wherever it stands, and of its family."""
     one, other = p_text(p), p_text(corrected)
     return f"p {one}" if one == other else f"p {one}, corrected {other.removeprefix('= ')}"
 
 
-def significant(number: float, digits: int, sign: str = "") -> str:
-    """A number with at least so many digits that matter, and no exponent: ``0.0125``, ``100``, ``61,706``."""
-    if number == 0 or not math.isfinite(number):
-        return f"{number:{sign}g}"
-    places = max(0, digits - 1 - math.floor(math.log10(abs(number))))
-    text = f"{number:{sign},.{places}f}"
-    return text.rstrip("0").rstrip(".") if places else text
-
-
 def p_text(p: float) -> str:
-    """``= 0.032``, or ``< 0.001``; ``unknown`` where nothing tells the size of chance."""
+    """Returns ``= 0.032``, or ``< 0.001``; ``unknown`` where nothing tells the size of chance."""
     return "unknown" if math.isnan(p) else f"< {SMALL_P}" if p < SMALL_P else f"= {p:.3f}"
 
 
-def _plan(comparison: Comparison, scale: float, unit: str) -> str:
-    """The seeds of a new run that is planned for the margin; empty without a margin."""
+def _plan(comparison: JudgedEffect) -> str:
+    """Returns the seeds of a new run that is planned for the margin; empty without a margin."""
     margin, estimate = comparison.margin, comparison.effect.estimate
     if not margin:
         return ""
-    size = f"{significant(margin * scale, 3)} {unit if margin * scale != 1 else unit.removesuffix('s')}"
+    size = amounts.within(comparison.metric, margin)
     if comparison.seeds_for_margin is not None:
         return f"; to tell {size} from none, plan a new run of {comparison.seeds_for_margin} seeds"
     if isinstance(estimate, Estimate) and estimate.image_variance > 0 and not _images_allow(estimate, margin):
@@ -258,7 +271,7 @@ def _plan(comparison: Comparison, scale: float, unit: str) -> str:
 
 
 def _images_allow(estimate: Estimate, margin: float) -> bool:
-    """Whether seeds without end would show a difference of the margin."""
+    """Tells whether seeds without end would show a difference of the margin."""
     probability = decision_probability(
         margin,
         margin=0.0,

@@ -13,7 +13,7 @@ import typer
 
 from bench.cli.look import list_parts, show
 from bench.cli.measure import time, verify
-from bench.cli.options import Refused, Unrecorded
+from bench.cli.options import CommandError, WriteError
 from bench.cli.report import export, report
 from bench.cli.run import run
 from bench.cli.start import new, schema
@@ -49,11 +49,11 @@ def main() -> None:
             raise
         print(f"{error.filename}: cannot be written or read: {error.strerror}", file=sys.stderr)
         sys.exit(1)
-    except (Refused, GridError, RecordError) as error:
+    except (CommandError, GridError, RecordError) as error:
         messages = error.messages if isinstance(error, GridError) else [str(error)]
         for message in messages:
             print(message, file=sys.stderr)
         sys.exit(2)
-    except Unrecorded as error:
+    except WriteError as error:
         print(error, file=sys.stderr)
         sys.exit(1)

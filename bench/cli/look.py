@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.cli.options import (
-    Refused,
+    CommandError,
     Results,
     python,
 )
@@ -49,10 +49,10 @@ def list_parts(
                     section = section_of(part)
                     found = [(section, settings_type(section, part))]
             except ValueError as error:
-                raise Refused(str(error)) from error
+                raise CommandError(str(error)) from error
         if not found:
             names = [name for known in PARTS.values() for name in known]
-            raise Refused(f"{part!r}: no such part{did_you_mean(part, names)}; there are {', '.join(names)}")
+            raise CommandError(f"{part!r}: no such part{did_you_mean(part, names)}; there are {', '.join(names)}")
         for section, kind in found:
             console.print(Text(NOUNS[section], style="bold"))
             _list_settings(console, part, kind, skip=set())
@@ -93,7 +93,7 @@ def show(
     ids = sorted({row["trial_id"] for _, row in found})
     if len(ids) != 1:
         what = f"is the beginning of {', '.join(ids)}" if ids else "no such trial"
-        raise Refused(f"{trial_id!r}: {what} in {results}")
+        raise CommandError(f"{trial_id!r}: {what} in {results}")
     folder, row = found[-1]
     console = Console(highlight=False)
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
@@ -112,7 +112,7 @@ def show(
 
 
 def _show_stale(console: Console, folder: Path, trial_id: str) -> None:
-    """Whether the trial was made by other source code; nothing where its grid cannot be read here."""
+    """Says whether the trial was made by other source code; nothing where its grid cannot be read here."""
     from bench.record.records import Records
     from bench.record.staleness import find_stale
 

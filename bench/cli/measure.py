@@ -11,12 +11,12 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.cli.options import (
+    CommandError,
     DataDir,
     Device,
     Grids,
     Only,
     Overrides,
-    Refused,
     Results,
 )
 from bench.grid.load import Plan, load_plan
@@ -33,7 +33,7 @@ def time(
     device: Device = "auto",
     results: Results = Path("results"),
     data_dir: DataDir = None,
-    force: Annotated[bool, typer.Option("--force", help="Time anew what is recorded.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Time again what is recorded.")] = False,
 ) -> None:
     """Time every distinct model, batch size and precision alone on the device, into timings.csv."""
     plans = [load_plan(grid, overrides=overrides, only=only) for grid in grids]
@@ -61,7 +61,7 @@ def verify(
         folder = results / plan.name
         checks = verification.verify(plan, folder, sample=sample, seed=seed, device=device, data_dir=data_dir)
     except (ValueError, OSError) as error:
-        raise Refused(str(error)) from error
+        raise CommandError(str(error)) from error
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for name in ("trial", "cell", "seed", "recorded", "again", "rule", ""):
         table.add_column(name)
@@ -85,7 +85,7 @@ def time_plan(plan: Plan, folder: Path, device: str, data_dir: Path | None, forc
     try:
         rows = time_models(wanted, folder, device=device, data_dir=data_dir)
     except (ValueError, OSError) as error:
-        raise Refused(f"{plan.name}: cannot be timed: {error}") from error
+        raise CommandError(f"{plan.name}: cannot be timed: {error}") from error
     unreliable = sum(not row["reliable"] for row in rows)
     if unreliable:
         console.print(f"[yellow]warning:[/] {unreliable} of them not reliable: the machine's speed drifted meanwhile")

@@ -1,4 +1,4 @@
-"""What commands share: arguments, options, and the ways to end without an answer."""
+"""The parts that commands share: arguments, options, and the ways to end without an answer."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ DataDir = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the
 Seeds = Annotated[int | None, typer.Option("--seeds", metavar="N", min=1, help="Seeds 0 to N-1.")]
 
 
-class Refused(Exception):  # noqa: N818  # a message and exit code 2, not an error of ours
-    """What was asked for cannot be done; the message says why, where, and what would be allowed."""
+class CommandError(Exception):
+    """A command that cannot be done, exit code 2; the message says why, where, and what would be allowed."""
 
 
-class Unrecorded(Exception):  # noqa: N818  # likewise, with exit code 1
-    """Something that was computed could not be written."""
+class WriteError(Exception):
+    """A result that was computed and could not be written, exit code 1."""
 
 
 def seconds(option: str, text: str) -> float:
     """``0``, ``90``, ``90s``, ``10m`` or ``2h`` in seconds."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
     if not match:
-        raise Refused(f"{option} must be a time such as 90s, 10m or 2h, got {text!r}")
+        raise CommandError(f"{option} must be a time such as 90s, 10m or 2h, got {text!r}")
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
 
 
 def python() -> str:
-    """What to type for the Python that runs this."""
+    """Returns what to type for the Python that runs this."""
     return "python" if shutil.which("python") == sys.executable else sys.executable
 
 

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from bench.cli.options import Only, Overrides, RecordedGrids, Refused, Results, Unrecorded
+from bench.cli.options import CommandError, Only, Overrides, RecordedGrids, Results, WriteError
 from bench.grid.load import GridError
 from bench.grid.plan import Asked, Plan
 from bench.record.asked import check_folder, command, holders, last_asked, plan_of, read_asked
@@ -55,13 +55,13 @@ def report(
     from bench.report.paper import FORMATS
 
     if form not in ("table", *FORMATS):
-        raise Refused(f"--format must be one of table, {', '.join(FORMATS)}, got {form!r}")
+        raise CommandError(f"--format must be one of table, {', '.join(FORMATS)}, got {form!r}")
     if not grids and (overrides or only or seeds is not None):
-        raise Refused("--set, --only and --seeds go with a GRID: name it")
+        raise CommandError("--set, --only and --seeds go with a GRID: name it")
     asked = [Asked(grid, tuple(overrides), tuple(only), seeds) for grid in grids or []]
     all_findings, refused = _gather_all(asked, results)
     if not all_findings:
-        raise Refused("\n".join(refused))
+        raise CommandError("\n".join(refused))
     _say_last_runs(all_findings, grids is None, sys.stdout if form == "table" else sys.stderr)
     if form != "table":
         sys.stdout.write(FORMATS[form](all_findings))
@@ -74,6 +74,7 @@ def report(
 def _gather_all(asked: Sequence[Asked], results: Sequence[Path]) -> tuple[list[Findings], list[str]]:
     """The findings of the grids that are named, or of all that have results; and why there are none of the others."""
     from bench.analysis.findings import gather
+    from bench.grid.metrics import MetricError
     from bench.record.pool import PoolError
 
     found, refused = [], []
@@ -87,7 +88,7 @@ def _gather_all(asked: Sequence[Asked], results: Sequence[Path]) -> tuple[list[F
             found.append(gather(first, plan, others=others))
         except GridError as error:
             refused += error.messages
-        except (Refused, RecordError, PoolError) as error:
+        except (CommandError, RecordError, PoolError, MetricError) as error:
             refused.append(str(error))
     return found, refused
 
@@ -118,7 +119,7 @@ def _write(all_findings: Sequence[Findings], above: Path, *, shown: bool, paper:
         try:
             page = write_report(findings) / "index.html"
         except OSError as error:
-            raise Unrecorded(f"{findings.target}: cannot be written: {error}") from error
+            raise WriteError(f"{findings.target}: cannot be written: {error}") from error
         if shown:
             where = f"page, figures, LaTeX, Markdown and CSV: {findings.target}\n"
             console.print(Text(where), soft_wrap=True)
@@ -133,32 +134,32 @@ def _write(all_findings: Sequence[Findings], above: Path, *, shown: bool, paper:
 
 
 def recorded_names(results: Sequence[Path]) -> list[str]:
-    """The folders that hold a grid, by name; raises :class:`Refused` where there are none."""
+    """The folders that hold a grid, by name; raises :class:`CommandError` where there are none."""
     names = sorted({path.parent.name for folder in results for path in folder.glob(f"*/{GRID}")})
     if not names:
-        raise Refused(f"{', '.join(map(str, results))}: no results here; python -m bench run GRID makes some")
+        raise CommandError(f"{', '.join(map(str, results))}: no results here; python -m bench run GRID makes some")
     return names
 
 
 def recorded_folders(name: str, results: Sequence[Path]) -> list[Path]:
-    """The folders with results of that name; raises :class:`Refused` where there are none."""
+    """The folders with results of that name; raises :class:`CommandError` where there are none."""
     found = [folder / name for folder in results if (folder / name / "trials.csv").exists()]
     if not found:
         missing = ", ".join(str(folder / name) for folder in results)
-        raise Refused(f"{missing}: no trials.csv here; python -m bench run GRID makes it")
+        raise CommandError(f"{missing}: no trials.csv here; python -m bench run GRID makes it")
     return found
 
 
 def folders_of(plan: Plan, results: Sequence[Path]) -> list[Path]:
-    """The folders with results of a plan; raises :class:`Refused` where there are none, or another grid's."""
+    """The folders with results of a plan; raises :class:`CommandError` where there are none, or another grid's."""
     try:
         found = recorded_folders(plan.name, results)
-    except Refused as error:
+    except CommandError as error:
         others = [other for folder in results for other in holders(plan, folder)]
         if not others:
             raise
         renamed = f"{others[0]} has trials of this grid: with `name: {others[0].name}` in it, it is theirs again"
-        raise Refused(f"{error}; {renamed}") from None
+        raise CommandError(f"{error}; {renamed}") from None
     for folder in found:
         check_folder(plan, folder)
     return found
@@ -179,13 +180,13 @@ def export(
 
     tool, target = to
     if tool not in exporting.TOOLS:
-        raise Refused(f"--to must be {' or '.join(exporting.TOOLS)}, and a folder, got {tool!r}")
+        raise CommandError(f"--to must be {' or '.join(exporting.TOOLS)}, and a folder, got {tool!r}")
     try:
         count = exporting.export(_exported(grids or [], results), tool, target)
     except exporting.ExportError as error:
-        raise Refused(str(error)) from error
+        raise CommandError(str(error)) from error
     except OSError as error:
-        raise Unrecorded(f"{target}: cannot be written: {error}") from error
+        raise WriteError(f"{target}: cannot be written: {error}") from error
     print(f"{count} runs in {target}: {exporting.LOOK[tool].format(target)}")
 
 

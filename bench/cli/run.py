@@ -14,15 +14,15 @@ from rich.text import Text
 
 from bench.cli.measure import time_plan
 from bench.cli.options import (
+    CommandError,
     DataDir,
     Device,
     Grids,
     Only,
     Overrides,
-    Refused,
     Results,
     Seeds,
-    Unrecorded,
+    WriteError,
     grouped,
     python,
     seconds,
@@ -41,7 +41,7 @@ KEPT = ("best", "all", "none")
 
 
 @dataclass(frozen=True)
-class Chosen:
+class TrialOptions:
     """Which trials"""
 
     overrides: Overrides = field(default_factory=list)
@@ -57,7 +57,7 @@ class Chosen:
 
 
 @dataclass(frozen=True)
-class How:
+class RunOptions:
     """How they run"""
 
     jobs: Annotated[
@@ -79,7 +79,7 @@ class How:
 
 
 @dataclass(frozen=True)
-class Before:
+class PlanOptions:
     """Before anything is trained"""
 
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and train nothing.")] = False
@@ -100,17 +100,17 @@ def _of_executors() -> type[Any]:
 
 
 @grouped(own=_of_executors())
-def run(grids: Grids, chosen: Chosen, how: How, before: Before, own: Any) -> None:
+def run(grids: Grids, which: TrialOptions, how: RunOptions, planning: PlanOptions, own: Any) -> None:
     """Train every trial of the grids that is not recorded yet."""
-    options = _as_options(chosen, how, own)
-    if before.price and not before.dry_run:
-        raise Refused("--price goes with --dry-run, which shows the plan and its price")
-    plans = [load_plan(grid, overrides=chosen.overrides, only=chosen.only, seeds=chosen.seeds) for grid in grids]
+    options = _as_options(which, how, own)
+    if planning.price and not planning.dry_run:
+        raise CommandError("--price goes with --dry-run, which shows the plan and its price")
+    plans = [load_plan(grid, overrides=which.overrides, only=which.only, seeds=which.seeds) for grid in grids]
     check_folders(plans, options.results)
     _check_trial(plans, grids, options)
     console = Console(highlight=False)
-    if before.dry_run:
-        codes = [_show_plan(plan, options, before.price, console) for plan in plans]
+    if planning.dry_run:
+        codes = [_show_plan(plan, options, planning.price, console) for plan in plans]
     else:
         _warm_up(plans, options)
         each = zip(plans, grids, strict=True)
@@ -118,11 +118,11 @@ def run(grids: Grids, chosen: Chosen, how: How, before: Before, own: Any) -> Non
     raise typer.Exit(130 if 130 in codes else max(codes))
 
 
-def _as_options(chosen: Chosen, how: How, own: Any) -> Options:
+def _as_options(which: TrialOptions, how: RunOptions, own: Any) -> Options:
     if how.executor not in EXECUTORS:
-        raise Refused(f"--executor must be one of {', '.join(EXECUTORS)}, got {how.executor!r}")
+        raise CommandError(f"--executor must be one of {', '.join(EXECUTORS)}, got {how.executor!r}")
     if how.keep not in KEPT:
-        raise Refused(f"--keep must be best, all or none, got {how.keep!r}")
+        raise CommandError(f"--keep must be best, all or none, got {how.keep!r}")
     return Options(
         results=how.results,
         data_dir=how.data_dir,
@@ -135,26 +135,26 @@ def _as_options(chosen: Chosen, how: How, own: Any) -> Options:
         checkpoint=seconds("--checkpoint", how.checkpoint),
         keep=how.keep,
         fail_fast=how.fail_fast,
-        trial=chosen.trial,
-        force=chosen.force,
-        retry=chosen.retry,
-        attempts=chosen.attempts,
-        stale=chosen.stale,
+        trial=which.trial,
+        force=which.force,
+        retry=which.retry,
+        attempts=which.attempts,
+        stale=which.stale,
     )
 
 
 def _executor_options(executor: str, own: Any) -> Any:
-    """What was given for the executor; an option of another is refused."""
+    """Returns what was given for the executor; an option of another is refused."""
     for name, kind in EXECUTORS.items():
         given = [one.name for one in fields(kind.options) if getattr(own, one.name) is not None] if kind.options else []
         if given and name != executor:
             option = f"--{given[0].replace('_', '-')}"
-            raise Refused(f"{option} goes with --executor {name}, got --executor {executor}")
+            raise CommandError(f"{option} goes with --executor {name}, got --executor {executor}")
     options = EXECUTORS[executor].options
     try:
         return options and options(**{one.name: getattr(own, one.name) for one in fields(options)})
     except ValueError as error:
-        raise Refused(str(error)) from error
+        raise CommandError(str(error)) from error
 
 
 def _check_trial(plans: list[Plan], grids: list[Path], options: Options) -> None:
@@ -162,7 +162,7 @@ def _check_trial(plans: list[Plan], grids: list[Path], options: Options) -> None
         return
     known = {trial.trial_id for plan in plans for trial in _agenda(plan, options).known}
     if options.trial not in known:
-        raise Refused(f"--trial: no trial {options.trial!r} in {', '.join(map(str, grids))}")
+        raise CommandError(f"--trial: no trial {options.trial!r} in {', '.join(map(str, grids))}")
 
 
 def _warm_up(plans: list[Plan], options: Options) -> None:
@@ -187,13 +187,15 @@ def _run_one(plan: Plan, grid: Path, options: Options, timed: bool, console: Con
     try:
         summary = train(plan, options, Progress(console, again), macs)
     except ValueError as error:
-        raise Refused(str(error)) from error
+        raise CommandError(str(error)) from error
     except OSError as error:
-        raise Unrecorded(f"{folder}: cannot be written: {error}") from error
+        raise WriteError(f"{folder}: cannot be written: {error}") from error
     for name, _ in sorted(_torn(folder).items() - torn.items()):
         console.print(f"{folder}: a line that was half written is set aside in {name}", soft_wrap=True)
+    if summary.refused:
+        raise CommandError(f"{plan.name}: stopped: {summary.refused}")
     if summary.unwritten is not None:
-        raise Unrecorded(f"{folder}: some results could not be written: {summary.unwritten}; run it again to get them")
+        raise WriteError(f"{folder}: some results could not be written: {summary.unwritten}; run it again to get them")
     for sentence in _told(summary, plan, folder):
         console.print(f"{plan.name}: {sentence}", soft_wrap=True, markup=False)
     if not (options.stale or options.force) and (staleness := _agenda(plan, options).staleness).changed:
@@ -208,22 +210,22 @@ def _run_one(plan: Plan, grid: Path, options: Options, timed: bool, console: Con
 
 def _look(plan: Plan, options: Options, console: Console) -> dict[str, int]:
     """Warns of what a look at the models finds before they are trained; returns their cost by cell."""
-    from bench.execute.price import Look, look_at_models
-    from bench.execute.run import look_device
+    from bench.execute.price import ModelChecks, check_models
+    from bench.execute.run import inspection_device
 
-    look = Look([])
+    checks = ModelChecks([])
     if _agenda(plan, options).trials:
         try:
-            look = look_at_models(plan, look_device(options), options.data_dir, options.timeout)
+            checks = check_models(plan, inspection_device(options), options.data_dir, options.timeout)
         except ValueError as error:
-            raise Refused(str(error)) from error
-    for warning in (*plan.warnings, *look.warnings, *EXECUTORS[options.executor].cautions(options)):
+            raise CommandError(str(error)) from error
+    for warning in (*plan.warnings, *checks.warnings, *EXECUTORS[options.executor].cautions(options)):
         console.print(Text(f"warning: {warning}", style="yellow"), soft_wrap=True)
-    return look.macs
+    return checks.macs
 
 
 def _told(summary: Summary, plan: Plan, folder: Path) -> Iterator[str]:
-    """How the run ended, in sentences."""
+    """Says how the run ended, in sentences."""
     if summary.elsewhere:
         yield f"{summary.elsewhere} trials are left to another process, which is running them"
     if summary.left:
@@ -260,9 +262,13 @@ def _show_plan(plan: Plan, options: Options, price: bool, console: Console) -> i
     from bench.cli.planning import show_plan
     from bench.execute.price import price_plan
 
+    if price and plan.run is not None:
+        raise CommandError(
+            f"{plan.name}: --price is of the laboratory's trials; own code is priced by its trials alone"
+        )
     try:
         prices = price_plan(plan, options.device, options.jobs, options.data_dir) if price else None
     except (ValueError, OSError) as error:
-        raise Refused(f"{plan.name}: cannot be priced: {error}") from error
+        raise CommandError(f"{plan.name}: cannot be priced: {error}") from error
     agenda = _agenda(plan, options)
     return show_plan(plan, agenda.trials, console, prices, agenda.staleness)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.cli.options import (
-    Refused,
+    CommandError,
 )
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ def new(
 
     path = Path(name).with_suffix(".yaml")
     if path.exists():
-        raise Refused(f"{path}: is there already; name another")
+        raise CommandError(f"{path}: is there already; name another")
     if not path.parent.is_dir():
-        raise Refused(f"{path}: no such folder: {path.parent}")
+        raise CommandError(f"{path}: no such folder: {path.parent}")
     path.write_text(starter_grid(path.stem), encoding="utf-8")
     print(f"{path}: written; python -m bench run {path} --dry-run shows its plan")

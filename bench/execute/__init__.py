@@ -1,1 +1,1 @@
-"""What is left to do, and who does it."""
+"""Executes what is left to do of a plan."""

@@ -1,4 +1,4 @@
-"""What is left to do of a plan, and why: asked once per batch, from the plan and the record."""
+"""Decides what is left to do of a plan, and why: asked once per batch, from the plan and the record."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from bench.execute.options import Options
 from bench.grid.plan import Plan, Trial
 from bench.record.recorder import attempts_before
 from bench.record.records import Recorded, Records, ended
+from bench.record.sources import source_fingerprint
 from bench.record.staleness import Staleness, find_stale, is_stale
 from bench.record.status import Status
-from lab.fingerprint import source_fingerprint
 
 
 class Reason(StrEnum):
-    """Why a trial is to run."""
+    """A reason to run a trial."""
 
     MISSING = "not run yet"
     INTERRUPTED = "interrupted"
@@ -74,7 +74,7 @@ def reason_to_run(trial: Trial, recorded: Recorded | None, options: Options) -> 
 
 
 def is_given_up(trial: Trial, recorded: Mapping[str, Recorded], options: Options) -> bool:
-    """Whether the next run would leave the trial alone because it failed too often."""
+    """Tells whether the next run would leave the trial alone because it failed too often."""
     last = recorded.get(trial.trial_id)
     if last is None or options.force or not options.retry:
         return False
@@ -82,5 +82,5 @@ def is_given_up(trial: Trial, recorded: Mapping[str, Recorded], options: Options
 
 
 def _is_exhausted(trial: Trial, recorded: Recorded, options: Options) -> bool:
-    """Whether the source code that is here now has failed at the trial as often as it may."""
+    """Tells whether the source code that is here now has failed at the trial as often as it may."""
     return attempts_before(source_fingerprint(trial.settings), recorded) >= options.attempts

@@ -22,7 +22,7 @@ class Budget:
         self.left = 0
 
     def affordable(self, trials: Iterable[Trial]) -> Iterator[Trial]:
-        """Those that are expected to end in time, asked one by one as each is about to start."""
+        """Yields those that are expected to end in time, asked one by one as each is about to start."""
         for trial in trials:
             if self._now() + self._expected(trial) <= self._deadline:
                 yield trial

@@ -1,4 +1,4 @@
-"""What executors tell of the trials they run."""
+"""The events by which executors report on the trials that they run."""
 
 from __future__ import annotations
 

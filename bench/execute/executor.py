@@ -1,4 +1,4 @@
-"""What an executor is, and how one is chosen. The names follow :mod:`concurrent.futures`."""
+"""The protocol of executors, and their kinds. The names follow :mod:`concurrent.futures`."""
 
 from __future__ import annotations
 

@@ -21,18 +21,18 @@ from bench.execute.job import Job
 from bench.execute.options import Options
 from bench.execute.processes import (
     be_killed_first,
-    call_in_child,
     context,
     death,
     end,
     end_with_parent,
     lead_group,
+    limit_threads,
     out_of_memory,
     ran_out,
 )
-from bench.execute.trainables.lab import LAB
+from bench.execute.trainables import devices as devices_of
 from bench.execute.worker import attempt
-from bench.grid.plan import Trial
+from bench.grid.plan import Trial, run_of
 from bench.record.outcome import Outcome
 from bench.record.status import Status
 from lab.limits import cores, kills, peak_bytes
@@ -119,7 +119,7 @@ class LocalExecutor:
         return _Worker(index, device, process, ours)
 
     def _renew(self, worker: _Worker) -> None:
-        """A process in place of one that died, is late, or has run user code; what that one started ends with it."""
+        """Replaces a process that died, is late, or has run user code; what that one started ends with it."""
         end(worker.process)
         worker.connection.close()
         if not self._stopping:
@@ -187,7 +187,7 @@ class LocalExecutor:
 
 
 def _ends(worker: _Worker) -> tuple[Connection, int]:
-    """What is ready when the worker says something, and when it died."""
+    """Returns what is ready when the worker says something, and when it died."""
     return worker.connection, worker.process.sentinel
 
 
@@ -200,9 +200,7 @@ def _death(worker: _Worker) -> tuple[Status, str]:
 
 
 def _serve(connection: Connection, device: str, threads: int) -> None:
-    """In a worker process: runs jobs until the connection closes. Ctrl-C is the driver's to handle."""
-    import torch
-
+    """Runs jobs, in a worker process, until the connection closes. Ctrl-C is the driver's to handle."""
     end_with_parent()
     be_killed_first()
     lead_group()
@@ -214,7 +212,7 @@ def _serve(connection: Connection, device: str, threads: int) -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, on_terminate)
-    torch.set_num_threads(threads)
+    limit_threads(threads)
     while True:
         try:
             job: Job = connection.recv()
@@ -229,7 +227,7 @@ def _serve(connection: Connection, device: str, threads: int) -> None:
 
 def make(options: Options, trials: Sequence[Trial]) -> LocalExecutor:
     """Makes the executor once the device is known to be there."""
-    usable = call_in_child(LAB.devices, options.device)
+    usable = devices_of(run_of(trials), options.device)
     num_workers = options.jobs or (cores() if usable == ["cpu"] else len(usable))
     devices = [usable[index % len(usable)] for index in range(num_workers)]
     return LocalExecutor(devices, threads=max(1, cores() // num_workers), timeout=options.timeout)

@@ -1,4 +1,4 @@
-"""How a run is to go: what cannot change a result."""
+"""The options of a run that cannot change a result."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 def context() -> Any:
-    """How processes start: forked from a server that has imported torch, where the system allows; else anew."""
+    """Says how processes start: forked from a server that has imported torch, where the system allows; else afresh."""
     if sys.platform != "linux":
         return multiprocessing.get_context("spawn")
     found = multiprocessing.get_context("forkserver")
@@ -72,6 +72,13 @@ def warm_up(data: Sequence[Mapping[str, Any]], data_dir: Path | None) -> None:
     del os.environ[DATA_VARIABLE]
 
 
+def limit_threads(threads: int) -> None:
+    """How many threads a trial may use in this process, and in those that it starts."""
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.set_num_threads(threads)
+
+
 class CallError(ValueError):
     """A call in another process gave no answer: the process died, took too long, or could not read what it needs."""
 
@@ -109,7 +116,7 @@ def call_in_child(function: Callable[..., T], *args: Any, timeout: float | None 
 
 
 def _silence() -> None:
-    """What user code prints while it is looked at goes nowhere: the trial's log has it."""
+    """Discards what user code prints while it is looked at: the trial's log has it."""
     with open(os.devnull, "w") as nowhere:  # noqa: PTH123  # a device, not a path
         os.dup2(nowhere.fileno(), 1)
         os.dup2(nowhere.fileno(), 2)
@@ -164,7 +171,7 @@ def death(exitcode: int | None) -> str:
 
 
 def end_with_parent() -> None:
-    """Where the system can: this process is killed when the one that it was forked from ends, however that ends.
+    """Has the system kill this process, where it can, when the one that it was forked from ends, however that ends.
 
     The server process ends when the driver does, so no worker goes on training for a driver that is gone.
     """

@@ -1,4 +1,4 @@
-"""What a run shows while it goes on: live lines in a terminal, one plain line an ended trial elsewhere."""
+"""Shows how a run goes: live lines in a terminal, elsewhere one plain line per ended trial."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from bench.grid.plan import Plan, Trial
+from bench.grid.plan import Plan, Trial, run_of
 from bench.record.outcome import Outcome
 from bench.record.status import Status
 from lab.result import Evaluation
@@ -24,7 +24,7 @@ STYLES = {Status.OK: "green", Status.DIVERGED: "yellow", Status.INTERRUPTED: "ye
 
 @dataclass
 class _Line:
-    """What one worker is doing."""
+    """The line of one worker: what it is doing."""
 
     trial: Trial
     since: float
@@ -71,7 +71,7 @@ class Progress:
             self._nodes.setdefault(node, 0)
 
     def lost(self, worker: int, why: str) -> None:
-        """A worker is gone; its trial, if it had one, starts again on another."""
+        """Reports that a worker is gone; its trial, if it had one, starts again on another."""
         self._lines.pop(worker, None)
         self.complain(why)
 
@@ -92,9 +92,9 @@ class Progress:
         text.append(f"{outcome.status:<8} ", style=STYLES.get(outcome.status, "red"))
         text.append(f"{trial.cell.label} seed={trial.seed}" + (f" on {line.node}" if line.node else ""))
         measures = outcome.result.measures if outcome.result is not None else {}
-        if self._primary in measures and self._selecting in measures:
-            scores = f"{_short(self._primary)} {measures[self._primary]:.4f}"
-            scores += f"  {_short(self._selecting)} {measures[self._selecting]:.4f}"
+        names = dict.fromkeys((self._primary, self._selecting))
+        if all(name in measures for name in names):
+            scores = "  ".join(f"{_short(name)} {measures[name]:.4f}" for name in names)
             text.append(f"  {scores}  {measures['total_seconds']:.1f} s")
         self.console.print(text, soft_wrap=True)
         if outcome.error and outcome.status is not Status.INTERRUPTED:
@@ -104,7 +104,7 @@ class Progress:
             self.console.print(Text(f"    again, alone: {repeat}", style="dim"), soft_wrap=True)
 
     def complain(self, message: str) -> None:
-        """Something that the user should know at once."""
+        """Prints something that the user should know at once."""
         self.console.print(Text(message, style="yellow"), soft_wrap=True)
 
     def _render(self) -> RenderableType:
@@ -122,7 +122,7 @@ class Progress:
         return Group(table, self._overall())
 
     def _node_state(self, node: str) -> Text:
-        """How many trials run there, and the one that has run longest."""
+        """Says how many trials run there, and the one that has run longest."""
         lines = [line for line in self._lines.values() if line is not None and line.node == node]
         if not lines:
             return Text("idle", style="dim")
@@ -134,9 +134,12 @@ class Progress:
         seconds = f"{self._now() - line.since:.0f} s"
         if line.point is None:
             return f"starting, {seconds}"
-        epochs = line.trial.settings.train.epochs
-        score = f"{_short(self._selecting)} {line.point.scores[self._selecting]:.4f}"
-        return f"epoch {line.point.epoch:.3g}/{epochs}, {score}, {seconds}"
+        epochs = line.trial.settings.flat().get("train.epochs")
+        names = [name for name in (self._selecting, self._primary, *line.point.scores) if name in line.point.scores]
+        score = "".join(f"{_short(name)} {line.point.scores[name]:.4f}, " for name in names[:1])
+        if run_of([line.trial]) is not None:
+            return f"step {line.point.step:,}, {score}{seconds}"
+        return f"epoch {line.point.epoch:.3g}/{epochs}, {score}{seconds}"
 
     def _overall(self) -> Text:
         done, total = sum(self._counts.values()), len(self._trials)
@@ -151,12 +154,12 @@ class Progress:
 
 
 def _short(name: str) -> str:
-    """``dev`` for ``dev_accuracy``; another score is named."""
+    """Returns ``dev`` for ``dev_accuracy``; another score is named."""
     return name.removesuffix("_accuracy")
 
 
 def duration(seconds: float) -> str:
-    """Seconds in words: ``40 s``, ``3 min``, ``2 h 10 min``."""
+    """Returns the seconds in words: ``40 s``, ``3 min``, ``2 h 10 min``."""
     minutes = round(seconds / 60)
     if seconds < 90:
         return f"{seconds:.0f} s"

@@ -16,15 +16,15 @@ from lab.limits import cores
 from lab.result import Environment, Timing
 from lab.settings import Settings, timing_id
 
-MEASURED = [name for name in Timing.__dataclass_fields__ if name not in ("timing_id", "environment")]
+TIMED = [name for name in Timing.__dataclass_fields__ if name not in ("timing_id", "environment")]
 ENVIRONMENT = list(Environment.__dataclass_fields__)
-COLUMNS = ["timing_id", "model", "precision", "optimizer", *MEASURED, *ENVIRONMENT, "measured_at"]
+COLUMNS = ["timing_id", "model", "precision", "optimizer", *TIMED, *ENVIRONMENT, "measured_at"]
 SAME = ("timing_id", "device", "device_name", "threads", "torch_version", "hostname")
 
 
 def untimed(plan: Plan, folder: Path, *, force: bool = False) -> dict[str, Settings]:
-    """What the plan holds and ``timings.csv`` lacks, by ``timing_id``; with ``force``, all that it holds."""
-    distinct = {timing_id(trial.settings): trial.settings for trial in plan.trials}
+    """Returns what the plan holds and ``timings.csv`` lacks, by ``timing_id``; with ``force``, all that it holds."""
+    distinct = {timing_id(trial.lab): trial.lab for trial in plan.trials if plan.run is None}
     known = set() if force else {row["timing_id"] for row in Table(folder / "timings.csv").rows()}
     return {key: settings for key, settings in distinct.items() if key not in known}
 

@@ -1,4 +1,4 @@
-"""Where a trial becomes a record: whatever it does, an outcome comes back."""
+"""Turns a trial into an outcome, whatever it does."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import gc
 import io
 import os
 import shutil
+import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -52,7 +53,7 @@ def attempt(
 
 
 def _end_if_forked(own: int) -> None:
-    """A process that a network forked and did not end must not go on as the worker beside it."""
+    """Ends a process that a network forked and left running: it must not go on as the worker beside it."""
     if os.getpid() != own:
         os._exit(1)
 
@@ -67,7 +68,7 @@ class Log(io.FileIO):
 
 
 def open_log(path: Path) -> TextIO:
-    """The log to append to, a line at a time; where it cannot be opened, output goes nowhere."""
+    """Opens the log to append to, line by line; where it cannot be opened, output goes nowhere."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = Log(path, "a")
@@ -81,14 +82,13 @@ def is_out_of_memory(error: BaseException, kills_before: int) -> bool:
 
     Where a process that reads ahead for the trial is killed for it, torch says only that it was killed.
     """
-    import torch
-
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
     if isinstance(error, RuntimeError) and "DataLoader worker" in str(error):
         return kills() > kills_before
+    torch = sys.modules.get("torch")
     words = ("out of memory", "not enough memory", "can't allocate memory", "STATUS_ALLOC_FAILED")
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError) if torch else MemoryError) or (
         isinstance(error, RuntimeError) and any(word in str(error) for word in words)
     )
 
@@ -102,9 +102,8 @@ def _room(device: str) -> str:
 
 
 def release_memory() -> None:
-    """What the ended trial held is free before the next one starts."""
-    import torch
-
+    """Frees what the ended trial held, before the next one starts."""
     gc.collect()
-    if torch.cuda.is_available():
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
         torch.cuda.empty_cache()

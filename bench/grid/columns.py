@@ -46,23 +46,21 @@ COLUMNS = (
 )
 
 
-# How the columns of a user's own scores begin, which no list can hold.
-SCORES = ("test_", "dev_", "first_epoch_dev_", "final_dev_")
 KNOWN = {column.name for column in COLUMNS}
-MEASURED = {column.name for column in COLUMNS if column.kind == "measure"}
+MEASURES = {column.name for column in COLUMNS if column.kind == "measure"}
 NUMBERS = {column.name for column in COLUMNS if column.is_number}
 
 
 def is_measure(name: str) -> bool:
-    """Whether a column holds what a trial measured: one of the list, or a user's own score."""
-    return name in MEASURED or (name.startswith(SCORES) and name not in KNOWN)
+    """Tells whether a column holds what a trial measured: one of the list, or any without a dot."""
+    return name in MEASURES or ("." not in name and name not in KNOWN)
 
 
 def is_number(name: str) -> bool:
-    """Whether a column holds numbers."""
+    """Tells whether a column holds numbers."""
     return name in NUMBERS or is_measure(name)
 
 
 def names(*kinds: Kind) -> list[str]:
-    """The columns of these kinds, in the order of the file."""
+    """Returns the columns of these kinds, in the order of the file."""
     return [column.name for column in COLUMNS if column.kind in kinds]

@@ -37,6 +37,9 @@ class GridForm(_Form):
         None, description="letters, digits, _, - and .: the results folder; default: the file's path below `grids`"
     )
     question: Annotated[str, Field(pattern=r"\S")] = Field(description="what the grid asks, as text")
+    run: dict[str, Any] | None = Field(
+        None, description="training code of your own: {function: package.module:function}; default: the laboratory"
+    )
     base: dict[str, Any] = Field({}, description="a mapping of sections to settings, the same in every trial")
     factors: dict[str, Any] = Field({}, description="a mapping of factors to their levels")
     plan: Literal["full", "one_at_a_time", "leave_one_out", "add_one"] = Field(
@@ -80,7 +83,7 @@ class GridForm(_Form):
 
 
 def check_form(root: Node) -> tuple[set[str], list[tuple[Position, str]]]:
-    """The top-level keys whose form is wrong, and every broken rule with the position it is broken at."""
+    """Finds the top-level keys whose form is wrong, and every broken rule with the position it is broken at."""
     try:
         GridForm.model_validate(plain(root))
     except ValidationError as error:

@@ -65,7 +65,7 @@ class Hypothesis:
     beats: bool = False
 
     def strata(self, cells: Mapping[str, Mapping[str, str]]) -> list[tuple[tuple[str, ...], ...]]:
-        """Cells (label -> levels) that differ only in what the terms name: for each stratum, the labels of each term.
+        """Groups cells (label -> levels) that differ only in what the terms name: per stratum, the labels of each term.
 
         Only strata where every term has a cell: like is compared with like, also in a plan that is no full product.
         """
@@ -86,7 +86,7 @@ def parse_hypothesis(text: str, factors: Factors) -> Hypothesis:
 
 
 def directed(hypothesis: Hypothesis, metrics: Mapping[str, Metric]) -> Hypothesis:
-    """The hypothesis in numbers: ``beats`` is ``>`` or ``<``; raises :class:`HypothesisError` for its metric."""
+    """Puts the hypothesis in numbers: ``beats`` is ``>`` or ``<``; raises :class:`HypothesisError` for its metric."""
     name = hypothesis.metric
     if name not in metrics:
         raise HypothesisError(f"no such metric {name!r}{did_you_mean(name, metrics)}; {_there_are(metrics)}")
@@ -206,7 +206,7 @@ class _Parser:
         return self._words[0] if self._words else ""
 
     def _ahead(self) -> str:
-        """The words up to the next keyword, as they stand."""
+        """Returns the words up to the next keyword, as they stand."""
         return " ".join(itertools.takewhile(lambda word: word not in _KEYWORDS, self._words))
 
     def _take(self) -> str:

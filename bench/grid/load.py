@@ -28,19 +28,28 @@ from bench.grid.declarations import Sheet, read_sheet
 from bench.grid.factors import Errors, Factor, num_combinations
 from bench.grid.form import check_form
 from bench.grid.hypotheses import Hypothesis, HypothesisError, directed
-from bench.grid.metric_words import resolve_metrics
+from bench.grid.metric_words import own_metrics, resolve_metrics
 from bench.grid.metrics import TRAINED, Metric
 from bench.grid.overrides import apply_overrides, without_items
 from bench.grid.plan import Asked, Cell, Excluded, Plan, Trial
 from bench.grid.resolution import Resolved, Resolver, check_untouched, expand
 from bench.grid.strict_yaml import Position, YamlError, dump, plain_mapping, read
-from lab.settings import Value, did_you_mean
+from lab.settings import Settings, Value, did_you_mean
 from lab.visiting import visiting
 
 __all__ = ["Cell", "Excluded", "Factor", "GridError", "Hypothesis", "Plan", "Trial", "load_plan"]
 
 MAX_TRIALS = 100_000
-MAKE_CELLS = {"base", "factors", "plan", "baseline", "exclude", "include", "tune"}  # the keys that cells come from
+MAKE_CELLS = {
+    "run",
+    "base",
+    "factors",
+    "plan",
+    "baseline",
+    "exclude",
+    "include",
+    "tune",
+}  # the keys that cells come from
 
 
 class GridError(ValueError):
@@ -64,7 +73,7 @@ def load_plan(path: Path, *, overrides: Sequence[str] = (), only: Sequence[str] 
 
 
 def name_and_text(asked: Asked) -> tuple[str, str]:
-    """Name and text of the plan of a grid, without a look at the parts that it names; raises :class:`GridError`."""
+    """Reads name and text of a grid's plan without a look at the parts that it names; raises :class:`GridError`."""
     errors: Errors = []
     sheet = _sheet(asked, errors, [])
     if errors:
@@ -74,7 +83,7 @@ def name_and_text(asked: Asked) -> tuple[str, str]:
 
 
 def _sheet(asked: Asked, errors: Errors, warnings: list[str]) -> Sheet:
-    """What the grid declares, the options applied; raises :class:`GridError` where it is no YAML."""
+    """Reads what the grid declares, the options applied; raises :class:`GridError` where it is no YAML."""
     path = asked.grid
     try:
         root = read(path)
@@ -113,7 +122,7 @@ def _default_name(path: Path) -> str:
 
 
 def _plan(sheet: Sheet, errors: Errors, warnings: list[str], *, lenient: bool) -> Plan | None:
-    """The plan; None, with every cause in ``errors``, where something is wrong."""
+    """Makes the plan; None, with every cause in ``errors``, where something is wrong."""
     if sheet.broken & MAKE_CELLS:
         check_untouched(sheet, errors)
         return None
@@ -129,7 +138,11 @@ def _plan(sheet: Sheet, errors: Errors, warnings: list[str], *, lenient: bool) -
     if errors:
         return None
     settings = [one for cell in resolved for _, one in cell.experiments]
-    measured = resolve_metrics(sheet.metrics, sheet.margin, settings, errors)
+    if sheet.run is None:
+        lab = [one for one in settings if isinstance(one, Settings)]
+        measured = resolve_metrics(sheet.metrics, sheet.margin, lab, errors)
+    else:
+        measured = own_metrics(sheet.metrics, sheet.margin, sheet.at("run"), bool(sheet.tune), errors)
     if measured is None:
         return None
     measures = measured.measures | {TRAINED.name: TRAINED}
@@ -156,6 +169,7 @@ def _plan(sheet: Sheet, errors: Errors, warnings: list[str], *, lenient: bool) -
         excluded=tuple(excluded),
         warnings=tuple(dict.fromkeys(warnings)),
         kind=sheet.kind,
+        run=sheet.run,
         seeds=sheet.seeds,
         tune={path: tuple(change.value for change in changes) for path, changes in sheet.tune.items()},
         tune_seeds=sheet.tune_seeds,
@@ -170,7 +184,7 @@ def _plan(sheet: Sheet, errors: Errors, warnings: list[str], *, lenient: bool) -
 
 
 def _directed(sheet: Sheet, measures: Mapping[str, Metric], errors: Errors) -> tuple[Hypothesis, ...]:
-    """The hypotheses with their metrics looked up; what is none, or has no direction that ``beats`` needs, is wrong."""
+    """Looks up the metrics of hypotheses; what is none, or has no direction that ``beats`` needs, is wrong."""
     found = []
     nodes = sheet.root.mapping["hypotheses"].items if sheet.hypotheses else []
     for index, (hypothesis, node) in enumerate(zip(sheet.hypotheses, nodes, strict=True)):
@@ -198,7 +212,7 @@ def _check_size(sheet: Sheet, errors: Errors) -> bool:
 
 
 def _merge(sheet: Sheet, resolved: Sequence[Resolved], warnings: list[str]) -> list[Resolved]:
-    """One cell of those that are the same experiment: the baseline, or else the first."""
+    """Keeps one cell of those that are the same experiment: the baseline, or else the first."""
     same: dict[tuple[str, ...], list[Resolved]] = {}
     for one in resolved:
         same.setdefault(tuple(settings.trial_id for _, settings in one.experiments), []).append(one)
@@ -215,7 +229,7 @@ def _merge(sheet: Sheet, resolved: Sequence[Resolved], warnings: list[str]) -> l
 
 
 def _trials(sheet: Sheet, one: Resolved) -> list[Trial]:
-    """The trials of a cell that are known before any result: all seeds, or those that choose among candidates."""
+    """Makes the trials of a cell known before any result: all seeds, or those that choose among candidates."""
     seeds = sheet.tune_seeds if sheet.tune else sheet.seeds
     stage: Literal["tune", "final"] = "tune" if sheet.tune else "final"
     trials = []
@@ -227,7 +241,7 @@ def _trials(sheet: Sheet, one: Resolved) -> list[Trial]:
 
 
 def _check_apart(sheet: Sheet, cells: Sequence[Resolved], trials: Sequence[Trial], errors: Errors) -> None:
-    """No two cells of one label, and no trial of two cells or two candidates: tuning leaves apart what factors do."""
+    """Refuses two cells of one label, and a trial of two cells or candidates: tuning leaves apart what factors do."""
     for label, count in Counter(one.cell.label for one in cells).items():
         if count > 1:
             rule = f"`{label}` would be two cells with other settings; make it a level of a factor with its own label"
@@ -246,7 +260,7 @@ def _words(tuned: Mapping[str, Value]) -> str:
 
 
 def _doubts(sheet: Sheet, cells: Sequence[Cell]) -> list[str]:
-    """What is allowed but may not be meant."""
+    """Warns of what is allowed but may not be meant."""
     doubts = []
     paths = {path: factor.name for factor in sheet.factors for path in factor.paths if "." in path}
     for factor in sheet.factors:

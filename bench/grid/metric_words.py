@@ -28,11 +28,12 @@ from lab.settings import SECTIONS, Problem, Settings, SettingsError, TrainSettin
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_./@-]*")
 POINTS = ("last", "best", "min", "max")
+HARNESS = ("total_seconds",)  # what the harness measures of own code
 FORM = "a metric's name, a list of names, or a mapping of names to {better: ..., scale: ..., unit: ..., ...}"
 
 
 @dataclass(frozen=True)
-class Asked:
+class WrittenMetric:
     """A metric as the grid writes it: its name, the options given, and where both stand."""
 
     name: str
@@ -44,7 +45,7 @@ class Asked:
 # --- the text -------------------------------------------------------------------------------------------------------
 
 
-def read_metrics(node: Node | None, reserved: Mapping[str, str], errors: Errors) -> tuple[Asked, ...]:
+def read_metrics(node: Node | None, reserved: Mapping[str, str], errors: Errors) -> tuple[WrittenMetric, ...]:
     """Reads ``metrics``; ``reserved`` names are refused, each with what it is. What breaks a rule is left out."""
     if node is None:
         return ()
@@ -65,7 +66,7 @@ def read_metrics(node: Node | None, reserved: Mapping[str, str], errors: Errors)
     return tuple(one for one in asked if one is not None)
 
 
-def _asked(name: str, at: Position, node: Node, reserved: Mapping[str, str], errors: Errors) -> Asked | None:
+def _asked(name: str, at: Position, node: Node, reserved: Mapping[str, str], errors: Errors) -> WrittenMetric | None:
     where = f"metrics.{name}"
     if name in reserved or name.partition(".")[0] in SECTIONS:
         errors.append((at, f"{where}: is the name of {reserved.get(name, 'a setting')}, no metric"))
@@ -88,7 +89,7 @@ def _asked(name: str, at: Position, node: Node, reserved: Mapping[str, str], err
         except ValueError:
             errors.append((value.at, f"{where}.{key}: must be {rule}, got {_got(value)}"))
     positions = {key: value.at for key, value in node.mapping.items()}
-    return Asked(name, at, options, positions) if len(errors) == before else None
+    return WrittenMetric(name, at, options, positions) if len(errors) == before else None
 
 
 def _got(node: Node) -> str:
@@ -117,7 +118,7 @@ def _range(value: Any) -> tuple[float | None, float | None]:
 
 
 def read_margin(value: Any) -> float | str:
-    """A number above 0, or the text ``N %``; raises ValueError."""
+    """Reads a number above 0, or the text ``N %``; raises ValueError."""
     if isinstance(value, str) and re.fullmatch(r"\d+(\.\d+)? ?%", value):
         return value if float(value.rstrip(" %")) > 0 else _refuse()
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
@@ -151,7 +152,7 @@ MARGIN_SCHEMA = {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "
 
 
 def metrics_schema() -> dict[str, Any]:
-    """JSON Schema of the word ``metrics``."""
+    """Returns the JSON Schema of the word ``metrics``."""
     end = {"type": ["number", "null"]}
     options: dict[str, Any] = {
         "better": {"enum": list(get_args(Better))},
@@ -172,8 +173,8 @@ def metrics_schema() -> dict[str, Any]:
 # --- what the names stand for ---------------------------------------------------------------------------------------
 
 
-def with_direction(settings: Settings, asked: Sequence[Asked]) -> Settings:
-    """The settings with the direction that the grid declares for a selecting metric whose class says none.
+def with_direction(settings: Settings, asked: Sequence[WrittenMetric]) -> Settings:
+    """Returns the settings with the direction that the grid declares for a selecting metric whose class says none.
 
     Raises :class:`SettingsError` where nobody declared the direction of a metric, with the line to add.
     """
@@ -193,8 +194,8 @@ def with_direction(settings: Settings, asked: Sequence[Asked]) -> Settings:
     return settings.model_copy(update={"train": train})
 
 
-def _said(name: str, asked: Sequence[Asked]) -> set[Better]:
-    """What the grid declares to be better of ``test_NAME`` and ``dev_NAME``."""
+def _said(name: str, asked: Sequence[WrittenMetric]) -> set[Better]:
+    """Returns what the grid declares to be better of ``test_NAME`` and ``dev_NAME``."""
     mine = (one for one in asked if one.name in (f"test_{name}", f"dev_{name}"))
     return {one.options["better"] for one in mine if "better" in one.options}
 
@@ -209,7 +210,7 @@ def _direction_missing(name: str, path: str, said: set[Better]) -> str:
 
 
 @dataclass(frozen=True)
-class Measured:
+class ResolvedMetrics:
     """The metrics that a grid asks about, the primary one first, and every column of numbers of its trials by name."""
 
     metrics: tuple[Metric, ...]
@@ -218,8 +219,11 @@ class Measured:
 
 
 def resolve_metrics(
-    asked: Sequence[Asked], margin: tuple[float | str, Position] | None, trials: Sequence[Settings], errors: Errors
-) -> Measured | None:
+    asked: Sequence[WrittenMetric],
+    margin: tuple[float | str, Position] | None,
+    trials: Sequence[Settings],
+    errors: Errors,
+) -> ResolvedMetrics | None:
     """Looks up what is asked about among what the trials report; None, with every cause in ``errors``."""
     trains = list({repr((one.train.metric, one.train.select)): one.train for one in trials}.values())
     measures = _measures(trains, asked)
@@ -231,7 +235,7 @@ def resolve_metrics(
         errors.append((at, f"metrics: {rule}"))
         return None
     before = len(errors)
-    wanted = asked or [Asked(next(iter(names)), Position())]
+    wanted = asked or [WrittenMetric(next(iter(names)), Position())]
     metrics = [_resolved(one, measures, selected_score(first), errors) for one in wanted]
     found = [metric for metric in metrics if metric is not None]
     if margin is not None and found:
@@ -239,10 +243,62 @@ def resolve_metrics(
     if len(errors) > before:
         return None
     measures |= {metric.name: metric for metric in found}
-    return Measured(tuple(found), measures, measures[f"dev_{selected_score(first)}"])
+    return ResolvedMetrics(tuple(found), measures, measures[f"dev_{selected_score(first)}"])
 
 
-def _measures(trains: Sequence[TrainSettings], asked: Sequence[Asked]) -> dict[str, Metric]:
+def own_metrics(
+    asked: Sequence[WrittenMetric],
+    margin: tuple[float | str, Position] | None,
+    run: Position,
+    tuned: bool,
+    errors: Errors,
+) -> ResolvedMetrics | None:
+    """The metrics that training code of one's own is to report, each declared whole; None, with causes in ``errors``.
+
+    What selects is the first of ``split: dev``; without one, nothing is tuned, and the primary one stands there.
+    """
+    before = len(errors)
+    if not asked:
+        rule = "is required beside `run`: what it reports, the primary first: `metrics: {accuracy: {better: higher}}`"
+        errors.append((run, f"metrics: {rule}"))
+        return None
+    names = [one.name for one in asked]
+    metrics = [_own(one, names, errors) for one in asked]
+    if margin is not None:
+        metrics[0] = _with_margin(metrics[0], margin[0], margin[1], "margin", errors)
+    selecting = next((metric for metric in metrics if metric.split == "dev"), None)
+    if tuned and selecting is None:
+        errors.append((asked[0].at, "metrics: `tune` needs one that may select: give a metric `split: dev`"))
+    if tuned and selecting is not None and selecting.sign == 0:
+        errors.append((asked[0].at, f"metrics.{selecting.name}: selects, and neither direction of it is better"))
+    if len(errors) > before:
+        return None
+    known = {name: metric for name, metric in lab_metrics().items() if name in HARNESS}
+    return ResolvedMetrics(tuple(metrics), {metric.name: metric for metric in metrics} | known, selecting or metrics[0])
+
+
+def _own(one: WrittenMetric, names: Sequence[str], errors: Errors) -> Metric:
+    where, options = f"metrics.{one.name}", {key: value for key, value in one.options.items() if key != "margin"}
+    better = options.get("better")
+    if better is None:
+        rule = f"nobody declared which direction is better: `{one.name}: {{better: lower}}`, or higher, or neither"
+        errors.append((one.at, f"{where}: {rule}"))
+    if "." in one.name or one.name in HARNESS:
+        what = "the harness measures it" if one.name in HARNESS else "a name with a dot is a setting's"
+        errors.append((one.at, f"{where}: {what}; give the metric another name"))
+    at = options.get("at")
+    if at not in (None, *POINTS, *names):
+        rule = f"must be {', '.join(POINTS)}, or a metric of the grid that says which point counts, got {at}"
+        errors.append((one.positions["at"], f"{where}.at: {rule}{did_you_mean(at, names)}"))
+    if at == "best" and better == "neither":
+        errors.append((one.positions["at"], f"{where}.at: neither direction is better; min, max or last say which"))
+    metric = Metric(one.name, **{"better": "neither", **options})
+    if "margin" in one.options:
+        metric = _with_margin(metric, one.options["margin"], one.positions["margin"], f"{where}.margin", errors)
+    return metric
+
+
+def _measures(trains: Sequence[TrainSettings], asked: Sequence[WrittenMetric]) -> dict[str, Metric]:
     own: dict[str, Score] = {}
     for train in trains:
         for name, score in own_scores(train).items():
@@ -251,7 +307,7 @@ def _measures(trains: Sequence[TrainSettings], asked: Sequence[Asked]) -> dict[s
     return lab_metrics(own, unit)
 
 
-def _resolved(one: Asked, measures: Mapping[str, Metric], selected: str, errors: Errors) -> Metric | None:
+def _resolved(one: WrittenMetric, measures: Mapping[str, Metric], selected: str, errors: Errors) -> Metric | None:
     where = f"metrics.{one.name}"
     known = measures.get(one.name)
     if known is None:

@@ -52,7 +52,7 @@ class Metric:
 
     @property
     def factor(self) -> int:
-        """What a recorded value is multiplied by where it is shown."""
+        """The factor by which a recorded value is multiplied where it is shown."""
         return 100 if self.is_share else 1
 
     @property
@@ -66,7 +66,7 @@ class Metric:
         return self.margin if self.margin is None or self.scale == "linear" else math.log1p(self.margin)
 
     def compared(self, values: np.ndarray) -> np.ndarray:
-        """The values as they are subtracted: themselves, or their logarithms; NaN stays. Raises MetricError."""
+        """Returns the values as they are subtracted: themselves, or their logarithms; NaN stays. Raises MetricError."""
         numbers = np.asarray(values, float)
         if self.scale == "linear":
             return numbers
@@ -76,17 +76,17 @@ class Metric:
         return np.log(numbers)
 
     def is_better(self, one: float, other: float) -> bool:
-        """Whether ``one`` is strictly better than ``other``; never where neither direction is."""
+        """Tells whether ``one`` is strictly better than ``other``; never where neither direction is."""
         return self.sign * one > self.sign * other
 
     def word(self, difference: float) -> str:
-        """``better`` or ``worse`` for a difference (or log ratio); ``higher`` or ``lower`` where neither is better."""
+        """Calls a difference (or log ratio) ``better`` or ``worse``; ``higher`` or ``lower`` if neither is better."""
         if self.sign == 0:
             return "higher" if difference > 0 else "lower"
         return "better" if difference * self.sign > 0 else "worse"
 
     def problem(self, value: float) -> str | None:
-        """The rule that a recorded value breaks: a finite number in the range; None where it breaks none."""
+        """Returns the rule that a recorded value breaks: a finite number in the range; None where it breaks none."""
         low, high = self.range
         if not math.isfinite(value):
             return f"{self.name} must be a finite number, got {value}"
@@ -101,7 +101,7 @@ TRAINED = Metric("trained", "higher", unit="%", range=(0, 1))
 
 
 def lab_metrics(own: Mapping[str, Score] = {}, loss_unit: str = "nats") -> dict[str, Metric]:  # never changed
-    """Every column of numbers of the laboratory's rows, by name; ``own`` are the scores of ``train.metric``.
+    """Returns every column of numbers of the laboratory's rows, by name; ``own`` are the scores of ``train.metric``.
 
     A score whose direction nobody declared is left out.
     """
@@ -113,7 +113,7 @@ def lab_metrics(own: Mapping[str, Score] = {}, loss_unit: str = "nats") -> dict[
 
 
 def _of_score(name: str, score: Score) -> list[Metric]:
-    """``test_NAME``, ``dev_NAME``, and dev after one epoch and at the end; none where no direction is declared."""
+    """Lists ``test_NAME``, ``dev_NAME``, and dev after one epoch and at the end; none if no direction is declared."""
     if score.better is None:
         return []
     margin = ACCURACY_MARGIN if name == "accuracy" else None

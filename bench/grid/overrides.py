@@ -13,8 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from bench.grid.factors import Errors, Factor, label_of, normal_name, parse_factors, path_problem, same
+from bench.grid.factors import Errors, Factor, label_of, normal_name, parse_factors, yaml_equal
 from bench.grid.hypotheses import HypothesisError, parse_hypothesis
+from bench.grid.language import LAB, TOP, language_of
 from bench.grid.strict_yaml import Node, Position, YamlError, compose, plain, spell, unquoted
 from lab.settings import SECTIONS, did_you_mean
 
@@ -22,7 +23,7 @@ from lab.settings import SECTIONS, did_you_mean
 def apply_overrides(
     root: Node, overrides: Sequence[str], only: Sequence[str], seeds: int | None, errors: Errors, warnings: list[str]
 ) -> Node:
-    """The grid with the options applied; an option that breaks a rule is left out and added to ``errors``."""
+    """Returns the grid with the options applied; an option that breaks a rule is left out and added to ``errors``."""
     for flag, options, apply in (("--set", overrides, _set), ("--only", only, _only)):
         for option in options:
             source = f"{flag} {option}"
@@ -48,7 +49,9 @@ def _values(option: str, source: str, errors: Errors) -> list[Node] | None:
 
 
 def _factors(root: Node) -> dict[str, Factor]:
-    return {factor.name: factor for factor in parse_factors(root.mapping.get("factors", Node({})), [])}
+    return {
+        factor.name: factor for factor in parse_factors(root.mapping.get("factors", Node({})), [], language_of(root))
+    }
 
 
 def _set(root: Node, key: str, values: list[Node], at: Position, errors: Errors, warnings: list[str]) -> Node:
@@ -59,20 +62,25 @@ def _set(root: Node, key: str, values: list[Node], at: Position, errors: Errors,
     tune = root.mapping.get("tune", Node({}))
     if key in tune.mapping:
         return root.replace("tune", tune.replace(key, _keyed(Node(values, at), at)))
-    if problem := path_problem(key, whole=True):
+    language = language_of(root)
+    if problem := language.path_problem(key, whole=True):
         errors.append((at, problem.removeprefix(f"{key}: ")))
         return root
-    setters = [factor for factor in factors.values() if key in factor.paths]
+    setters = [factor for factor in factors.values() if language.path_of(key) in factor.paths]
     if setters:
         errors.append((at, f"is set by the levels of {setters[0].name}: {', '.join(setters[0].levels)}"))
         return root
-    section, _, setting = key.partition(".")
+    section, _, setting = language.path_of(key).partition(".")
     replaced = setting and any(section in factor.paths for factor in factors.values())
     if len(values) > 1 or replaced:
         return _add_factor(root, key, values, at)
     base = root.mapping.get("base", Node({}, flow=False))
-    whole = base.mapping.get(section, Node({}))
     value = _keyed(values[0], at)
+    if section == TOP:
+        return root.replace("base", base.replace(setting, value))
+    whole = base.mapping.get(section, Node({}))
+    if language is not LAB:
+        return root.replace("base", base.replace(section, _nested(whole, setting.split("."), value)))
     part, _, own = setting.partition(".")
     if own:  # of a loss or metric, which may stand there as its name alone
         old = whole.mapping.get(part, unquoted(str(SECTIONS[section].model_fields[part].default), at))
@@ -80,8 +88,16 @@ def _set(root: Node, key: str, values: list[Node], at: Position, errors: Errors,
     return root.replace("base", base.replace(section, whole.replace(setting, value) if setting else value))
 
 
+def _nested(whole: Node, path: list[str], value: Node) -> Node:
+    """The mapping with the value at a path below it; the value itself where there is no path."""
+    first, *rest = path
+    if not first:
+        return value
+    return whole.replace(first, _nested(whole.mapping.get(first, Node({})), rest, value) if rest else value)
+
+
 def _keyed(node: Node, at: Position) -> Node:
-    """The same value as if its key stood in the option."""
+    """Returns the same value as if its key stood in the option."""
     return Node(node.content, node.at, at, node.text, node.flow)
 
 
@@ -95,7 +111,7 @@ def _add_factor(root: Node, key: str, values: list[Node], at: Position) -> Node:
 def _set_factor(
     root: Node, factor: Factor, values: list[Node], at: Position, errors: Errors, warnings: list[str]
 ) -> Node:
-    """The factor with other levels: known ones by label or value, new ones where any value is a level."""
+    """Returns the factor with other levels: known ones by label or value, new ones where any value is a level."""
     factors = root.mapping["factors"]
     key = next(key for key in factors.mapping if normal_name(key) == factor.name)
     old = factors.mapping[key]
@@ -104,7 +120,7 @@ def _set_factor(
     found = {whole: old_nodes[whole]} if whole else {}
     for value in [] if whole else values:
         label = factor.find(value)
-        if label is None and not (factor.is_open and (factor.name not in SECTIONS or value.mapping)):
+        if label is None and not (factor.is_open and (factor.name not in language_of(root).sections or value.mapping)):
             errors.append((at, f"{factor.name} has no level {spell(value)}; there are {', '.join(factor.levels)}"))
             return root
         if (label or label_of(value)) in found:
@@ -127,7 +143,7 @@ def _forget(root: Node, factor: Factor, gone: list[str], first: str, at: Positio
 
     def names_gone_label(node: Node) -> bool:
         label = factor.find(node)
-        is_value = factor.is_open and label and same(factor.changes_of(label)[0].value, plain(node))
+        is_value = factor.is_open and label and yaml_equal(factor.changes_of(label)[0].value, plain(node))
         return label in gone and not is_value
 
     baseline = root.mapping.get("baseline", Node({}))
@@ -153,7 +169,7 @@ def _forget(root: Node, factor: Factor, gone: list[str], first: str, at: Positio
 
 
 def _without_levels(entry: Node, factor: Factor, names_gone: Callable[[Node], bool]) -> Node | None:
-    """The exclusion without the levels that are gone; None where it asks for nothing else."""
+    """Returns the exclusion without the levels that are gone; None where it asks for nothing else."""
     when = entry.mapping.get("when", Node({}))
     for key, value in when.mapping.items():
         if normal_name(key) == factor.name:
@@ -166,7 +182,7 @@ def _without_levels(entry: Node, factor: Factor, names_gone: Callable[[Node], bo
 
 
 def _rewrite(root: Node, key: str, change: Callable[[Node], Node | None]) -> Node:
-    """The grid with each entry of a list changed, or left out where ``change`` gives None."""
+    """Returns the grid with each entry of a list changed, or left out where ``change`` gives None."""
     old = root.mapping.get(key)
     if old is None:
         return root
@@ -175,7 +191,7 @@ def _rewrite(root: Node, key: str, change: Callable[[Node], Node | None]) -> Nod
 
 
 def without_items(root: Node, key: str, indexes: Sequence[int]) -> Node:
-    """The grid without some entries of a list."""
+    """Returns the grid without some entries of a list."""
     gone = [root.mapping[key].items[index] for index in indexes]
     return _filter(root, key, lambda entry: not any(entry is one for one in gone)) if gone else root
 

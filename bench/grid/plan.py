@@ -7,11 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, Self
 
 from bench.grid.factors import Factor, Levels
 from bench.grid.hypotheses import Hypothesis
 from bench.grid.metrics import Metric, lab_metrics
+from bench.grid.own import OwnSettings, Run
 from lab.settings import Settings, Value
 
 
@@ -21,6 +22,22 @@ class Cell:
 
     label: str
     levels: Levels = field(hash=False)
+
+
+class TrialSettings(Protocol):
+    """What the settings of a trial are to plan and record, whoever trains it."""
+
+    @property
+    def seed(self) -> int: ...
+
+    @property
+    def trial_id(self) -> str: ...
+
+    def with_seed(self, seed: int) -> Self: ...
+
+    def flat(self) -> dict[str, Value]: ...
+
+    def model_dump(self) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True)
@@ -34,14 +51,25 @@ class Trial:
     grid: str
     cell: Cell
     seed: int
-    settings: Settings
+    settings: TrialSettings
     tuned: dict[str, Value] = field(default_factory=dict, hash=False)
     stage: Literal["tune", "final"] = "final"
 
+    @property
+    def lab(self) -> Settings:
+        """The settings of a trial that the laboratory trains."""
+        assert isinstance(self.settings, Settings)
+        return self.settings
+
     def of_seed(self, seed: int) -> Trial:
-        """The same cell and candidate with another seed."""
+        """Returns the same cell and candidate with another seed."""
         settings = self.settings.with_seed(seed)
         return replace(self, trial_id=settings.trial_id, seed=seed, settings=settings)
+
+
+def run_of(trials: Sequence[Trial]) -> Run | None:
+    """The training code of a plan's trials, of which there is one; None for the laboratory, or without trials."""
+    return next((one.settings.run for one in trials if isinstance(one.settings, OwnSettings)), None)
 
 
 @dataclass(frozen=True)
@@ -54,7 +82,7 @@ class Excluded:
 
 @dataclass(frozen=True)
 class Asked:
-    """How a plan was asked for: the path of its grid, and the options that changed it."""
+    """The request that a plan answers: the path of its grid, and the options that changed it."""
 
     grid: Path = Path()
     overrides: tuple[str, ...] = ()
@@ -71,7 +99,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a grid asks for, checked. ``trials`` are those known before any result; see :meth:`final_trials`."""
+    """A grid's cells and trials, checked. ``trials`` are those known before any result; see :meth:`final_trials`."""
 
     name: str
     question: str
@@ -83,6 +111,7 @@ class Plan:
     excluded: tuple[Excluded, ...] = ()
     warnings: tuple[str, ...] = ()
     kind: str = "full"  # full, one_at_a_time, leave_one_out or add_one
+    run: Run | None = None  # training code of the user's own; None: the laboratory
     seeds: tuple[int, ...] = ()
     tune: dict[str, tuple[Value, ...]] = field(default_factory=dict)  # candidates in the grid's order
     tune_seeds: tuple[int, ...] = ()
@@ -93,7 +122,7 @@ class Plan:
     selecting: str = "dev_accuracy"  # the measure that chooses epochs and candidates
     document: dict[str, Any] = field(default_factory=dict)  # the grid as it is run, overrides applied
     text: str = ""  # the same as YAML, numbers as they were written; load_plan on it gives the same plan
-    asked: Asked = Asked()
+    asked: Asked = field(default=Asked(), compare=False)  # how, not what
     further_seeds: tuple[int, ...] = ()  # recorded beside those that are asked for
 
     @property
@@ -115,7 +144,7 @@ class Plan:
         return list(first.values())
 
     def winners(self, scores: Mapping[str, float | None]) -> dict[str, Trial]:
-        """For each cell (by label) whose tuning has ended, its first trial with the best candidate.
+        """Finds for each cell (by label) whose tuning has ended its first trial with the best candidate.
 
         ``scores`` has the selecting metric of each trial that ended, None where it failed. A cell whose candidates all
         failed has no winner.
@@ -135,23 +164,23 @@ class Plan:
         return winners
 
     def tuned_on(self, seeds: Sequence[int]) -> Plan:
-        """The same plan with candidates that are tried on these seeds."""
+        """Returns the same plan with candidates that are tried on these seeds."""
         trials = tuple(trial.of_seed(seed) for trial in self.experiments for seed in seeds)
         return replace(self, trials=trials, tune_seeds=tuple(seeds))
 
     def final_trials(self, scores: Mapping[str, float | None]) -> tuple[Trial, ...]:
-        """The winners' trials on the grid's seeds, for each cell whose tuning has ended: none that chose it."""
+        """Returns the winners' trials on the grid's seeds, for each cell whose tuning has ended: none that chose it."""
         left = [seed for seed in (*self.seeds, *self.further_seeds) if seed not in self.tune_seeds]
         winners = self.winners(scores).values()
         return tuple(replace(winner.of_seed(seed), stage="final") for winner in winners for seed in left)
 
     def all_trials(self, scores: Mapping[str, float | None]) -> tuple[Trial, ...]:
-        """``trials`` and :meth:`final_trials`: all that are known by now."""
+        """Returns ``trials`` and :meth:`final_trials`: all that are known by now."""
         return (*self.trials, *self.final_trials(scores))
 
 
 def best_candidate(scores: Sequence[Sequence[float | None]], sign: int) -> int | None:
-    """The index of the best of several candidates by their scores over the tuning seeds; None where all failed.
+    """Returns the index of the best of several candidates by their scores over the tuning seeds; None where all failed.
 
     The fewest failed trials (None) win, then the best mean of the others, summed exactly: the highest with ``sign`` 1,
     the lowest with -1. Of equals the earlier one wins.

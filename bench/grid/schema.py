@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from bench.grid.factors import known_settings
 from bench.grid.form import GridForm
+from bench.grid.language import known_settings
 from bench.grid.metric_words import MARGIN_SCHEMA, metrics_schema
 from bench.grid.metrics import lab_metrics
 from lab.settings import PARTS, SECTIONS, Section
@@ -14,7 +14,7 @@ Schema = dict[str, Any]
 
 
 def grid_schema() -> Schema:
-    """JSON Schema (draft 7) of a grid file: its keys, every built-in part, every setting, with descriptions."""
+    """Makes the JSON Schema (draft 7) of a grid file: keys, built-in parts and settings, with descriptions."""
     schema = _untitled(GridForm.model_json_schema())
     schema["$schema"] = "http://json-schema.org/draft-07/schema#"
     schema["title"] = "grid"
@@ -37,10 +37,21 @@ def grid_schema() -> Schema:
     }
     known = {path: {"description": description} for path, description in settings.items()}
     properties["include"]["items"] = {"type": "object", "properties": known | whole}
+    strict = {name: properties[name] for name in ("base", "factors", "include")}
+    schema |= {"if": {"not": {"required": ["run"]}}, "then": {"properties": strict}}  # own code has free settings
+    properties |= {name: _free(form) for name, form in strict.items()}
+    properties["run"] |= {"properties": {"function": {"type": "string", "pattern": ":"}}, "additionalProperties": False}
     properties["hypotheses"]["description"] += f"; METRIC is one of {', '.join(lab_metrics())}, or the grid's own"
     properties["metrics"] |= metrics_schema()
     properties["margin"] |= MARGIN_SCHEMA
     return schema
+
+
+def _free(form: Schema) -> Schema:
+    """The outer form alone; what the laboratory has stays as names to choose from, with their descriptions."""
+    kept = {name: form[name] for name in ("type", "default", "description") if name in form}
+    names = {name: {"description": one.get("description", name)} for name, one in form.get("properties", {}).items()}
+    return kept | ({"properties": names} if names else {})
 
 
 def _levels(level: Schema, description: str) -> Schema:
@@ -50,7 +61,7 @@ def _levels(level: Schema, description: str) -> Schema:
 
 
 def _dotted_settings() -> dict[str, str]:
-    """Every setting of the built-in parts by its dotted path, with its description."""
+    """Returns every setting of the built-in parts by its dotted path, with its description."""
     found: dict[str, str] = {}
     for section, kind in SECTIONS.items():
         for part in [*PARTS.get(section, {}).values(), kind]:
@@ -60,7 +71,7 @@ def _dotted_settings() -> dict[str, str]:
 
 
 def _section(section: str) -> Schema:
-    """One section of ``base`` or of a level: which settings it takes depends on its name."""
+    """Returns one section of ``base`` or of a level: which settings it takes depends on its name."""
     if section not in PARTS:
         return _settings_of(SECTIONS[section]) | {"type": "object", "additionalProperties": False}
     known = PARTS[section]
@@ -95,14 +106,14 @@ def _settings_of(kind: type[Section]) -> Schema:
 
 
 def _untitled(schema: Any) -> Any:
-    """The schema without pydantic's titles, which repeat the names."""
+    """Returns the schema without pydantic's titles, which repeat the names."""
     if isinstance(schema, dict):
         return {key: _untitled(value) for key, value in schema.items() if key != "title" or not isinstance(value, str)}
     return [_untitled(item) for item in schema] if isinstance(schema, list) else schema
 
 
 def starter_grid(name: str) -> str:
-    """The text of a short commented grid that runs in under a minute on two cores; ``name`` heads it."""
+    """Returns the text of a short commented grid that runs in under a minute on two cores; ``name`` heads it."""
     return f"""\
 # yaml-language-server: $schema=schema.json
 # {name}: what the question is, what it costs, what you expect.

@@ -27,7 +27,7 @@ Scalar = bool | int | float | str | None
 
 @dataclass(frozen=True, order=True)
 class Position:
-    """Where something stands: 1-based line and column of a file, or a ``source`` such as a command line option."""
+    """A place in a text: 1-based line and column of a file, or a ``source`` such as a command line option."""
 
     line: int = 1
     column: int = 1
@@ -65,13 +65,13 @@ class Node:
         return self.content if isinstance(self.content, list) else []
 
     def replace(self, key: str, value: Node | None) -> Node:
-        """The same mapping with one entry set, or taken out where ``value`` is None."""
+        """Returns the same mapping with one entry set, or taken out where ``value`` is None."""
         entries = {name: node for name, node in self.mapping.items() if value is not None or name != key}
         return dataclasses.replace(self, content=entries | ({key: value} if value is not None else {}))
 
 
 def read(path: Path) -> Node:
-    """The mapping that the file at ``path`` holds; raises :class:`YamlError`, and OSError where it can't be read."""
+    """Reads the mapping in the file at ``path``; raises :class:`YamlError`, and OSError where it can't be read."""
     with path.open("rb") as file:
         raw = file.read(MAX_BYTES + 1)
     if len(raw) > MAX_BYTES:
@@ -88,7 +88,7 @@ def read(path: Path) -> Node:
 
 
 def compose(text: str, source: str = "") -> Node:
-    """The one value that ``text`` holds; raises :class:`YamlError` with ``source`` in its position."""
+    """Composes the one value that ``text`` holds; raises :class:`YamlError` with ``source`` in its position."""
     if odd := yaml.reader.Reader.NON_PRINTABLE.search(text):
         at = dataclasses.replace(_position_in(text[: odd.start()]), source=source)
         raise YamlError(at, f"character U+{ord(odd.group()):04X} is not allowed")
@@ -202,7 +202,7 @@ class _Composer:
         return self._collection(event, entries, list(entries.values()))
 
     def _inherited(self, merge: Node) -> dict[str, Node]:
-        """The entries that ``<<`` stands for; of several mappings the earlier one wins."""
+        """Returns the entries that ``<<`` stands for; of several mappings the earlier one wins."""
         inherited: dict[str, Node] = {}
         for source in reversed(merge.items if isinstance(merge.content, list) else [merge]):
             if not isinstance(source.content, dict):
@@ -231,7 +231,7 @@ _SPECIAL = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 
 
 def core_scalar(text: str) -> Scalar:
-    """What an unquoted scalar means (YAML 1.2.2, section 10.3.2); raises ValueError for integers beyond 64 bits."""
+    """Reads an unquoted scalar (YAML 1.2.2, section 10.3.2); raises ValueError for integers beyond 64 bits."""
     if text in _WORDS:
         return _WORDS[text]
     if _INTEGER.fullmatch(text):
@@ -245,7 +245,7 @@ def core_scalar(text: str) -> Scalar:
 
 
 def unquoted(text: str, at: Position) -> Node:
-    """The scalar that ``text`` means where it stands without quotes; text itself where that is refused."""
+    """Returns the scalar that ``text`` means where it stands without quotes; text itself where that is refused."""
     try:
         content = core_scalar(text)
     except ValueError:
@@ -254,19 +254,19 @@ def unquoted(text: str, at: Position) -> Node:
 
 
 def plain(node: Node) -> Value:
-    """The value as plain Python data."""
+    """Returns the value as plain Python data."""
     if isinstance(node.content, dict):
         return {key: plain(value) for key, value in node.content.items()}
     return [plain(item) for item in node.content] if isinstance(node.content, list) else node.content
 
 
 def plain_mapping(node: Node) -> dict[str, Value]:
-    """The entries of a mapping as plain Python data."""
+    """Returns the entries of a mapping as plain Python data."""
     return {key: plain(value) for key, value in node.mapping.items()}
 
 
 def spell(node: Node, limit: int | None = 60) -> str:
-    """The value as one line of YAML, numbers as they were written, cut at ``limit`` characters."""
+    """Returns the value as one line of YAML, numbers as they were written, cut at ``limit`` characters."""
     if isinstance(node.content, dict):
         text = "{" + ", ".join(f"{key}: {spell(value, limit)}" for key, value in node.content.items()) + "}"
     elif isinstance(node.content, list):
@@ -295,7 +295,7 @@ _Dumper.yaml_implicit_resolvers = {
 
 
 def dump(node: Node) -> str:
-    """Text that :func:`compose` reads as the same value, with numbers as they were written."""
+    """Returns the text that :func:`compose` reads as the same value, with numbers as they were written."""
     return yaml.serialize(_serializable(node), Dumper=_Dumper, allow_unicode=True, width=120)
 
 

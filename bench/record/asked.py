@@ -1,4 +1,4 @@
-"""Which grid a results folder holds, and how it was last asked for.
+"""Keeps which grid a results folder holds, and how it was last asked for.
 
 ``grid.yaml`` is the grid as it was last asked for, options applied; ``asked.json`` holds the path of its file, relative
 to the folder, and the options. Folders of earlier versions have no ``asked.json``: any grid of their name is taken for
@@ -24,7 +24,7 @@ ASKED = "asked.json"
 
 
 def read_asked(folder: Path) -> Asked | None:
-    """How the folder's grid was last asked for, its path absolute; None where that is not kept."""
+    """Reads how the folder's grid was last asked for, its path absolute; None where that is not kept."""
     path = folder / ASKED
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
@@ -37,7 +37,7 @@ def read_asked(folder: Path) -> Asked | None:
 
 
 def plan_of(asked: Asked, results: Sequence[Path]) -> Plan:
-    """The plan of a grid; where a folder holds just that, without a look at the modules that it names."""
+    """Makes the plan of a grid; where a folder holds just that, without a look at the modules that it names."""
     name, text = name_and_text(asked)
     for folder in (one / name for one in results):
         if is_kept(text, folder):
@@ -46,18 +46,18 @@ def plan_of(asked: Asked, results: Sequence[Path]) -> Plan:
 
 
 def is_kept(text: str, folder: Path) -> bool:
-    """Whether this is the grid that the folder was last asked for."""
+    """Tells whether this is the grid that the folder was last asked for."""
     grid = folder / GRID
     return grid.exists() and grid.read_text(encoding="utf-8") == text
 
 
 def last_plan(folder: Path) -> Plan:
-    """The plan of ``grid.yaml``, ``asked`` as :func:`last_asked` says."""
+    """Returns the plan of ``grid.yaml``, ``asked`` as :func:`last_asked` says."""
     return replace(read_plan(folder), asked=last_asked(folder))
 
 
 def last_asked(folder: Path) -> Asked:
-    """What gives the plan of ``grid.yaml``: the last run's grid and options, or itself where that is no longer so."""
+    """Finds what gives the plan of ``grid.yaml``: the last run's grid and options, or itself where that has changed."""
     asked = read_asked(folder)
     own = Asked(folder / GRID, seeds=None if asked is None else asked.seeds)
     if asked is None:
@@ -66,7 +66,7 @@ def last_asked(folder: Path) -> Asked:
         same = is_kept(name_and_text(asked)[1], folder)
     except GridError:
         same = False
-    return replace(asked, grid=shown(asked.grid)) if same else own
+    return replace(asked, grid=display_path(asked.grid)) if same else own
 
 
 def check_folder(plan: Plan, folder: Path) -> None:
@@ -75,7 +75,7 @@ def check_folder(plan: Plan, folder: Path) -> None:
     grid = plan.asked.grid.resolve()
     if asked is None or grid in (asked.grid.resolve(), (folder / GRID).resolve()) or _share(plan, folder):
         return
-    raise RecordError(another(folder, asked.grid, plan.asked.grid))
+    raise RecordError(other_grid_message(folder, asked.grid, plan.asked.grid))
 
 
 def check_folders(plans: Sequence[Plan], results: Path) -> None:
@@ -86,13 +86,13 @@ def check_folders(plans: Sequence[Plan], results: Path) -> None:
         check_folder(plan, folder)
         paths = {one.asked.grid.resolve() for one in (plan, other)}
         if len(paths) > 1 and not _experiments(plan) & _experiments(other):
-            raise RecordError(another(folder, other.asked.grid, plan.asked.grid))
+            raise RecordError(other_grid_message(folder, other.asked.grid, plan.asked.grid))
 
 
-def another(folder: Path, holder: Path, grid: Path) -> str:
-    """Why a grid may not use a folder."""
+def other_grid_message(folder: Path, holder: Path, grid: Path) -> str:
+    """Says why a grid may not use a folder."""
     return (
-        f"{folder} is the folder of {shown(holder)}, which has no trial in common with {grid}: "
+        f"{folder} is the folder of {display_path(holder)}, which has no trial in common with {grid}: "
         f"give one of them a `name:` of its own, or other results (--results)"
     )
 
@@ -112,7 +112,7 @@ def keep(plan: Plan, folder: Path) -> None:
 
 
 def _asked(plan: Plan, folder: Path) -> Asked | None:
-    """How the plan is asked for; the folder's own copy of its grid stands for the grid that it was made from."""
+    """Returns how the plan is asked for; the folder's own copy stands for the grid that it was made from."""
     now = plan.asked
     if now.grid.resolve() != (folder / GRID).resolve():
         return now
@@ -129,7 +129,7 @@ def _json(asked: Asked, folder: Path) -> str:
 
 
 def _share(plan: Plan, folder: Path) -> bool:
-    """Whether the folder records, or was asked for, a trial of the plan, whatever its seed."""
+    """Tells whether the folder records, or was asked for, a trial of the plan, whatever its seed."""
     if records_some(plan, folder):
         return True
     try:
@@ -139,7 +139,7 @@ def _share(plan: Plan, folder: Path) -> bool:
 
 
 def records_some(plan: Plan, folder: Path) -> bool:
-    """Whether the folder records a trial of the plan, whatever its seed."""
+    """Tells whether the folder records a trial of the plan, whatever its seed."""
     rows = Records(folder).trials.rows()
     recorded = {row["trial_id"] for row in rows}
     seeds = {int(row["seed"]) for row in rows if row.get("seed", "").isdecimal()}
@@ -147,7 +147,7 @@ def records_some(plan: Plan, folder: Path) -> bool:
 
 
 def holders(plan: Plan, results: Path) -> list[Path]:
-    """The folders of other names that record trials of the plan, as where its file was renamed."""
+    """Finds the folders of other names that record trials of the plan, as where its file was renamed."""
     found = sorted(path.parent for path in results.glob("*/trials.csv") if path.parent.name != plan.name)
     return [folder for folder in found if records_some(plan, folder)]
 
@@ -156,13 +156,13 @@ def _experiments(plan: Plan) -> set[str]:
     return {trial.of_seed(0).trial_id for trial in plan.experiments}
 
 
-def shown(path: Path) -> Path:
-    """The path as one types it here: relative where it lies below the working folder."""
+def display_path(path: Path) -> Path:
+    """Returns the path as one types it here: relative where it lies below the working folder."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def command(verb: str, asked: Asked, results: Sequence[Path] = (Path("results"),)) -> str:
-    """What to type for ``run`` or ``report`` of a grid with the options that it was asked for with."""
+    """Returns what to type for ``run`` or ``report`` of a grid with the options that it was asked for with."""
     words = ["python", "-m", "bench", verb, str(asked.grid), *asked.options]
     if list(results) != [Path("results")]:
         words += [word for folder in results for word in ("--results", str(folder))]

@@ -29,7 +29,7 @@ class Claims:
         self.elsewhere = 0
 
     def take(self, trials: Iterable[Trial]) -> Iterator[Trial]:
-        """Those trials that this process may run: claimed now, and not finished by another meanwhile."""
+        """Yields those trials that this process may run: claimed now, and not finished by another meanwhile."""
         for trial in trials:
             self._folder.mkdir(parents=True, exist_ok=True)
             lock = FileLock(self._path(trial.trial_id), blocking=False)
@@ -55,7 +55,7 @@ class Claims:
         return self._folder / f"{trial_id}.lock"
 
     def recorded(self, trial_id: str) -> Recorded | None:
-        """What was recorded of a trial before this process claimed it."""
+        """Returns what was recorded of a trial before this process claimed it."""
         if self._records.trials.changed():
             self._recorded = self._records.outcomes()
         return self._recorded.get(trial_id)

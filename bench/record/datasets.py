@@ -1,4 +1,4 @@
-"""What the data of a grid are: which rows rest on other data than a run found last. Free of torch.
+"""Finds the rows of a grid that rest on other data than a run found last. Free of torch.
 
 A row has a digest per split. ``data.csv`` has what each run found the data of its settings to be, where it differs from
 what the run before it found; rows of equal data settings and other digests are stale.
@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from bench.grid.columns import DIGESTS
+from bench.grid.plan import TrialSettings
 from bench.record.table import Table, encode
-from lab.settings import Settings
 
 COLUMNS = ["data", *DIGESTS]
 # Data settings that say how examples are handed out, not which they are.
@@ -21,8 +21,8 @@ HANDLING = {"data.size", "data.batch_size", "data.channels", "data.augment"}
 Digests = tuple[str, ...]  # of train, dev and test; empty where they are not known
 
 
-def key_of(settings: Settings) -> str:
-    """The data settings that say which examples there are, as they stand in a row."""
+def key_of(settings: TrialSettings) -> str:
+    """Returns the data settings that say which examples there are, as they stand in a row."""
     return _key({name: value if isinstance(value, str) else encode(value) for name, value in settings.flat().items()})
 
 
@@ -35,7 +35,7 @@ def _says_which(column: str) -> bool:
 
 
 def other_data(folder: Path, rows: Sequence[Mapping[str, str]]) -> set[str]:
-    """The trials, by id, whose row rests on other data than the folder's last run found.
+    """Returns the trials, by id, whose row rests on other data than the folder's last run found.
 
     Where no run noted what it found, the last row of equal data settings tells. Rows without digests are not judged.
     """
@@ -55,7 +55,7 @@ def other_data(folder: Path, rows: Sequence[Mapping[str, str]]) -> set[str]:
 
 
 def read_data(folder: Path) -> dict[str, Digests]:
-    """What the last run that noted it found the data to be, by their settings."""
+    """Reads what the last run that noted it found the data to be, by their settings."""
     rows = Table(folder / "data.csv", COLUMNS).rows()
     return {row["data"]: tuple(row[name] for name in DIGESTS) for row in rows}
 
@@ -73,7 +73,7 @@ def note_data(folder: Path, found: Mapping[str, Digests]) -> bool:
 
 
 def described(keys: Iterable[str]) -> str:
-    """The data sets that keys are of, in words: ``npz my.npz and digits``."""
+    """Names the data sets that keys are of: ``npz my.npz and digits``."""
     sets = [json.loads(key) for key in keys]
     named = {" ".join(filter(None, (one.get("data.name"), one.get("data.path")))) for one in sets}
     return " and ".join(sorted(named))

@@ -49,7 +49,7 @@ class Run:
 
 
 def runs(folder: Path) -> list[Run]:
-    """The recorded trials of a results folder, each by its last row; raises RecordError."""
+    """Reads the recorded trials of a results folder, each by its last row; raises RecordError."""
     points = read_curves(folder).groupby("trial_id")
     curves = {trial_id: curve.to_dict("records") for trial_id, curve in points}
     return [_run(row, curves.get(row["trial_id"], [])) for row in read_trials(folder).to_dict("records")]
@@ -91,7 +91,7 @@ def _finite(numbers: Mapping[str, Any]) -> dict[str, float]:
 
 
 def to_tensorboard(found: Sequence[Run], target: Path) -> None:
-    """An event file a run, in ``target/<grid>/<cell> seed=<seed> <trial_id>``; one that is there is written anew."""
+    """Writes an event file per run, in ``target/<grid>/<cell> seed=<seed> <trial_id>``, over one that is there."""
     from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
     for run in found:
@@ -126,7 +126,7 @@ def _events(run: Run) -> list[Any]:
 
 
 def _plain(text: str) -> bool | float | str:
-    """A number or switch where the text is one, since the columns of hyperparameters have types."""
+    """Returns a number or switch where the text is one, since the columns of hyperparameters have types."""
     try:
         value = json.loads(text)
     except ValueError:
@@ -138,7 +138,7 @@ def _plain(text: str) -> bool | float | str:
 
 
 def to_mlflow(found: Sequence[Run], target: Path) -> None:
-    """An experiment a grid, in the database ``target/mlflow.db``; a run that is there is kept unless it changed."""
+    """Writes an experiment per grid to the database ``target/mlflow.db``; a run there is kept unless it changed."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # an export tells nobody of itself
     import alembic  # noqa: F401  # with sqlalchemy what mlflow-skinny lacks for a database
     import sqlalchemy  # noqa: F401

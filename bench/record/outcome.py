@@ -1,4 +1,4 @@
-"""How a trial ended, whoever ran it."""
+"""The outcome of a trial, whoever ran it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from lab.result import Result
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a trial ended: with a result, or with a status and an error in words."""
+    """The end of a trial: with a result, or with a status and an error in words."""
 
     trial_id: str
     status: Status
     error: str | None = None
     result: Result | None = None
-    where: dict[str, str] = field(default_factory=dict)  # columns of the row: on a cluster node, hostname and device
+    stops_run: bool = False  # no trial of the run can do better: a declared metric is not reported
+    node_columns: dict[str, str] = field(default_factory=dict)  # of the row, on a cluster: node, hostname and device

@@ -17,7 +17,8 @@ from bench.grid.factors import Factor
 from bench.grid.hypotheses import Hypothesis, Term
 from bench.grid.load import load_plan
 from bench.grid.metrics import Metric
-from bench.grid.plan import Asked, Cell, Excluded, Plan, Trial
+from bench.grid.own import OwnSettings, Run
+from bench.grid.plan import Asked, Cell, Excluded, Plan, Trial, TrialSettings
 from lab.recorded import RecordedSettings, plain_settings
 
 GRID, PLAN = "grid.yaml", "plan.json"
@@ -25,7 +26,7 @@ VERSION = 1
 
 
 def plan_json(plan: Plan) -> str:
-    """The plan as text; :func:`read_plan` gives the same plan but for what only making trials needs."""
+    """Returns the plan as text; :func:`read_plan` gives the same plan but for what only making trials needs."""
     whole = {
         "version": VERSION,
         "grid": _digest(plan.text),
@@ -38,12 +39,13 @@ def plan_json(plan: Plan) -> str:
         "metrics": [metric.name for metric in plan.metrics],
         "measures": [asdict(metric) for metric in plan.measures.values()],
         "experiments": _experiments(plan),
+        "run": plan.run and plan.run.plain(),
     }
     return json.dumps(whole, ensure_ascii=False, separators=(",", ":")) + "\n"
 
 
 def read_plan(folder: Path) -> Plan:
-    """The plan of a results folder; raises GridError where it has to be read from ``grid.yaml`` and cannot."""
+    """Reads the plan of a results folder; raises GridError where it has to be read from ``grid.yaml`` and cannot."""
     grid = folder / GRID
     try:
         raw = json.loads((folder / PLAN).read_text(encoding="utf-8"))
@@ -60,7 +62,7 @@ def _digest(text: str) -> str:
 
 
 def _experiments(plan: Plan) -> list[dict[str, Any]]:
-    """The trials that share all but their seed, as one."""
+    """Returns the trials that share all but their seed, as one."""
     found: dict[tuple[str, str, str], dict[str, Any]] = {}
     for trial in plan.trials:
         key = trial.cell.label, repr(trial.tuned), trial.stage
@@ -69,7 +71,7 @@ def _experiments(plan: Plan) -> list[dict[str, Any]]:
                 "cell": trial.cell.label,
                 "tuned": trial.tuned,
                 "stage": trial.stage,
-                "settings": plain_settings(trial.settings),
+                "settings": plain_settings(trial.lab) if plan.run is None else trial.settings.model_dump(),
                 "trials": {},
             }
         found[key]["trials"][str(trial.seed)] = trial.trial_id
@@ -98,18 +100,30 @@ def _restored(raw: Mapping[str, Any], text: str) -> Plan:
         selecting=raw["selecting"],
         pair=raw["pair"],
         untrained=raw["untrained"],
+        run=_run(raw),
         text=text,
     )
 
 
+def _settings(raw: Mapping[str, Any], run: Run | None) -> TrialSettings:
+    if run is None:
+        return RecordedSettings.restored(raw, 0)
+    return OwnSettings({name: members for name, members in raw.items() if name != "seed"}, run)
+
+
 def _trials(raw: Mapping[str, Any], cells: Mapping[str, Cell]) -> tuple[Trial, ...]:
-    found = []
+    found, run = [], _run(raw)
     for one in raw["experiments"]:
-        settings = RecordedSettings.restored(one["settings"], 0)
+        settings = _settings(one["settings"], run)
         for seed, trial_id in one["trials"].items():
             seeded, cell = settings.with_seed(int(seed)), cells[one["cell"]]
             found.append(Trial(trial_id, raw["name"], cell, int(seed), seeded, one["tuned"], one["stage"]))
     return tuple(found)
+
+
+def _run(raw: Mapping[str, Any]) -> Run | None:
+    kept = raw.get("run")  # folders of earlier versions have none
+    return Run.restored(kept) if kept else None
 
 
 def _metric(raw: Mapping[str, Any]) -> Metric:

@@ -17,7 +17,7 @@ import pandas as pd
 
 from bench.grid.plan import Plan, Trial
 from bench.record.datasets import other_data
-from bench.record.records import MEASURES, read_correct, read_curves, read_trials
+from bench.record.records import MEASURES, read_correct, read_curves, read_examples, read_trials
 from bench.record.status import NOT_ENDED, Status
 from bench.record.table import Table
 
@@ -48,7 +48,7 @@ class Pool:
 
 
 def union(plans: Sequence[Plan], folders: Sequence[Path]) -> Plan:
-    """The first plan with the seeds of all; raises :class:`PoolError` where cells or their settings differ."""
+    """Returns the first plan with the seeds of all; raises :class:`PoolError` where cells or their settings differ."""
     first = plans[0]
     if len(plans) == 1:
         return first
@@ -75,7 +75,7 @@ def union(plans: Sequence[Plan], folders: Sequence[Path]) -> Plan:
 
 
 def _experiment(trial: Trial) -> tuple[str, ...]:
-    """A cell and its tuned values, as text."""
+    """Returns a cell and its tuned values, as text."""
     return (trial.cell.label, *(f"{name}={value}" for name, value in trial.tuned.items()))
 
 
@@ -93,7 +93,7 @@ def _merged(seeds: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
 
 
 def read(folders: Sequence[Path]) -> Pool:
-    """What the folders hold; of a trial that several hold, the first that ended well, else the first that ended."""
+    """Reads the folders; of a trial that several hold, the first that ended well, else the first that ended."""
     frames = [read_trials(folder).assign(folder=index) for index, folder in enumerate(folders)]
     corrects = [read_correct(folder) for folder in folders]
     both = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
@@ -116,19 +116,23 @@ def read(folders: Sequence[Path]) -> Pool:
     )
 
 
+def examples(folders: Sequence[Path], pool: Pool, metric: str) -> dict[str, np.ndarray]:
+    """What the metric was on each test example of the trials, where that is recorded."""
+    return _of_source([read_examples(folder, metric) for folder in folders], pool.source)
+
+
 def dev_correct(folders: Sequence[Path], pool: Pool) -> dict[str, np.ndarray]:
-    """Which dev images each of the trials got right at its selected epoch, where that is recorded."""
+    """Tells which dev images each trial got right at its selected epoch, where that is recorded."""
     return _of_source([read_correct(folder, "dev") for folder in folders], pool.source)
 
 
-def _of_source(corrects: Sequence[dict[str, np.ndarray]], source: dict[str, int]) -> dict[str, np.ndarray]:
-    return {
-        key: bits for index, found in enumerate(corrects) for key, bits in found.items() if source.get(key) == index
-    }
+def _of_source(found: Sequence[dict[str, np.ndarray]], source: dict[str, int]) -> dict[str, np.ndarray]:
+    """Of what each folder holds by trial that of the folder which the trial is taken from."""
+    return {key: values for index, own in enumerate(found) for key, values in own.items() if source.get(key) == index}
 
 
 def read_timings(folder: Path) -> pd.DataFrame:
-    """``timings.csv`` as text; no rows where the timing protocol did not run."""
+    """Reads ``timings.csv`` as text; no rows where the timing protocol did not run."""
     rows = Table(folder / "timings.csv").rows()
     return pd.DataFrame(rows, dtype=str)
 
@@ -136,7 +140,7 @@ def read_timings(folder: Path) -> pd.DataFrame:
 def agreement(
     folders: Sequence[Path], frames: Sequence[pd.DataFrame], corrects: Sequence[dict[str, np.ndarray]]
 ) -> pd.DataFrame:
-    """A row a pair of folders that share trials: how many are identical to the last bit, and how far the others differ.
+    """Compares pairs of folders that share trials: how many are identical to the last bit, how far others differ.
 
     ``largest_difference`` is of test accuracy, ``largest_images_differ`` of test images that only one gets right.
     """
@@ -169,7 +173,7 @@ def agreement(
 
 
 def _images(one: np.ndarray | None, other: np.ndarray | None) -> float:
-    """How many test images only one of two trials gets right; NaN where that is not recorded of both."""
+    """Counts the test images that only one of two trials gets right; NaN where that is not recorded of both."""
     if one is None or other is None or len(one) != len(other):
         return np.nan
     return float(np.sum(one != other))

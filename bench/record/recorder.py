@@ -9,14 +9,13 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from bench.grid.plan import Plan, Trial
+from bench.grid.plan import Plan, Trial, TrialSettings
 from bench.record.asked import keep
 from bench.record.outcome import Outcome
 from bench.record.plan_file import GRID
 from bench.record.records import ATTEMPTS, COMPILE_ERROR, Recorded, Records
+from bench.record.sources import source_fingerprint
 from bench.record.status import Status
-from lab.fingerprint import source_fingerprint
-from lab.settings import Settings
 
 
 class Recorder:
@@ -42,16 +41,17 @@ class Recorder:
             "status": outcome.status,
             "error": outcome.error,
             "seed": trial.seed,
-            "precision": trial.settings.train.precision,
             "source_fingerprint": source_fingerprint(trial.settings),
             "started_at": started_at.astimezone(UTC).isoformat(timespec="seconds"),
             **trial.settings.flat(),
         }
+        if self._plan.run is None:
+            row["precision"] = trial.lab.train.precision
         if (result := outcome.result) is not None:
             row |= result.measures | asdict(result.environment) | result.digests
             row |= {"source_fingerprint": result.source_fingerprint, COMPILE_ERROR: result.compile_error}
         row[ATTEMPTS] = attempts_before(row["source_fingerprint"], before) + (outcome.status is not Status.INTERRUPTED)
-        row |= outcome.where
+        row |= outcome.node_columns
         complained = bool(self._unwritten)
         self._unwritten.append((row, outcome))
         error = self.flush()
@@ -91,7 +91,7 @@ class Recorder:
         return error
 
     def prepare(self) -> None:
-        """The folder, with the grid as it is run; also where somebody removed it meanwhile. Raises OSError."""
+        """Makes the folder, with the grid as it is run; also where somebody removed it meanwhile. Raises OSError."""
         grid = self.records.folder / GRID
         if self._num_written and not self.records.trials.path.exists():
             self._complain(
@@ -103,23 +103,23 @@ class Recorder:
 
 
 def attempts_before(fingerprint: str, before: Recorded | None) -> int:
-    """How often the code with this fingerprint has tried a trial in vain; a finished trial, run anew, starts anew."""
+    """Counts how often the code with this fingerprint has failed at a trial; a finished trial, rerun, starts at 0."""
     if before is None or before.status.is_finished or before.source_fingerprint not in ("", fingerprint):
         return 0
     return before.attempts
 
 
-def setting_columns(settings: Sequence[Settings]) -> list[str]:
-    """Every setting that some trial has, by section, in the order of declaration."""
+def setting_columns(settings: Sequence[TrialSettings]) -> list[str]:
+    """Returns every setting that some trial has, by section, in the order of the trials."""
     found: dict[str, None] = {}
     for one in settings:
         found |= dict.fromkeys(one.flat())
-    sections = list(Settings.model_fields)
+    sections = list(dict.fromkeys(path.split(".")[0] for path in found))
     return sorted(found, key=lambda path: sections.index(path.split(".")[0]))
 
 
 def git() -> dict[str, Any]:
-    """Commit of the working folder and whether it has uncommitted changes; empty outside a repository."""
+    """Returns the commit of the working folder, and whether it has uncommitted changes; empty outside a repository."""
     try:
         commit, changes = (
             subprocess.run(["git", *words], capture_output=True, text=True, check=True).stdout.strip()

@@ -1,6 +1,6 @@
-"""The record: CSV files that only grow, one locked, flushed and synced write an ended trial.
+"""The record: CSV files that only grow, one locked, flushed and synced write per ended trial.
 
-``trials.csv`` holds a row a trial, ``curves.csv`` a row an evaluation, ``correct.csv`` a bit a test image, and
+``trials.csv`` has a row per trial, ``curves.csv`` one per evaluation, ``correct.csv`` a bit per test image, and
 ``sources.csv`` what each fingerprint in ``trials.csv`` is of. A trial that was tried again stands there more than once
 until :meth:`Records.compact`; readers take its last row. ``examples/<trial_id>.npz`` has what each test image gave in
 real numbers.
@@ -41,7 +41,7 @@ EMPTY = ("", "nan")
 
 
 class Recorded(NamedTuple):
-    """How a trial's last attempt ended; ``score`` is the selecting one, None where it failed."""
+    """The end of a trial's last attempt; ``score`` is the selecting one, None where it failed."""
 
     status: Status
     score: float | None
@@ -51,12 +51,12 @@ class Recorded(NamedTuple):
 
 
 def ended(recorded: Mapping[str, Recorded]) -> dict[str, float | None]:
-    """The selecting score of each trial that ended, None where it failed: what decides a tuned setting."""
+    """Returns the selecting score of each trial that ended, None where it failed: what decides a tuned setting."""
     return {key: last.score for key, last in recorded.items() if last.status.has_ended}
 
 
 class Records:
-    """What is recorded in one results folder, by the score in the column ``selecting``."""
+    """The record in one results folder, read by the score in the column ``selecting``."""
 
     def __init__(self, folder: Path, selecting: str = "dev_accuracy") -> None:
         self.folder, self._selecting = folder, selecting
@@ -105,7 +105,7 @@ class Records:
         self.curves.append(header, [{name: row[name] for name in header} for row in rows])
 
     def _write_examples(self, trial_id: str, examples: Mapping[str, bytes]) -> None:
-        """One array ``(num_images,)`` float32 per metric."""
+        """Writes one array ``(num_images,)`` float32 per metric."""
         import numpy as np
 
         folder, whole = self.folder / "examples", io.BytesIO()
@@ -123,14 +123,14 @@ class Records:
             self._fingerprints.add(fingerprint)
 
     def digests(self) -> dict[str, dict[str, str]]:
-        """What each recorded fingerprint is of: a digest a source file."""
+        """Returns what each recorded fingerprint is of: a digest per source file."""
         found: dict[str, dict[str, str]] = {}
         for row in self.sources.rows():
             found.setdefault(row["source_fingerprint"], {})[row["file"]] = row["digest"]
         return found
 
     def outcomes(self) -> dict[str, Recorded]:
-        """Each recorded trial by its last row; ``unreadable`` tells the rows that count as if they were not there."""
+        """Reads each recorded trial by its last row; ``unreadable`` tells the rows that count as absent."""
         header, rows = self.trials.read()
         column = self._selecting if self._selecting in header else "dev_accuracy"  # earlier versions kept all there
         numbers = [name for name in header if columns.is_number(name)]
@@ -152,7 +152,7 @@ class Records:
 
 
 def _outcome(row: Mapping[str, str], selecting: str, numbers: Sequence[str], other: Container[str]) -> Recorded:
-    """How the trial ended; raises ValueError where the row cannot be read."""
+    """Reads how the trial ended; raises ValueError where the row cannot be read."""
     for name in numbers:
         _number(name, row[name])
     if row["status"] not in set(Status):
@@ -167,7 +167,7 @@ def _outcome(row: Mapping[str, str], selecting: str, numbers: Sequence[str], oth
 
 
 def _number(name: str, cell: str) -> float | None:
-    """A cell as a number, None where it is empty; raises ValueError."""
+    """Reads a cell as a number, None where it is empty; raises ValueError."""
     if cell in EMPTY:
         return None
     try:
@@ -181,7 +181,7 @@ def _base64(bits: bytes) -> str:
 
 
 def _last_curves(rows: list[Cells]) -> list[Cells]:
-    """The rows of each trial's last attempt: those from its last step 0 on, or all where it was tried once."""
+    """Returns the rows of each trial's last attempt: those from its last step 0 on, or all where it was tried once."""
     curves: dict[str, list[Cells]] = {}
     for row in rows:
         curves.setdefault(row["trial_id"], []).append(row)
@@ -189,7 +189,7 @@ def _last_curves(rows: list[Cells]) -> list[Cells]:
 
 
 def _start(curve: Sequence[Cells]) -> int:
-    """Where the last of several attempts begins; 0 where there is one, in whatever order its rows stand.
+    """Finds where the last of several attempts begins; 0 where there is one, in whatever order its rows stand.
 
     Where rows of several are mixed up all stay, and no report reads them: :func:`read_curves`.
     """
@@ -200,7 +200,7 @@ def _start(curve: Sequence[Cells]) -> int:
 
 
 def read_trials(folder: Path) -> pd.DataFrame:
-    """``trials.csv``, one row a trial; measures as numbers, all else as text.
+    """Reads ``trials.csv``, one row per trial; measures as numbers, all else as text.
 
     A trial whose last row cannot be read is left out, as :meth:`Records.outcomes` does.
     """
@@ -211,7 +211,7 @@ def read_trials(folder: Path) -> pd.DataFrame:
 
 
 def read_curves(folder: Path) -> pd.DataFrame:
-    """``curves.csv``: each trial's last attempt, in the order of its steps, without rows that cannot be read.
+    """Reads ``curves.csv``: each trial's last attempt, in the order of its steps, without rows that cannot be read.
 
     Raises :class:`RecordError` where rows of a trial that was tried more than once are not in that order.
     """
@@ -230,7 +230,7 @@ def read_curves(folder: Path) -> pd.DataFrame:
 
 
 def read_correct(folder: Path, split: Literal["test", "dev"] = "test") -> dict[str, np.ndarray]:
-    """For each trial ``(num_images,)`` booleans: which images of the split were predicted right.
+    """Reads for each trial ``(num_images,)`` booleans: which images of the split were predicted right.
 
     Those of dev are of the selected epoch.
     """
@@ -248,7 +248,7 @@ def read_correct(folder: Path, split: Literal["test", "dev"] = "test") -> dict[s
 
 
 def read_examples(folder: Path, metric: str = "test_loss") -> dict[str, np.ndarray]:
-    """For each trial that has them the values ``(num_images,)`` float32 of single test images."""
+    """Reads the values ``(num_images,)`` float32 of single test images for each trial that has them."""
     import numpy as np
 
     found = {}
@@ -263,7 +263,7 @@ def read_examples(folder: Path, metric: str = "test_loss") -> dict[str, np.ndarr
 
 
 def _frame(table: Table, known: Sequence[str]) -> tuple[pd.DataFrame, pd.Series[bool]]:
-    """The table, numbers as numbers, and which rows hold a number wherever one belongs."""
+    """Returns the table, numbers as numbers, and which rows hold a number wherever one belongs."""
     import pandas as pd
 
     header, rows = table.read()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from bench.grid.plan import Plan, Trial
 from bench.record.records import Recorded, Records, ended
-from lab.fingerprint import source_fingerprint, sources
+from bench.record.sources import source_fingerprint, sources
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Staleness:
     unreadable: tuple[str, ...] = ()  # rows that count as not recorded: where, and why
 
     def __str__(self) -> str:
-        """``6 of 40 results were made by other source code than what is here now: lab/models.py changed``."""
+        """Says ``6 of 40 results were made by other source code than what is here now: lab/models.py changed``."""
         files = sorted({file for files in self.changed.values() for file in files})
         made = (
             f"{len(self.changed)} of {self.num_finished} results were made by other source code than what is here now"
@@ -32,7 +32,7 @@ class Staleness:
 
 
 def is_stale(trial: Trial, recorded: Recorded | None) -> bool:
-    """Whether the trial is recorded as finished by other source code, or on other data; no, where that is not known."""
+    """Tells whether the trial is recorded as finished by other source code or on other data; no, if that is unknown."""
     if recorded is None or not recorded.status.is_finished:
         return False
     return recorded.has_other_data or _is_other_code(trial, recorded)
@@ -66,5 +66,5 @@ def find_stale(plan: Plan, *folders: Records) -> Staleness:
 
 
 def _changed(then: Mapping[str, str], now: Mapping[str, str]) -> tuple[str, ...]:
-    """The files that changed, came or went; none where ``then`` is not known."""
+    """Returns the files that changed, came or went; none where ``then`` is not known."""
     return tuple(sorted({file for file, _ in then.items() ^ now.items()})) if then else ()

@@ -1,4 +1,4 @@
-"""How a trial may stand; the record holds the words."""
+"""The statuses of a trial; the record holds the words."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Status(StrEnum):
 
     @property
     def rank(self) -> int:
-        """Which of two rows of one trial counts, the lower: the one that ended well, then the one that ended."""
+        """The rank by which one of two rows of a trial counts, the lower: it ended well, then it ended."""
         return 0 if self is Status.OK else 1 if self.has_ended else 2
 
     @property

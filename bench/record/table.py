@@ -34,7 +34,7 @@ class RecordError(ValueError):
 
 
 def encode(value: Any) -> str:
-    """A value as the text of a CSV cell; :func:`decode_text` undoes what it does to text."""
+    """Returns a value as the text of a CSV cell; :func:`decode_text` undoes what it does to text."""
     match value:
         case None:
             return ""
@@ -76,7 +76,7 @@ class Table:
         self._line_numbers: list[int] = []
 
     def changed(self) -> bool:
-        """Whether somebody else wrote since this object was last asked; at first, if there is a file."""
+        """Tells whether somebody else wrote since this object was last asked; at first, if there is a file."""
         before, self._seen = self._seen, _stamp(self.path)
         return before != self._seen
 
@@ -117,11 +117,11 @@ class Table:
             return next(csv.reader(file), [])
 
     def rows(self) -> list[dict[str, str]]:
-        """All whole rows that can be read, as text; raises :class:`RecordError` where the header is not ours."""
+        """Reads all whole rows that can be read, as text; raises :class:`RecordError` where the header is not ours."""
         return self.read()[1]
 
     def read(self) -> tuple[list[str], list[dict[str, str]]]:
-        """The header and :meth:`rows`, of one moment."""
+        """Reads the header and :meth:`rows`, of one moment."""
         header, rows = self._read()
         return header, [{name: decode_text(cell) for name, cell in row.items()} for row in rows]
 
@@ -152,7 +152,7 @@ class Table:
         return header, rows
 
     def line_of(self, index: int) -> str:
-        """File and line of a row of the last reading, counted from 0, for a message."""
+        """Returns file and line of a row of the last reading, counted from 0, for a message."""
         return f"{self.path}:{self._line_numbers[index]}"
 
     def _add(self, lines: bytes) -> None:
@@ -182,7 +182,7 @@ class Table:
         replace_file(self.path, _lines(header, [dict(zip(header, header, strict=True)), *rows]))
 
     def _set_torn_line_aside(self) -> None:
-        """A write that was cut off leaves a line without its end: it goes to a file of its own."""
+        """Moves a line without its end, which a write that was cut off leaves, to a file of its own."""
         if _stamp(self.path)[1] == 0:
             return
         with self.path.open("rb+") as file:
@@ -198,7 +198,7 @@ class Table:
 
 
 def _problem(cells: Sequence[str], num_columns: int) -> str | None:
-    """Why a row cannot be read; None where it can."""
+    """Says why a row cannot be read; None where it can."""
     if len(cells) != num_columns:
         return f"a row must have the header's {num_columns} columns, has {len(cells)}"
     if all(map(str.isascii, cells)):
@@ -208,7 +208,7 @@ def _problem(cells: Sequence[str], num_columns: int) -> str | None:
 
 
 def lock_of(path: Path) -> FileLock:
-    """The lock that whoever changes the file holds: a file beside it, which nobody removes.
+    """Returns the lock that whoever changes the file holds: a file beside it, which nobody removes.
 
     Raises OSError where it is not to be had: the file system has no locks, or somebody holds it too long.
     """
@@ -270,17 +270,17 @@ def _lines(header: Sequence[str], rows: Iterable[Cells]) -> bytes:
 
 
 def encoded(row: Mapping[str, Any]) -> Cells:
-    """A row's values as the cells that stand in the file."""
+    """Returns a row's values as the cells that stand in the file."""
     return {name: encode(value) for name, value in row.items()}
 
 
 def last_of(names: Sequence[str], rows: Iterable[Cells]) -> list[Cells]:
-    """Of the rows that are equal in the columns ``names`` the last one each, in the place of the first."""
+    """Keeps of the rows that are equal in the columns ``names`` the last one, in the place of the first."""
     return list({tuple(row.get(name, "") for name in names): row for row in rows}.values())
 
 
 def merged(header: Sequence[str], columns: Sequence[str]) -> list[str]:
-    """The columns of both, in the order of ``columns``; those only in ``header`` keep their place after their left."""
+    """Merges two lists in the order of ``columns``; those only in ``header`` keep their place after their left."""
     result = list(columns)
     for index, column in enumerate(header):
         if column not in result:

@@ -1,25 +1,30 @@
-"""What all figures share: their style and size, panels, colours and names of arms, and how they are saved.
+"""What all figures share: their style and size, panels, colours and names of variants, and how they are saved.
 
-Colours are Okabe and Ito's (2008), which colour-blind readers tell apart, or one scale from dark to light where arms
+Colours are Okabe and Ito's (2008), which colour-blind readers tell apart, or a scale from dark to light where variants
 are numbers; marker shapes, dashes and direct labels say the same again, so that a print in grey loses nothing.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib as mpl
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, Locator, LogLocator, MaxNLocator
+from matplotlib.ticker import FuncFormatter, Locator, LogLocator, MaxNLocator, NullFormatter
+
+from bench.analysis.amounts import axis_label
+from bench.grid.metrics import Metric
 
 OKABE_ITO = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
@@ -138,21 +143,51 @@ def heading(panel: pd.DataFrame) -> str:
     return ", ".join(facet for facet in (panel["column"].iloc[0], panel["row"].iloc[0]) if facet)
 
 
-def percent_axes(panels: Panels, y: str, x: str) -> None:
-    """Names the axes once for all panels; the upright one is in percent."""
+def name_axes(panels: Panels, metric: Metric, x: str) -> None:
+    """Names the axes once for all panels; the upright one shows the metric."""
     figure = panels[0][0].figure
-    figure.supxlabel(x, fontsize=scaled(12))
-    figure.supylabel(y, fontsize=scaled(12))
     for axes, _ in panels:
-        axes.yaxis.set_major_formatter(PERCENT)
+        measure_axis(axes, "y", metric)
+    figure.supylabel(axis_label(metric), fontsize=scaled(12))
+    figure.supxlabel(x, fontsize=scaled(12))
+
+
+def measure_axis(axes: Axes, which: Literal["x", "y"], metric: Metric, most: int = 6) -> None:
+    """Ticks for values of the metric, ``most`` in number: per cents for a share, a log axis for a log scale."""
+    if metric.scale == "log":
+        (axes.set_xscale if which == "x" else axes.set_yscale)("log")
+        plain_ticks(axes, which, most)
+        return
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    axis.set_major_locator(MaxNLocator(most, steps=[1, 2, 5, 10]))
+    if metric.is_share:
+        axis.set_major_formatter(PERCENT)
+
+
+def plain_ticks(axes: Axes, which: Literal["x", "y"], most: int = 5) -> None:
+    """Numbers as they are written, not powers of ten; even steps where a log axis spans under a decade."""
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    low, high = sorted(axes.get_xlim() if which == "x" else axes.get_ylim())
+    few = high < 10 * low
+    axis.set_major_locator(MaxNLocator(most, steps=[1, 2, 5, 10]) if few else LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def interval_of(cell: Any, metric: Metric) -> tuple[float, tuple[float, float]]:
+    """A cell's mean in the metric, and its interval as far as the metric's range goes."""
+    value, *ends = (float(getattr(cell, f"{metric.name}{end}")) for end in ("", "_low", "_high"))
+    least, most = (math.nan if end is None else end for end in metric.range)
+    low, high = (float(np.fmin(np.fmax(end, least), most)) if end == end else end for end in ends)
+    return value, (low, high)
 
 
 def arm_looks(cells: pd.DataFrame) -> dict[str, tuple[str, str, str]]:
-    """Colour, marker and dashes of each arm."""
-    arms = list(cells["arm"].unique())
-    scale = cells["ordered"].all() and len(arms) > 2
-    colors = sns.color_palette("viridis", len(arms)).as_hex() if scale else OKABE_ITO
-    return {arm: look_of(index, colors) for index, arm in enumerate(arms)}
+    """Colour, marker and dashes of each variant."""
+    variants = list(cells["arm"].unique())
+    scale = cells["ordered"].all() and len(variants) > 2
+    colors = sns.color_palette("viridis", len(variants)).as_hex() if scale else OKABE_ITO
+    return {variant: look_of(index, colors) for index, variant in enumerate(variants)}
 
 
 def look_of(index: int, colors: Sequence[str] = OKABE_ITO) -> tuple[str, str, str]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 
-from bench.analysis.comparison import pareto
+from bench.analysis.amounts import axis_label, direction, spoken
+from bench.analysis.tables import pareto
+from bench.grid.metrics import Metric
 
 # Okabe and Ito (2008), without black: the page may be dark.
 COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
@@ -21,26 +24,43 @@ COSTS = {
 Chart = dict[str, Any]
 
 
-def forest(effects: pd.DataFrame) -> Chart:
-    """Each effect with its interval, in points, hollow where undecided; no effect is the line at 0."""
+def forest(effects: pd.DataFrame, metric: Metric) -> Chart:
+    """Each effect with its interval, in points or as a ratio, hollow where undecided; no effect is an upright line."""
     symbols = ["diamond-open" if verdict == "undecided" else "diamond" for verdict in effects["verdict"]]
     names = [f"{row.factor}: {row.level} − {row.against}" for row in effects.itertuples()]
-    value, low, high = (effects[name] * 100 for name in ("difference", "difference_low", "difference_high"))
+    ratio, unit = metric.scale == "log", metric.difference_unit
+    numbers = effects[["difference", "difference_low", "difference_high"]].astype(float)
+    numbers = numbers.map(math.exp) if ratio else numbers * metric.factor
+    value, low, high = (numbers[name] for name in numbers)
+    hover = "x %{x:.3f}" if ratio else f"%{{x:+.{1 if metric.is_share else 3}{'f' if metric.is_share else 'g'}}} {unit}"
     trace = {
         **{"type": "scatter", "mode": "markers", "x": _numbers(value), "y": names, "text": list(effects["sentence"])},
         "error_x": {"array": _numbers(high - value), "arrayminus": _numbers(value - low), "thickness": 2, "width": 5},
         "marker": {"size": 11, "color": COLORS[0], "symbol": symbols, "line": {"width": 2, "color": COLORS[0]}},
-        "hovertemplate": "%{y}<br>%{x:+.1f} points<br>%{text}<extra></extra>",
+        "hovertemplate": f"%{{y}}<br>{hover.rstrip()}<br>%{{text}}<extra></extra>",
     }
-    axes = {
-        "xaxis": {"title": {"text": "difference in test accuracy, points"}, "rangemode": "tozero", "zerolinewidth": 2}
-    }
-    axes |= {"yaxis": {"autorange": "reversed", "automargin": True}}
-    return {"data": [trace], "layout": {**axes, "height": 140 + 45 * len(names), "showlegend": False}}
+    title = f"{'ratio' if ratio else 'difference'} in {spoken(metric)}{', ' if unit else ''}{unit}"
+    better = f" ({direction(metric)})" if direction(metric) else ""
+    axis: Chart = {"title": {"text": title + better}, "rangemode": "tozero", "zerolinewidth": 2}
+    layout: Chart = {"xaxis": axis, "yaxis": {"autorange": "reversed", "automargin": True}}
+    if ratio:
+        line = {"type": "line", "x0": 1, "x1": 1, "y0": 0, "y1": 1, "yref": "paper", "line": {"width": 2}}
+        layout |= {"xaxis": {"title": axis["title"], "type": "log"}, "shapes": [line]}
+    return {"data": [trace], "layout": {**layout, "height": 140 + 45 * len(names), "showlegend": False}}
 
 
-def curves(points: pd.DataFrame, cells: pd.DataFrame) -> Chart:
-    """Dev accuracy over epochs, a line a cell with the band over its seeds; the legend toggles both."""
+def _axis(metric: Metric) -> Chart:
+    """An axis for values of the metric: its name, unit and direction; per cents for a share, log for a log scale."""
+    axis: Chart = {"title": {"text": axis_label(metric)}}
+    return axis | ({"tickformat": ".0%"} if metric.is_share else {"type": "log"} if metric.scale == "log" else {})
+
+
+def _form(metric: Metric) -> str:
+    return ".1%" if metric.is_share else ".4g"
+
+
+def curves(points: pd.DataFrame, cells: pd.DataFrame, metric: Metric) -> Chart:
+    """The metric on dev over epochs, a line a cell with the band over its seeds; the legend toggles both."""
     traces: list[Chart] = []
     known = set(points["cell"])
     for index, cell in enumerate(label for label in cells["cell"] if label in known):
@@ -52,40 +72,44 @@ def curves(points: pd.DataFrame, cells: pd.DataFrame) -> Chart:
         look = {"color": color, "dash": DASHES[index // len(COLORS) % len(DASHES)], "width": 2}
         marker = {"symbol": SYMBOLS[index % len(SYMBOLS)], "size": 7}
         trace = {"type": "scatter", "mode": "lines+markers", "name": cell, "legendgroup": cell, "line": look}
-        trace |= {"x": x, "y": _numbers(line["dev_accuracy"]), "marker": marker}
-        traces.append({**trace, "hovertemplate": "epoch %{x:.3g}: %{y:.1%}"})
+        trace |= {"x": x, "y": _numbers(line[metric.name]), "marker": marker}
+        traces.append({**trace, "hovertemplate": f"epoch %{{x:.3g}}: %{{y:{_form(metric)}}}"})
     axes: Chart = {"xaxis": {"title": {"text": "epochs trained"}}}
-    axes["yaxis"] = {"title": {"text": "dev accuracy"}, "tickformat": ".0%", "range": [0, 1.02]}
+    axes["yaxis"] = _axis(metric) | ({"range": [0, 1.02]} if metric.is_share and metric.sign > 0 else {})
     legend = {"legend": {"orientation": "h", "y": -0.2}, "hovermode": "closest"}
     return {"data": traces, "layout": {**axes, **legend, "height": 460 + 14 * len(traces) // 2}}
 
 
-def trade_offs(cells: pd.DataFrame) -> list[Chart]:
-    """Test accuracy against each cost that is known and differs, with the Pareto front."""
-    known = cells[cells["test_accuracy"].notna()]
-    return [_trade_off(known, cost) for cost in COSTS if known[cost].nunique() > 1]
+def trade_offs(cells: pd.DataFrame, metric: Metric) -> list[Chart]:
+    """The primary metric against each cost that is known and differs, with the Pareto front."""
+    known = cells[cells[metric.name].notna()]
+    costs = [cost for cost in COSTS if cost in known and cost.removesuffix("_low") != metric.name]
+    return [_trade_off(known, metric, cost) for cost in costs if known[cost].nunique() > 1]
 
 
-def _trade_off(cells: pd.DataFrame, cost: str) -> Chart:
+def _trade_off(cells: pd.DataFrame, metric: Metric, cost: str) -> Chart:
     title, low_is_good = COSTS[cost]
-    front = pareto(cells, cost, low_is_good=low_is_good)
+    front = pareto(cells, metric, cost, low_is_good=low_is_good)
     shown = cells.dropna(subset=cost)
-    y = shown["test_accuracy"]
-    low, high = shown["test_accuracy_low"].clip(lower=0), shown["test_accuracy_high"].clip(upper=1)
+    y = shown[metric.name]
+    low, high = (shown[f"{metric.name}_{end}"].clip(*metric.range) for end in ("low", "high"))
     bars = {"array": _numbers(high - y), "arrayminus": _numbers(y - low)}
     points: Chart = {"type": "scatter", "mode": "markers", "name": "cells", "text": list(shown["cell"])}
     points |= {"x": _numbers(shown[cost]), "y": _numbers(y), "error_y": {**bars, "thickness": 1}}
     points |= {"marker": {"size": 10, "color": COLORS[0]}}
-    points |= {"hovertemplate": "%{text}<br>%{x:,.4g}, %{y:.1%}<extra></extra>"}
+    points |= {"hovertemplate": f"%{{text}}<br>%{{x:,.4g}}, %{{y:{_form(metric)}}}<extra></extra>"}
     line: Chart = {"type": "scatter", "mode": "lines", "name": "Pareto front", "hoverinfo": "skip"}
-    line |= {"x": _numbers(front[cost]), "y": _numbers(front["test_accuracy"])}
+    line |= {"x": _numbers(front[cost]), "y": _numbers(front[metric.name])}
     line |= {"line": {"color": COLORS[1], "dash": "dot", "width": 2}}
-    axes = {"xaxis": {"title": {"text": title}}, "yaxis": {"title": {"text": "test accuracy"}, "tickformat": ".0%"}}
-    return {"data": [line, points], "layout": {**axes, "height": 380, "legend": {"orientation": "h", "y": -0.25}}}
+    axes = {"xaxis": {"title": {"text": title}}, "yaxis": _axis(metric)}
+    return {
+        "data": [line, points] if metric.sign else [points],
+        "layout": {**axes, "height": 380, "legend": {"orientation": "h", "y": -0.25}},
+    }
 
 
-def interaction(means: pd.DataFrame) -> Chart:
-    """Mean test accuracy by the levels of two factors: parallel lines would be no interaction."""
+def interaction(means: pd.DataFrame, metric: Metric) -> Chart:
+    """The mean of the primary metric by the levels of two factors: parallel lines would be no interaction."""
     traces = [
         {
             **{"type": "scatter", "mode": "lines+markers", "name": f"{means.index.name}={level}"},
@@ -96,7 +120,7 @@ def interaction(means: pd.DataFrame) -> Chart:
         for index, level in enumerate(means.index)
     ]
     axes = {"xaxis": {"title": {"text": str(means.columns.name)}, "type": "category"}}
-    axes |= {"yaxis": {"title": {"text": "test accuracy"}, "tickformat": ".0%"}}
+    axes |= {"yaxis": _axis(metric)}
     return {"data": traces, "layout": {**axes, "height": 360, "legend": {"orientation": "h", "y": -0.25}}}
 
 

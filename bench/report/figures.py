@@ -7,29 +7,37 @@ for a paper: as wide as so many columns of text, in letters of 8 points, without
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
-from bench.analysis.comparison import sampled
+from bench.analysis.amounts import axis_label, capital, direction, spoken
+from bench.analysis.findings import Findings
+from bench.analysis.summaries import watched
+from bench.analysis.tables import sampled
+from bench.grid.metrics import Metric
 from bench.report.canvas import (
     GOLDEN,
     INK,
     LABEL,
     MUTED,
     OKABE_ITO,
-    PERCENT,
     arm_looks,
     empty_figure,
     heading,
+    interval_of,
     look_of,
     losses,
+    measure_axis,
     name_absent,
+    name_axes,
     panelled,
-    percent_axes,
+    plain_ticks,
     rate_ticks,
     rows,
     scaled,
@@ -39,43 +47,74 @@ from bench.report.canvas import (
 )
 from bench.report.labels import label_ends, label_points
 
+RATE = "train_images_per_second"
 
-def curves(points: pd.DataFrame, cells: pd.DataFrame, columns: int = 0) -> Figure:
-    """Dev accuracy over epochs by cell (``points``: ``summaries.curve_table``), each line labelled at its end."""
-    about = f"Line: mean of {seeds_text(cells)}. Band: from the lowest to the highest seed."
+
+def drawable(findings: Findings) -> dict[str, tuple[str, Callable[[int], Figure]]]:
+    """The figures that there are numbers for, by file name: what each shows, and how it is drawn for ``columns``."""
+    metric, dev = findings.plan.primary, watched(findings.plan)
+    cells, name = findings.cells, capital(spoken(metric))
+    means = None if findings.variance is None else findings.variance.cell_means
+    found: dict[str, tuple[str, Callable[[int], Figure]]] = {}
+    if len(findings.curves):
+        found["curves"] = (curves_title(dev), lambda columns: curves(findings.curves, cells, dev, columns))
+    found[_file(metric)] = (f"{name} by cell", lambda columns: seeds(findings.seeds, cells, metric, columns))
+    if metric.name != RATE and cells[RATE].notna().any():
+        found["trade_off"] = (f"{name} against training speed", lambda columns: trade_off(cells, metric, columns))
+    if len(findings.effects) and findings.effects["difference"].notna().any():
+        found["forest"] = (f"Effects on {spoken(metric)}", lambda columns: forest(findings.effects, metric, columns))
+    if means is not None:
+        found["interaction"] = ("The strongest interaction", lambda columns: interaction(means, metric, columns))
+    return found
+
+
+def _file(metric: Metric) -> str:
+    return "accuracy" if metric.name == "test_accuracy" else metric.name
+
+
+def curves_title(metric: Metric) -> str:
+    return f"{capital(spoken(metric))} while training"
+
+
+def curves(points: pd.DataFrame, cells: pd.DataFrame, metric: Metric, columns: int = 0) -> Figure:
+    """The metric on dev over epochs by cell (``points``: ``summaries.curve_table``), each line labelled at its end."""
+    mean = "geometric mean" if metric.scale == "log" else "mean"
+    about = f"Line: {mean} of {seeds_text(cells)}. Band: from the lowest to the highest seed."
     looks = arm_looks(cells)
     with style(columns):
-        figure, panels = panelled(cells, "Dev accuracy while training", about, columns)
+        figure, panels = panelled(cells, curves_title(metric), about, columns)
         ends: list[list[tuple[float, float, str, str]]] = []
         for axes, here in panels:
             ends.append([])
             for cell in rows(here[here["cell"].isin(points["cell"])]):
                 line, (color, marker, dash) = points[points["cell"] == cell.cell], looks[cell.arm]
-                x, y = line["epoch"].to_numpy(), line["dev_accuracy"].to_numpy()
+                x, y = line["epoch"].to_numpy(), line[metric.name].to_numpy()
                 axes.fill_between(x, line["lowest"], line["highest"], color=color, alpha=0.15, linewidth=0)
                 every = max(1, len(x) // 8)
                 axes.plot(x, y, color=color, marker=marker, linestyle=dash, markevery=every, clip_on=False)
                 label = cell.arm if cell.n == cell.planned else f"{cell.arm} ({cell.n} of {cell.planned})"
                 ends[-1].append((x[-1], y[-1], label, color))
             name_absent(axes, here[~here["cell"].isin(points["cell"])])
-            axes.set(xlim=(0, points["epoch"].max()), ylim=(0, 1))
+            axes.set_xlim(0, points["epoch"].max())
+            if metric.is_share and metric.sign > 0:
+                axes.set_ylim(0, 1)
             axes.xaxis.set_major_locator(MaxNLocator(6, integer=bool(points["epoch"].max() >= 2)))
-        percent_axes(panels, "dev accuracy", "epochs trained")
+        name_axes(panels, metric, "epochs trained")
         figure.draw_without_rendering()
         for (axes, _), lines in zip(panels, ends, strict=True):
             label_ends(axes, lines)
     return figure
 
 
-def seeds(dots: pd.DataFrame, cells: pd.DataFrame, columns: int = 0) -> Figure:
-    """Test accuracy of each cell: every seed (``dots``: ``seed_table``), mean and interval, and what failed."""
-    about = f"Coloured: one seed each. Black: mean and 95 % interval over {sampled(cells)}."
+def seeds(dots: pd.DataFrame, cells: pd.DataFrame, metric: Metric, columns: int = 0) -> Figure:
+    """The primary metric of each cell: every seed (``dots``: ``seed_table``), mean and interval, and what failed."""
+    about = f"Coloured: one seed each. Black: mean and 95 % interval over {sampled(metric, cells)}."
     looks = arm_looks(cells)
     with style(columns):
         groups = list(cells.groupby(["row", "column"], sort=False))
         counts = [len(here) for _, here in groups]
         height = 0.9 + 0.45 * len(groups) + 0.42 * len(cells)
-        figure = empty_figure(9.0, height, "Test accuracy by cell", about, columns)
+        figure = empty_figure(9.0, height, f"{capital(spoken(metric))} by cell", about, columns)
         stack = figure.subplots(len(groups), 1, sharex=True, squeeze=False, height_ratios=counts)[:, 0]
         for axes, (_, here) in zip(stack, groups, strict=True):
             axes.set_title(heading(here))
@@ -83,40 +122,57 @@ def seeds(dots: pd.DataFrame, cells: pd.DataFrame, columns: int = 0) -> Figure:
                 (color, marker, _), own = looks[cell.arm], dots[dots["cell"] == cell.cell]
                 heights = y - 0.12 + 0.28 * ((np.arange(len(own)) * GOLDEN) % 1 - 0.5)
                 look: dict[str, Any] = {"color": color, "marker": marker, "s": scaled(6.5) ** 2, "alpha": 0.75}
-                axes.scatter(own["test_accuracy"], heights, **look, linewidth=0)
-                bar = np.clip([cell.test_accuracy_low, cell.test_accuracy_high], 0, 1)
+                axes.scatter(own[metric.name], heights, **look, linewidth=0)
+                value, bar = interval_of(cell, metric)
                 axes.plot(bar, [y + 0.22] * 2, color=INK)
                 mean: dict[str, Any] = {"marker": "d", "color": INK, "markeredgecolor": "white"}
-                axes.plot(cell.test_accuracy, y + 0.22, **mean, markersize=scaled(9))
+                axes.plot(value, y + 0.22, **mean, markersize=scaled(9))
                 place = {"xycoords": axes.get_yaxis_transform(), "va": "center", "fontsize": scaled(LABEL)}
                 said = filter(None, [f"n = {cell.n}", losses(cell)])
                 axes.annotate((",\n" if columns == 1 else ", ").join(said), (1.02, y), **place)
             names = [wrapped(arm) for arm in here["arm"]] if columns == 1 else here["arm"]
             axes.set(ylim=(len(here) - 0.5, -0.5), yticks=range(len(here)), yticklabels=names)
             axes.grid(axis="y", visible=False)
-        ends = pd.concat([dots["test_accuracy"], cells["test_accuracy_low"], cells["test_accuracy_high"]])
-        low, high = ends.min(), ends.max()
-        edge = 0.06 * (high - low) + 0.002
-        stack[-1].set(xlim=(low - edge if low > 0.15 else 0, min(1.005, high + edge)), xlabel="test accuracy")
-        stack[-1].xaxis.set_major_locator(MaxNLocator(3 if columns == 1 else 6, steps=[1, 2, 5, 10]))
-        stack[-1].xaxis.set_major_formatter(PERCENT)
+        ends = cells[[f"{metric.name}_low", f"{metric.name}_high"]].clip(*metric.range)
+        _fit(stack[-1], metric, np.concatenate([dots[metric.name], ends.to_numpy(float).ravel()]))
+        stack[-1].set_xlabel(axis_label(metric))
+        for axes in stack:
+            measure_axis(axes, "x", metric, most=3 if columns == 1 else 6)
     return figure
 
 
-def trade_off(cells: pd.DataFrame, columns: int = 0) -> Figure:
-    """Test accuracy against training throughput: a point a cell, with both intervals."""
+def _fit(axes: Axes, metric: Metric, values: np.ndarray) -> None:
+    """Limits around the values of a linear metric, from 0 where shares are near it; a share ends at 100 %."""
+    known = values[np.isfinite(values)]
+    if metric.scale == "log" or not known.size or not known.min() < known.max():
+        return
+    low, high = known.min(), known.max()
+    edge = 0.06 * (high - low)
+    if metric.is_share:
+        edge += 0.002
+        axes.set_xlim(low - edge if low > 0.15 else 0, min(1.005, high + edge))
+    else:
+        axes.set_xlim(low - edge, high + edge)
+
+
+def trade_off(cells: pd.DataFrame, metric: Metric, columns: int = 0) -> Figure:
+    """The primary metric against training throughput: a point a cell, with both intervals."""
     rounds = "rounds" in set(cells.get("train_images_per_second_basis", ()))
     bars = "Upright: 95 % interval. Level: slowest to fastest round" if rounds else "Bars: 95 % intervals"
-    about = f"Point: mean of {seeds_text(cells)}. {bars}. Up and to the right is better."
-    looks, rates = arm_looks(cells), cells["train_images_per_second"]
+    about = f"Point: mean of {seeds_text(cells)}. {bars}.{BETTER[metric.better]}"
+    looks, rates = arm_looks(cells), cells[RATE]
     known = cells["cell"][rates.notna()]
     with style(columns):
-        figure, panels = panelled(cells, "Test accuracy against training speed", about, columns)
+        figure, panels = panelled(cells, f"{capital(spoken(metric))} against training speed", about, columns)
         for axes, here in panels:
             for cell in rows(here[here["cell"].isin(known)]):
-                (color, marker, _), x, y = looks[cell.arm], cell.train_images_per_second, cell.test_accuracy
+                (color, marker, _), x, (y, bar) = (
+                    looks[cell.arm],
+                    cell.train_images_per_second,
+                    interval_of(cell, metric),
+                )
                 axes.plot([cell.train_images_per_second_low, cell.train_images_per_second_high], [y, y], color=color)
-                axes.plot([x, x], np.clip([cell.test_accuracy_low, cell.test_accuracy_high], 0, 1), color=color)
+                axes.plot([x, x], bar, color=color)
                 axes.plot(x, y, color=color, marker=marker, markersize=scaled(9), markeredgecolor="white")
             name_absent(axes, here[~here["cell"].isin(known)])
             axes.margins(0.2, 0.18)
@@ -124,42 +180,56 @@ def trade_off(cells: pd.DataFrame, columns: int = 0) -> Figure:
             axes.set_xscale("log")
         for axes, _ in panels:
             axes.xaxis.set(major_locator=rate_ticks(axes), major_formatter="{x:,.0f}", minor_formatter=NullFormatter())
+        name_axes(panels, metric, "images per second in training")
+        for axes, _ in panels if metric.is_share else []:
             axes.set_yticks([tick for tick in axes.get_yticks() if -1e-9 <= tick <= 1 + 1e-9])
-        percent_axes(panels, "test accuracy", "images per second in training")
         figure.draw_without_rendering()
         for axes, here in panels:
-            label_points(axes, here[here["cell"].isin(known)])
+            label_points(axes, here[here["cell"].isin(known)], metric)
     return figure
 
 
-def forest(effects: pd.DataFrame, columns: int = 0) -> Figure:
-    """The difference of each level to the baseline's with its interval (``effects``: ``findings.effect_table``)."""
-    about = "Difference to the baseline in test accuracy, points, with its 95 % interval. Hollow: undecided."
+BETTER = {"higher": " Up and to the right is better.", "lower": " Down and to the right is better.", "neither": ""}
+
+
+def forest(effects: pd.DataFrame, metric: Metric, columns: int = 0) -> Figure:
+    """The difference of each level to the baseline's with its interval (``effects``: ``findings.effect_tables``)."""
+    ratio, better = metric.scale == "log", f" {capital(direction(metric))}." if direction(metric) else ""
+    what = "Ratio" if ratio else "Difference"
+    unit = f", {metric.difference_unit}" if metric.difference_unit else ""
+    about = f"{what} to the baseline in {spoken(metric)}{unit}, with its 95 % interval. Hollow: undecided.{better}"
+    numbers = effects[["difference", "difference_low", "difference_high"]].to_numpy(float)
+    numbers = np.exp(numbers) if ratio else numbers * metric.factor
     with style(columns):
-        figure = empty_figure(7.5, 0.9 + 0.45 * len(effects), "Effects on test accuracy", about, columns)
+        figure = empty_figure(7.5, 0.9 + 0.45 * len(effects), f"Effects on {spoken(metric)}", about, columns)
         axes = figure.subplots()
-        axes.axvline(0, color=MUTED, linewidth=scaled(1.5))
-        for y, row in enumerate(rows(effects)):
+        axes.axvline(1 if ratio else 0, color=MUTED, linewidth=scaled(1.5))
+        for y, (row, (value, low, high)) in enumerate(zip(rows(effects), numbers, strict=True)):
             face = "white" if row.verdict == "undecided" else OKABE_ITO[0]
-            axes.plot([100 * row.difference_low, 100 * row.difference_high], [y, y], color=OKABE_ITO[0])
+            axes.plot([low, high], [y, y], color=OKABE_ITO[0])
             look: dict[str, Any] = {
                 "marker": "D",
                 "markersize": scaled(8),
                 "markerfacecolor": face,
                 "markeredgecolor": OKABE_ITO[0],
             }
-            axes.plot(100 * row.difference, y, **look)
+            axes.plot(value, y, **look)
             place: dict[str, Any] = {"xycoords": axes.get_yaxis_transform(), "va": "center", "fontsize": scaled(LABEL)}
             axes.annotate(row.verdict, (1.02, y), **place)
         names = [f"{row.factor}:\n{row.level} − {row.against}" for row in rows(effects)]
-        axes.set(ylim=(len(effects) - 0.5, -0.5), yticks=range(len(effects)), yticklabels=names, xlabel="points")
+        axes.set(ylim=(len(effects) - 0.5, -0.5), yticks=range(len(effects)), yticklabels=names)
+        axes.set_xlabel(f"{what.lower()} in {spoken(metric)}{unit}" if not metric.is_share else metric.difference_unit)
+        if ratio:
+            axes.set_xscale("log")
+            plain_ticks(axes, "x")
         axes.grid(axis="y", visible=False)
     return figure
 
 
-def interaction(means: pd.DataFrame, columns: int = 0) -> Figure:
-    """Mean test accuracy by the levels of two factors: a line a row of ``means``, its columns along the axis."""
-    about = "Mean over seeds and the levels of other factors. Parallel lines: no interaction."
+def interaction(means: pd.DataFrame, metric: Metric, columns: int = 0) -> Figure:
+    """The mean of the primary metric by the levels of two factors: a line per row of ``means``."""
+    mean = "Geometric mean" if metric.scale == "log" else "Mean"
+    about = f"{mean} over seeds and the levels of other factors. Parallel lines: no interaction."
     title = f"Interaction of {means.index.name} and {means.columns.name}"
     with style(columns):
         figure = empty_figure(7.5, 3.7, title, about, columns)
@@ -173,8 +243,8 @@ def interaction(means: pd.DataFrame, columns: int = 0) -> Figure:
             if known.size:
                 lines.append((float(known[-1]), float(heights[known[-1]]), str(level), color))
         axes.set(xticks=range(means.shape[1]), xticklabels=[str(level) for level in means], xlabel=means.columns.name)
-        axes.set_ylabel("test accuracy")
-        axes.yaxis.set_major_formatter(PERCENT)
+        axes.set_ylabel(axis_label(metric))
+        measure_axis(axes, "y", metric)
         figure.draw_without_rendering()
         label_ends(axes, lines)
     return figure

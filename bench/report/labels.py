@@ -10,7 +10,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from scipy.optimize import isotonic_regression
 
-from bench.report.canvas import LABEL, MUTED, rows, scaled, wrapped
+from bench.grid.metrics import Metric
+from bench.report.canvas import LABEL, MUTED, interval_of, rows, scaled, wrapped
 
 
 def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> np.ndarray:
@@ -33,8 +34,8 @@ def label_ends(axes: Axes, lines: Sequence[tuple[float, float, str, str]]) -> No
     texts = [wrapped(label) for _, _, label, _ in lines]
     height = axes.get_window_extent().height / axes.figure.dpi * 72  # points
     gap = scaled(LABEL) * 1.3 * max((text.count("\n") + 1 for text in texts), default=1) / height
-    low, high = axes.get_ylim()
-    places = spread([(y - low) / (high - low) for _, y, _, _ in lines], gap, 0.0, 1.0)
+    to_axes = axes.transData + axes.transAxes.inverted()
+    places = spread([float(to_axes.transform((x, y))[1]) for x, y, _, _ in lines], gap, 0.0, 1.0)
     for (x, y, _, color), text, place in zip(lines, texts, places, strict=True):
         leader = {"arrowstyle": "-", "color": color, "linewidth": scaled(1.2)}
         leader |= {"shrinkA": scaled(2), "shrinkB": scaled(4)}
@@ -43,12 +44,12 @@ def label_ends(axes: Axes, lines: Sequence[tuple[float, float, str, str]]) -> No
         axes.annotate(text, (x, y), fontsize=scaled(LABEL), arrowprops=leader, annotation_clip=False, **at)
 
 
-def label_points(axes: Axes, cells: pd.DataFrame) -> None:
-    """Writes each cell's arm beside its point, where it covers the least of other points, bars and labels."""
+def label_points(axes: Axes, cells: pd.DataFrame, metric: Metric) -> None:
+    """Writes each cell's variant beside its point, where it covers the least of other points, bars and labels."""
     unit = axes.figure.dpi / 72
-    taken = [mark for cell in rows(cells) for mark in _marks(axes, cell)]
-    for cell in rows(cells.sort_values("test_accuracy")):
-        at = (cell.train_images_per_second, cell.test_accuracy)
+    taken = [mark for cell in rows(cells) for mark in _marks(axes, cell, metric)]
+    for cell in rows(cells.sort_values(metric.name)):
+        at = (cell.train_images_per_second, interval_of(cell, metric)[0])
         label = axes.annotate(wrapped(cell.arm), at, xytext=(0, 0), textcoords="offset points", fontsize=scaled(LABEL))
         extent, point = label.get_window_extent(), axes.transData.transform(at)
         spots = [np.multiply(way, reach) for reach in map(scaled, (9, 13, 18, 28, 42)) for way in WAYS]
@@ -66,12 +67,12 @@ WAYS = [(1, 0), (-1, 0), (0.7, 0.7), (-0.7, 0.7), (0.7, -0.7), (-0.7, -0.7), (0,
 Mark = tuple[float, float, float, float, float]  # a box in pixels, and how bad it is to cover a pixel of it
 
 
-def _marks(axes: Axes, cell: Any) -> list[Mark]:
+def _marks(axes: Axes, cell: Any, metric: Metric) -> list[Mark]:
     """A cell's point and its two bars."""
-    rate, accuracy = cell.train_images_per_second, cell.test_accuracy
-    bars = [(cell.train_images_per_second_low, accuracy), (cell.train_images_per_second_high, accuracy)]
-    bars += [(rate, cell.test_accuracy_low), (rate, cell.test_accuracy_high)]
-    places = axes.transData.transform([(rate, accuracy), *bars])
+    rate, (value, (low, high)) = cell.train_images_per_second, interval_of(cell, metric)
+    bars = [(cell.train_images_per_second_low, value), (cell.train_images_per_second_high, value)]
+    bars += [(rate, low), (rate, high)]
+    places = axes.transData.transform([(rate, value), *bars])
     point, left, right, bottom, top = np.where(np.isnan(places), places[0], places)
     return [(*(point - 9), *(point + 9), 20.0), (*(left - 2), *(right + 2), 2.0), (*(bottom - 2), *(top + 2), 2.0)]
 

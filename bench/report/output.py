@@ -11,19 +11,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from bench.analysis import amounts
 from bench.analysis.findings import Findings, gather
+from bench.grid.metrics import Metric
 from bench.grid.plan import Plan
 from bench.report.page import page
 from bench.report.paper import latex, markdown, markdown_table, paper_markdown
 from bench.report.wording import Shown, effects_text, first_number, method, show
 
-FIGURES = {
-    "curves": "Dev accuracy while training",
-    "accuracy": "Test accuracy by cell",
-    "trade_off": "Test accuracy against training speed",
-    "forest": "Effects on test accuracy",
-    "interaction": "The strongest interaction",
-}
 RULINGS = {"supported": "green", "refuted": "red", "undecided": "yellow"}
 
 
@@ -43,6 +38,7 @@ def write_report(findings: Findings) -> Path:
     numbers = {"levels": levels, "cells": findings.cells, "effects": findings.effects}
     numbers |= {"hypotheses": findings.hypotheses, "curves": findings.curves, "seeds": findings.seeds}
     numbers |= {"learning": findings.learning, "speeds": findings.speeds, "machines": findings.machines}
+    numbers |= {f"secondary-{one.metric.name}": one.effects for one in findings.secondary}
     for name, table in numbers.items():
         if len(table) or name not in ("speeds", "machines"):
             table.to_csv(target / f"{name}.csv", index=False)
@@ -66,16 +62,21 @@ def print_report(console: Console, findings: Findings) -> None:
     console.print(Text(findings.coverage))
     for caution in findings.cautions:
         console.print(Text(f"warning: {caution}", style="yellow"))
-    if len(findings.effects):
-        text = effects_text(findings.effects)
-        console.print(Text("\neffects on test accuracy", style="bold"))
-        console.print(_terminal_table(text, words={"factor", "level", "verdict"}))
+    _print_effects(console, findings.effects, plan.primary)
     _print_hypotheses(console, findings.hypotheses)
+    for one in findings.secondary:
+        _print_effects(console, one.effects, one.metric, "secondary: ")
     _print_winners(console, findings.winners)
     for heading, table in show(findings, width=console.width):
         console.print(Text(f"\n{heading}", style="bold"))
         console.print(_terminal_table(table, words=set(table.columns[: first_number(list(table.columns))])))
     console.print(Text("\n" + "\n".join(method(findings)), style="dim"))
+
+
+def _print_effects(console: Console, effects: pd.DataFrame, metric: Metric, about: str = "") -> None:
+    if len(effects):
+        console.print(Text(f"\n{about}effects on {amounts.spoken(metric)}", style="bold"))
+        console.print(_terminal_table(effects_text(effects, metric), words={"factor", "level", "verdict"}))
 
 
 def _print_hypotheses(console: Console, hypotheses: pd.DataFrame) -> None:
@@ -115,22 +116,14 @@ def draw(target: Path, findings: Findings, columns: int = 0) -> dict[str, str]:
 
     ``columns`` of text is the width of figures for a paper, which say so in their names.
     """
-    cells = findings.cells
-    if not cells["n"].any():
+    if not findings.cells["n"].any():
         return {}
     from bench.report import canvas, figures
 
-    drawn = {"curves": figures.curves(findings.curves, cells, columns)} if len(findings.curves) else {}
-    drawn["accuracy"] = figures.seeds(findings.seeds, cells, columns)
-    if cells["train_images_per_second"].notna().any():
-        drawn["trade_off"] = figures.trade_off(cells, columns)
-    if len(findings.effects) and findings.effects["difference"].notna().any():
-        drawn["forest"] = figures.forest(findings.effects, columns)
-    if findings.variance is not None and findings.variance.cell_means is not None:
-        drawn["interaction"] = figures.interaction(findings.variance.cell_means, columns)
-    for name, figure in drawn.items():
-        canvas.save(figure, target / (f"{name}-{columns}-column" if columns else name), columns)
-    return {name: FIGURES[name] for name in drawn}
+    drawn = figures.drawable(findings)
+    for name, (_, figure) in drawn.items():
+        canvas.save(figure(columns), target / (f"{name}-{columns}-column" if columns else name), columns)
+    return {name: title for name, (title, _) in drawn.items()}
 
 
 def write_paper(findings: Findings) -> Path:
@@ -149,7 +142,13 @@ def write_markdown(path: Path, findings: Findings, drawn: Mapping[str, str]) -> 
     lines = [findings.coverage, *(f"warning: {caution}" for caution in findings.cautions)]
     parts = [f"# {markdown(plan.name)}", markdown(plan.question), f"**{markdown(findings.answer)}**"]
     parts.append("\n".join(f"- {markdown(line)}" for line in lines))
-    shown: Shown = [("effects on test accuracy", effects_text(findings.effects))] if len(findings.effects) else []
+    asked = [("", plan.primary, findings.effects)]
+    asked += [("secondary: ", one.metric, one.effects) for one in findings.secondary]
+    shown: Shown = [
+        (f"{about}effects on {amounts.spoken(metric)}", effects_text(effects, metric))
+        for about, metric, effects in asked
+        if len(effects)
+    ]
     if len(findings.hypotheses):
         shown.append(("hypotheses", findings.hypotheses[["ruling", "hypothesis", "evidence"]]))
     shown += show(findings)

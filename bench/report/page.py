@@ -12,21 +12,15 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from bench.analysis import amounts
 from bench.analysis.findings import Findings
+from bench.analysis.summaries import first_epoch, watched
+from bench.grid.plan import Plan
 from bench.record.asked import command
 from bench.record.records import ENVIRONMENT
 from bench.record.status import Status
 from bench.report import charts
 from bench.report.wording import effects_text, method, show
-
-MEASURED = {
-    "test_accuracy": "test accuracy",
-    "dev_accuracy": "dev accuracy",
-    "first_epoch_dev_accuracy": "first epoch",
-    "epochs": "epochs",
-    "total_seconds": "seconds",
-}
-PLACES = {"test_accuracy": 4, "dev_accuracy": 4, "first_epoch_dev_accuracy": 4, "epochs": 0, "total_seconds": 1}
 
 
 @dataclass(frozen=True)
@@ -41,7 +35,7 @@ class Figure:
 def page(findings: Findings) -> str:
     """HTML of the whole report, the chart library within."""
     drawn = figures(findings)
-    plan = findings.plan
+    plan, headings = findings.plan, [word for word, _ in measured(findings.plan).values()]
     return (
         templates()
         .get_template("report.html")
@@ -51,10 +45,16 @@ def page(findings: Findings) -> str:
             figures=drawn,
             charts=embedded([figure.chart for figure in drawn]),
             plotly=Markup(resources.files("plotly").joinpath("package_data/plotly.min.js").read_text(encoding="utf-8")),
-            effects=effects_text(findings.effects),
+            effects=effects_text(findings.effects, plan.primary),
+            metric=amounts.spoken(plan.primary),
+            secondary=[
+                (amounts.spoken(one.metric), effects_text(one.effects, one.metric))
+                for one in findings.secondary
+                if len(one.effects)
+            ],
             tables=show(findings),
             sources=variance_text(findings),
-            columns=["trial", "cell", *varying(findings), "seed", "status", *MEASURED.values()],
+            columns=["trial", "cell", *varying(findings), "seed", "status", *headings],
             rows=trial_rows(findings),
             notes=method(findings),
             environment=environment_text(findings.found),
@@ -90,26 +90,28 @@ def embedded(value: object) -> Markup:
 def figures(findings: Findings) -> list[Figure]:
     """The charts there are numbers for."""
     found: list[Figure] = []
+    metric, dev = findings.plan.primary, watched(findings.plan)
+    name = amounts.spoken(metric)
     if findings.effects["difference"].notna().any():
         said = "; ".join(f"{row.factor}={row.level}: {row.sentence}" for row in findings.effects.itertuples())
         said = f"Hollow: undecided. {said}."
-        found.append(Figure("Effects on test accuracy", said, charts.forest(findings.effects)))
+        found.append(Figure(f"Effects on {name}", said, charts.forest(findings.effects, metric)))
     if not findings.cells["n"].any():
         return found
     if len(findings.curves):
-        said = "Dev accuracy by epoch and cell; the last values are close to the test accuracies in the table of cells."
-        found.append(Figure("Dev accuracy while training", said, charts.curves(findings.curves, findings.cells)))
+        curve = amounts.capital(amounts.spoken(dev))
+        said, heading = f"{curve} by epoch and cell; the tables are on test.", f"{curve} while training"
+        found.append(Figure(heading, said, charts.curves(findings.curves, findings.cells, dev)))
     variance = findings.variance
     if variance is not None and variance.strongest is not None and variance.cell_means is not None:
         pair = " and ".join(variance.strongest)
-        said = f"Mean test accuracy by {pair}, the pair whose interaction explains most. Parallel: no interaction."
-        found.append(Figure(f"Interaction of {pair}", said, charts.interaction(variance.cell_means)))
-    for chart in charts.trade_offs(findings.cells):
+        said = f"Mean {name} by {pair}, the pair whose interaction explains most. Parallel: no interaction."
+        found.append(Figure(f"Interaction of {pair}", said, charts.interaction(variance.cell_means, metric)))
+    for chart in charts.trade_offs(findings.cells, metric):
         cost = chart["layout"]["xaxis"]["title"]["text"]
-        said = (
-            f"Test accuracy of each cell against {cost}; the dotted front joins the cells that no other beats in both."
-        )
-        found.append(Figure(f"Test accuracy against {cost}", said, chart))
+        said = f"{amounts.capital(name)} of each cell against {cost}"
+        said += "; the dotted front joins the cells that no other beats in both." if metric.sign else "."
+        found.append(Figure(f"{amounts.capital(name)} against {cost}", said, chart))
     return found
 
 
@@ -126,14 +128,22 @@ def varying(findings: Findings) -> list[str]:
     return [name for name in trials.columns if "." in name and trials[name].nunique(dropna=False) > 1]
 
 
+def measured(plan: Plan) -> dict[str, tuple[str, str]]:
+    """The numbers that the table of trials shows: their columns, with a heading and a form for each."""
+    first = first_epoch(plan, plan.primary)
+    found = {one.name: (amounts.spoken(one), ".4f" if one.is_share else ".5g") for one in (plan.primary, watched(plan))}
+    found |= {first.name: ("first epoch", ".4f" if first.is_share else ".5g")} if first else {}
+    return found | {"epochs": ("epochs", ".0f"), "total_seconds": ("seconds", ".1f")}
+
+
 def trial_rows(findings: Findings) -> list[dict[str, Any]]:
     """A row a recorded trial of the grid: its cells as text, and what its log says where it failed."""
-    names = varying(findings)
+    names, shown = varying(findings), measured(findings.plan)
     trials = findings.trials[findings.trials["trial_id"].isin(findings.found["trial_id"])]
     rows = []
     for row in trials.to_dict("records"):
         settings = [str(row[name]) for name in names]
-        measures = ["" if pd.isna(row[name]) else f"{row[name]:.{PLACES[name]}f}" for name in MEASURED]
+        measures = ["" if pd.isna(row[name]) else f"{row[name]:{form}}" for name, (_, form) in shown.items()]
         identity = [str(row["trial_id"]), str(row["cell"]), *settings, f"{row['seed']:.0f}"]
         log = "" if row["status"] == Status.OK else _log(findings, str(row["trial_id"]), row["error"])
         rows.append({"before": identity, "status": row["status"], "after": measures, "log": log})

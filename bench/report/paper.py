@@ -5,16 +5,27 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from bench.analysis.comparison import sampled
+from bench.analysis import amounts
 from bench.analysis.findings import Findings
-from bench.analysis.verdicts import significant
+from bench.analysis.tables import sampled
+from bench.grid.metrics import Metric
 from bench.record.status import Status
-from bench.report.wording import cell_names, first_number, percent, some_untrained, span, trained_text
+from bench.report.wording import (
+    cell_names,
+    difference_heading,
+    differences,
+    first_number,
+    some_untrained,
+    span,
+    trained_text,
+    values,
+)
 
 ON, OFF = "✓", "✗"
 UNDECIDED = "°"  # beside a cell that is not told apart from the best
@@ -25,8 +36,8 @@ Escape = Callable[[str], str]
 
 
 def ablation(findings: Findings) -> pd.DataFrame:
-    """A row a cell, as text: a column a factor, with check marks for toggles; n; accuracy; difference; parameters."""
-    cells = findings.cells
+    """A row a cell, as text: a column a factor, with check marks for toggles; n; the metric; difference; parameters."""
+    cells, metric = findings.cells, findings.plan.primary
     text = cell_names(findings.plan)
     for column in text.columns:
         if set(text[column]) <= {"true", "false"}:
@@ -37,11 +48,12 @@ def ablation(findings: Findings) -> pd.DataFrame:
     ]
     if some_untrained(cells):
         text["trained, %"] = trained_text(cells)
-    text["test accuracy, %"] = percent(cells, "test_accuracy")
-    difference = percent(cells, "difference", sign="+").str.replace("-", "−")
-    text["test accuracy, %"] += np.where(cells["standing"] == "not told apart", UNDECIDED, "")
-    text["difference"] = difference.mask(cells["is_baseline"], "baseline")
-    text["parameters"] = [span(low, high) for low, high in cells[["parameters_low", "parameters_high"]].to_numpy()]
+    column = amounts.with_unit(metric)
+    text[column] = values(cells, metric) + np.where(cells["standing"] == "not told apart", UNDECIDED, "")
+    difference = differences(cells, metric).str.replace("-", "−")
+    text[difference_heading(metric)] = difference.mask(cells["is_baseline"], "baseline")
+    if metric.name != "parameters":
+        text["parameters"] = [span(low, high) for low, high in cells[["parameters_low", "parameters_high"]].to_numpy()]
     return text
 
 
@@ -49,12 +61,10 @@ def caption(findings: Findings) -> str:
     """What the table shows, over how many seeds, on which hardware, from which commit, and what is missing."""
     plan, ended = findings.plan, findings.found[findings.found["status"] == Status.OK]
     seeds = len(plan.seeds) + len(plan.further_seeds)
-    margin = significant(plan.primary.factor * plan.margin, 3)
     parts = [
-        f"{plan.question} Test accuracy in percent: mean ± half of the 95 % interval over "
-        f"{sampled(findings.cells)}, {seeds} seed{'s' * (seeds != 1)} a cell. Bold: the best cell, and those "
-        f"equivalent to it within {margin} points; {UNDECIDED}: not told apart from it at 5 % over all pairs of cells. "
-        "Differences are to the baseline, paired by seed.",
+        f"{plan.question} {_shown(plan.primary)} over {sampled(plan.primary, findings.cells)}, "
+        f"{seeds} seed{'s' * (seeds != 1)} a cell.{_best(plan.primary)} "
+        f"{amounts.capital(difference_heading(plan.primary))}s are to the baseline, paired by seed.",
         f"{findings.coverage}.",
     ]
     for what, column in (("Hardware", "device_name"), ("Commit", "git_commit")):
@@ -62,6 +72,23 @@ def caption(findings: Findings) -> str:
         if names:
             parts.append(f"{what}: {', '.join(name[:12] if what == 'Commit' else name for name in names)}.")
     return " ".join(parts)
+
+
+def _shown(metric: Metric) -> str:
+    """What the numbers of the metric's column are."""
+    unit = " in percent" if metric.is_share else f" in {metric.unit}" if metric.unit else ""
+    better = f" ({amounts.direction(metric)})" if metric.sign else ""
+    kind = "geometric mean and" if metric.scale == "log" else "mean ± half of the"
+    return f"{amounts.capital(amounts.spoken(metric))}{unit}{better}: {kind} 95 % interval"
+
+
+def _best(metric: Metric) -> str:
+    """How cells that may be the best are marked; none where neither direction is better."""
+    if metric.sign == 0:
+        return ""
+    within = "" if metric.tolerance is None else amounts.within(metric, metric.tolerance)
+    alike = f", and those equivalent to it within {within}" if within else ""
+    return f" Bold: the best cell{alike}; {UNDECIDED}: not told apart from it at 5 % over all pairs of cells."
 
 
 def paper_markdown(findings: Findings) -> str:
@@ -95,13 +122,11 @@ def latex(findings: Findings) -> str:
 
 
 def _bold(findings: Findings, text: pd.DataFrame, escape: Escape, form: str) -> list[list[str]]:
-    """The escaped cells, accuracies of the best and of what is equivalent to it in bold."""
+    """The escaped cells, the metric of the best and of what is equivalent to it in bold."""
+    column = amounts.with_unit(findings.plan.primary)
     bold = findings.cells["standing"].isin(["best", "equivalent"])
     return [
-        [
-            form.format(escape(cell)) if mark and name == "test accuracy, %" else escape(cell)
-            for name, cell in row.items()
-        ]
+        [form.format(escape(cell)) if mark and name == column else escape(cell) for name, cell in row.items()]
         for mark, row in zip(bold, text.to_dict("records"), strict=True)
     ]
 
@@ -160,7 +185,9 @@ def _plain(item: Findings) -> dict[str, Any]:
     named |= {"learning": item.learning, "speeds": item.speeds, "machines": item.machines}
     if item.levels:
         named["levels"] = pd.concat(item.levels)
-    said = {"grid": item.plan.name, "question": item.plan.question, "answer": item.answer, "coverage": item.coverage}
+    named |= {f"secondary_{one.metric.name}": one.effects for one in item.secondary}
+    said: dict[str, Any] = {"grid": item.plan.name, "question": item.plan.question, "metric": asdict(item.plan.primary)}
+    said |= {"answer": item.answer, "coverage": item.coverage}
     return {**said, "cautions": list(item.cautions), **{name: _records(table) for name, table in named.items()}}
 
 

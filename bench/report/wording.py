@@ -7,34 +7,40 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from bench.analysis import summaries
-from bench.analysis.comparison import sampled
-from bench.analysis.findings import Findings
+from bench.analysis import amounts, summaries
+from bench.analysis.findings import Findings, Secondary
 from bench.analysis.learning import TARGET_SHARE
-from bench.analysis.summaries import RATES
-from bench.analysis.verdicts import p_text, significant
+from bench.analysis.summaries import RATES, first_epoch, watched
+from bench.analysis.tables import sampled
+from bench.analysis.verdicts import DECIDED, p_text
 from bench.grid.factors import short_names
+from bench.grid.metrics import Metric
 from bench.grid.plan import Plan
+from bench.report.numbers import difference_heading, differences, first_heading, heading, span, values, with_half_width
 
 Shown = list[tuple[str, pd.DataFrame]]  # headings and tables of text
 
 
 def method(findings: Findings) -> list[str]:
     """How to read the tables: what is averaged, what the intervals count, where the speeds come from."""
-    shown = [*findings.levels, findings.cells]
-    notes = [
-        f"±: half of the 95 % interval over {sampled(*shown)}; of first epoch and area, over seeds.",
-        "difference: in percentage points, paired by seed and by the levels of the other factors.",
-    ]
+    shown, metric = [*findings.levels, findings.cells], findings.plan.primary
+    notes = [_metric_note(metric), *_interval_notes(metric, sampled(metric, *shown))]
     if len(findings.effects):
         family = plural(len(findings.effects), "effect")
-        margin = significant(100 * findings.plan.margin, 3)
         notes.append(
             f"p: two-sided; corrected by Holm over {family}; decided where that is under 0.05; "
-            f"equivalent: within {margin} points. What would show does so with 80 % power."
+            f"{_equivalent(metric)}. What would show does so with 80 % power."
         )
+    if findings.secondary:
+        names = ", ".join(amounts.spoken(one.metric) for one in findings.secondary)
+        notes.append(f"secondary: {names}; their effects are a family of their own, corrected apart.")
     if any((table["pairs"] < table["pairs_planned"]).any() for table in shown):
         notes.append("*: only some pairs have both results, so that it need not be the difference of two means here.")
+    if any((table[f"{metric.name}_seeds"] > 1).any() for table in shown):
+        notes.append(
+            "Intervals take seeds to be roughly normal: where those of one cell are strongly skewed, one of 95 % may "
+            "hold the truth in 83 %. Every seed is in the figure and in seeds.csv, median and worst are in cells.csv."
+        )
     notes += _learning_notes(findings)
     text = [cell for _, table in show(findings) for cell in table.to_numpy().ravel()]
     if any(str(cell).endswith("± ?") for cell in text):
@@ -49,29 +55,63 @@ def method(findings: Findings) -> list[str]:
     return [*notes, *_speed_note(findings)]
 
 
+def _metric_note(metric: Metric) -> str:
+    said = amounts.direction(metric) or "neither higher nor lower is better"
+    scale = "; on a log scale: means are geometric and compared by their ratio" if metric.scale == "log" else ""
+    return f"{amounts.with_unit(metric)}: {said}{scale}."
+
+
+def _interval_notes(metric: Metric, over: str) -> list[str]:
+    """What intervals count, and what a difference is of."""
+    paired = "paired by seed and by the levels of the other factors"
+    if metric.scale == "log":
+        return [f"in parentheses: the 95 % interval over {over}.", f"ratio: to the baseline, {paired}."]
+    unit = "percentage points" if metric.is_share else metric.unit
+    return [
+        f"±: half of the 95 % interval over {over}; of first epoch and area, over seeds.",
+        f"difference: in {unit}, {paired}." if unit else f"difference: {paired}.",
+    ]
+
+
+def _equivalent(metric: Metric) -> str:
+    if metric.tolerance is None:
+        return "no margin is declared, so nothing is called equivalent"
+    return f"equivalent: within {amounts.within(metric, metric.tolerance)}"
+
+
 def _learning_notes(findings: Findings) -> list[str]:
     learning, notes = findings.learning, []
     if some_untrained(findings.cells):
         notes.append(
             "trained: ended above chance on dev (exact binomial test, 5 % over the evaluations), of the trials that "
-            "had a result; with the exact interval of Clopper and Pearson. Accuracies are of those that trained."
+            "had a result; with the exact interval of Clopper and Pearson. "
+            f"{amounts.capital(amounts.spoken(findings.plan.primary))} is of those that trained."
         )
         if findings.cells["with_untrained"].notna().any():
             notes.append("with untrained: those that did not train count at chance, 1 / number of classes.")
     if learning["target"].notna().any():
         notes.append(
-            f"learning: {_target(learning)} of dev accuracy is {100 * TARGET_SHARE:.0f} % of what the baseline ends "
-            "with, rounded down. steps: until the first evaluation there, the median over trials (Kaplan-Meier) and "
-            "its 95 % interval; –: under half of the trials come there."
+            f"learning: {_target_note(findings)}. steps: until the first evaluation there, the median over trials "
+            "(Kaplan-Meier) and its 95 % interval; –: under half of the trials come there."
         )
         if learning["seconds_to_target"].notna().any():
             notes.append(f"seconds: those steps at the speed of training timed alone on {findings.timed_on}.")
-        notes.append("area: dev accuracy averaged over the epochs, of the trials that trained.")
+        name = amounts.spoken(watched(findings.plan))
+        notes.append(f"area: {name} averaged over the epochs, of the trials that trained.")
     return notes
 
 
-def _target(learning: pd.DataFrame) -> str:
-    return f"{100 * learning['target'].iloc[0]:.0f} %"
+def _target(metric: Metric, learning: pd.DataFrame) -> str:
+    target = learning["target"].iloc[0]
+    return f"{100 * target:.0f} %" if metric.is_share else f"{target:.3g}"
+
+
+def _target_note(findings: Findings) -> str:
+    metric, share = watched(findings.plan), f"{100 * TARGET_SHARE:.0f} %"
+    target = f"{_target(metric, findings.learning)} of {amounts.spoken(metric)}"
+    if metric.is_share and metric.sign > 0:
+        return f"{target} is {share} of what the baseline ends with, rounded down"
+    return f"{target} is {share} of the way that the baseline comes from before training"
 
 
 def _speed_note(findings: Findings) -> list[str]:
@@ -92,17 +132,17 @@ def plural(count: float, noun: str) -> str:
 # --- verdicts -------------------------------------------------------------------------------------------------------
 
 
-def effects_text(effects: pd.DataFrame) -> pd.DataFrame:
+def effects_text(effects: pd.DataFrame, metric: Metric) -> pd.DataFrame:
     """What changes, the difference with its interval, the corrected p, and the verdict in words."""
     text = pd.DataFrame(
         {"factor": effects["factor"], "level": effects["level"] + " − " + effects["against"]}, dtype=str
     )
     numbers = effects.assign(difference_seeds=effects["seeds"])
-    text["difference"] = percent(numbers, "difference", sign="+") if len(effects) else ""
+    text[difference_heading(metric)] = differences(numbers, metric) if len(effects) else ""
     text["p"] = [p_text(p).removeprefix("= ") for p in effects["p"]]
     if len(effects) > 1:
         text["p,\nHolm"] = [p_text(p).removeprefix("= ") for p in effects["p_holm"]]
-    decided = effects["verdict"].isin(["better", "worse"])
+    decided = effects["verdict"].isin(DECIDED)
     said = decided & (effects["trains"] == "") & (effects["average"] == "")
     text["verdict"] = effects["sentence"].where(~said, effects["verdict"])
     return text
@@ -114,21 +154,23 @@ def effects_text(effects: pd.DataFrame) -> pd.DataFrame:
 def show(findings: Findings, *, width: int | None = None) -> Shown:
     """A table a factor, one of all cells where that says more, and how they learn, in ``width`` characters if given."""
     plan, levels, cells, narrow = findings.plan, findings.levels, findings.cells, width is not None
-    shown = [(table["factor"].iloc[0], _level_text(table, width)) for table in levels]
+    shown = [(table["factor"].iloc[0], _level_text(plan, table, width)) for table in levels]
     names, words = cell_names(plan), _cell_words(cells)
     if len(plan.factors) != 1 or len(cells) != len(levels[0]):
-        wide = _text(cells, names, narrow=narrow)
-        costs, first = ["images/s", "parameters"], ["first\nepoch, %"]
+        wide = _text(plan, cells, names, narrow=narrow)
+        costs, first = ["images/s", "parameters"], first_heading(plan)
         choices = [wide, *(wide.drop(columns=drop, errors="ignore") for drop in (costs, costs + first))]
-        choices.append(_text(cells, words, narrow=narrow).drop(columns=costs, errors="ignore"))
+        choices.append(_text(plan, cells, words, narrow=narrow).drop(columns=costs, errors="ignore"))
         shown.append(("cells", _fitting(choices, width)))
     if some_untrained(cells):
         shown.append(("training", _fitting([_training(findings, text) for text in (names, words)], width)))
     if findings.learning["area_under_curve"].notna().any():
-        wide, other = (_learning(findings.learning, text) for text in (names, words))
-        drops = [["seconds"], ["seconds", "first\nepoch, %"]]
+        wide, other = (_learning(plan, findings.learning, text) for text in (names, words))
+        drops = [["seconds"], ["seconds", *first_heading(plan)]]
         choices = [wide, *(wide.drop(columns=drop, errors="ignore") for drop in drops)]
         shown.append(("learning", _fitting([*choices, other.drop(columns=drops[-1], errors="ignore")], width)))
+    for one in findings.secondary:
+        shown.append((f"secondary: {amounts.spoken(one.metric)}", _secondary(one, names, words, width)))
     if findings.speeds["machine"].nunique() > 1:
         shown.append(("images/s by machine", _speeds(findings.speeds, cells)))
     if len(findings.machines):
@@ -136,9 +178,19 @@ def show(findings: Findings, *, width: int | None = None) -> Shown:
     return shown
 
 
-def _level_text(table: pd.DataFrame, width: int | None) -> pd.DataFrame:
-    wide = _text(table, table[["level"]], narrow=width is not None)
-    columns = [["first\nepoch, %"], ["first\nepoch, %", "parameters"]]
+def _secondary(one: Secondary, names: pd.DataFrame, words: pd.DataFrame, width: int | None) -> pd.DataFrame:
+    """Its mean and difference by cell."""
+    choices = [text.assign(n=one.cells["trained"].astype(str)) for text in (names, words)]
+    for text in choices:
+        text[heading(one.metric)] = values(one.cells, one.metric)
+        difference = differences(one.cells, one.metric)
+        text[difference_heading(one.metric)] = difference.mask(one.cells["is_baseline"], "baseline")
+    return _fitting(choices, width)
+
+
+def _level_text(plan: Plan, table: pd.DataFrame, width: int | None) -> pd.DataFrame:
+    wide = _text(plan, table, table[["level"]], narrow=width is not None)
+    columns = [first_heading(plan), [*first_heading(plan), "parameters"]]
     return _fitting([wide, *(wide.drop(columns=drop, errors="ignore") for drop in columns)], width)
 
 
@@ -147,11 +199,13 @@ def _fitting(choices: Sequence[pd.DataFrame], width: int | None) -> pd.DataFrame
 
 
 def _training(findings: Findings, names: pd.DataFrame) -> pd.DataFrame:
-    """Trials that trained of those that had a result, and accuracy of the former beside that of all."""
-    text = names.copy()
+    """Trials that trained of those that had a result, and what the former reach beside what all do, where known."""
+    text, metric = names.copy(), findings.plan.primary
     text["n"] = [f"{n}/{judged}" for n, judged in findings.cells[["trained", "judged"]].to_numpy()]
     text["trained, %"] = trained_text(findings.cells)
-    text["test\naccuracy, %"] = percent(findings.cells, "test_accuracy")
+    text[heading(metric)] = values(findings.cells, metric)
+    if findings.cells["with_untrained"].isna().all():
+        return text
     ends = 100 * findings.cells[["with_untrained", "with_untrained_low", "with_untrained_high"]]
     text["with\nuntrained, %"] = [
         "–" if np.isnan(low) else f"{mean:.1f} ({low:.0f} to {high:.0f})" for mean, low, high in ends.to_numpy()
@@ -159,17 +213,18 @@ def _training(findings: Findings, names: pd.DataFrame) -> pd.DataFrame:
     return text
 
 
-def _learning(learning: pd.DataFrame, names: pd.DataFrame) -> pd.DataFrame:
-    text = names.copy()
+def _learning(plan: Plan, learning: pd.DataFrame, names: pd.DataFrame) -> pd.DataFrame:
+    text, metric, first = names.copy(), watched(plan), first_epoch(plan, plan.primary)
     text["n"] = learning["trained"].astype(str)
-    text["first\nepoch, %"] = percent(learning, "first_epoch_dev_accuracy")
+    if first is not None:
+        text[first_heading(plan)[0]] = values(learning, first)
     if learning["target"].notna().any():
         reached = learning[["reached", "ended"]].to_numpy()
-        text[f"reach\n{_target(learning)}"] = [f"{count}/{ended}" for count, ended in reached]
+        text[f"reach\n{_target(metric, learning)}"] = [f"{count}/{ended}" for count, ended in reached]
         text["steps"] = _times(learning, "steps_to_target", 0)
         if learning["seconds_to_target"].notna().any():
             text["seconds"] = _times(learning, "seconds_to_target", 1)
-    text["area, %"] = percent(learning, "area_under_curve")
+    text[", ".join(filter(None, ["area", metric.unit]))] = values(learning, metric, "area_under_curve")
     return text
 
 
@@ -193,7 +248,7 @@ def _speeds(speeds: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
     words = dict(zip(cells["cell"], _cell_words(cells)["cell"], strict=True))
     text = pd.DataFrame({"machine": speeds["machine"].mask(speeds["machine"].duplicated(), "")}, dtype=str)
     text["cell"] = speeds["cell"].map(words)
-    text["images/s"] = _with_half_width(speeds.assign(train_images_per_second_seeds=0), RATES[0], 1, 0)
+    text["images/s"] = with_half_width(speeds.assign(train_images_per_second_seeds=0), RATES[0], 1, 0)
     return text
 
 
@@ -235,7 +290,7 @@ def width_of(text: pd.DataFrame) -> int:
     return sum(2 + max(map(len, column)) for column in cells) - 2
 
 
-def _text(table: pd.DataFrame, names: pd.DataFrame, *, narrow: bool) -> pd.DataFrame:
+def _text(plan: Plan, table: pd.DataFrame, names: pd.DataFrame, *, narrow: bool) -> pd.DataFrame:
     """What a reader compares, as text. Parameters stand there where they differ, pairs where some are incomplete."""
     text = names.copy()
     whole = (table["trained"] == table["planned"]).all()
@@ -243,20 +298,22 @@ def _text(table: pd.DataFrame, names: pd.DataFrame, *, narrow: bool) -> pd.DataF
     text["n"] = [str(n) if whole else f"{n}/{planned}" for n, planned in counts]
     if some_untrained(table):
         text["trained, %"] = trained_text(table)
-    text["test\naccuracy, %"] = percent(table, "test_accuracy")
+    metric, first = plan.primary, first_epoch(plan, plan.primary)
+    text[heading(metric)] = values(table, metric)
     partial = (table["pairs"] < table["pairs_planned"]) & table["difference"].notna()
-    difference = percent(table, "difference", sign="+")
+    difference = differences(table, metric)
     if narrow and partial.any():
         difference += partial.map({True: "*", False: " "})
-    text["difference"] = difference.mask(table["is_baseline"], "baseline")
+    text[difference_heading(metric)] = difference.mask(table["is_baseline"], "baseline")
     if partial.any() and not narrow:
         pairs = zip(table["pairs"], table["pairs_planned"], strict=True)
         text["pairs"] = [f"{count}/{planned}" if planned else "" for count, planned in pairs]
-    text["first\nepoch, %"] = percent(table, "first_epoch_dev_accuracy")
-    if table["train_images_per_second"].notna().any():
-        text["images/s"] = _with_half_width(table, "train_images_per_second", 1, 0)
+    if first is not None:
+        text[first_heading(plan)[0]] = values(table, first)
+    if metric.name != "train_images_per_second" and table["train_images_per_second"].notna().any():
+        text["images/s"] = with_half_width(table, "train_images_per_second", 1, 0)
     bounds = table[["parameters_low", "parameters_high"]]
-    if len(bounds.dropna().drop_duplicates()) > 1:
+    if metric.name != "parameters" and len(bounds.dropna().drop_duplicates()) > 1:
         text["parameters"] = [span(low, high) for low, high in bounds.itertuples(index=False)]
     return text
 
@@ -272,39 +329,3 @@ def trained_text(table: pd.DataFrame) -> list[str]:
     return [
         "–" if np.isnan(share) else f"{share:.0f} ({low:.0f} to {high:.0f})" for share, low, high in shares.to_numpy()
     ]
-
-
-def percent(table: pd.DataFrame, name: str, sign: str = "") -> pd.Series:
-    return _with_half_width(table, name, 100, 1, sign)
-
-
-def _with_half_width(table: pd.DataFrame, name: str, scale: float, fewest: int, sign: str = "") -> pd.Series:
-    """``94.1 ± 1.2``, a dash where nothing is known, ``± ?`` or ``alike`` where no interval can be said.
-
-    At least ``fewest`` decimals, up to two more where the column's narrowest interval needs them.
-    """
-    value = table[name] * scale
-    half = (table[f"{name}_high"] - table[f"{name}_low"]) / 2 * scale
-    least = half[half > 0].min()
-    digits = fewest if np.isnan(least) else int(np.clip(np.ceil(-np.log10(least)), fewest, fewest + 2))
-    text = [
-        "–" if np.isnan(v) else f"{v:{sign},.{digits}f}" + (f" ± {h:,.{digits}f}" if h >= 0 else _no_interval(seeds))
-        for v, h, seeds in zip(value, half, table[f"{name}_seeds"], strict=True)
-    ]
-    return pd.Series(text, table.index, dtype=str)
-
-
-def _no_interval(seeds: int) -> str:
-    return " alike" if seeds > 1 else " ± ?"
-
-
-def span(low: float, high: float) -> str:
-    return "–" if np.isnan(low) else _count(low) if low == high else f"{_count(low)}–{_count(high)}"
-
-
-def _count(number: float) -> str:
-    """A count with three digits that matter: ``850``, ``61.7k``, ``11.2M``."""
-    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if number >= size:
-            return f"{number / size:.3g}{unit}"
-    return f"{number:.0f}"

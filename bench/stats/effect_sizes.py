@@ -1,4 +1,4 @@
-"""How large a difference is beside the spread of seeds, whatever its unit."""
+"""Effect sizes: a difference beside the spread of seeds, whatever its unit."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scipy import special
 
 
 def standardised(values: NDArray[np.float64], rest: float = 0.0) -> tuple[float, float]:
-    """Hedges' g of the paired differences (S,), and the probability that one more difference is above 0.
+    """Returns Hedges' g of the paired differences (S,), and the probability that one more difference is above 0.
 
     The second is Student's predictive distribution (Gelman et al., Bayesian Data Analysis, 3rd ed., section 3.2).
     ``rest`` is their variance where they agree by rounding.
@@ -28,5 +28,5 @@ def standardised(values: NDArray[np.float64], rest: float = 0.0) -> tuple[float,
 
 
 def hedges_factor(df: int) -> float:
-    """Small-sample correction of a standardised mean, df >= 2 (Hedges 1981, J. Educational Statistics 6:107)."""
+    """Corrects a standardised mean for small samples, df >= 2 (Hedges 1981, J. Educational Statistics 6:107)."""
     return math.exp(special.gammaln(df / 2) - special.gammaln((df - 1) / 2)) / math.sqrt(df / 2)

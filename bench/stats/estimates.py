@@ -1,7 +1,7 @@
 """Estimates from seeds and test images: plain numbers in, frozen dataclasses out.
 
 What is estimated: the expectation over new seeds *and* new test images of the same kind, for the training set and split
-at hand. Where ``d[s, i]`` is the difference of two arms at seed ``s`` (of n) and test image ``i`` (of m),
+at hand. Where ``d[s, i]`` is the difference of two variants at seed ``s`` (of n) and test image ``i`` (of m),
 
     d[s, i] = mean + seed[s] + image[i] + rest[s, i]
     variance of the mean = var(seed) / n + var(image) / m + var(rest) / (n m)
@@ -35,7 +35,7 @@ ALPHA = 0.05
 
 
 class Estimated(Protocol):
-    """What verdicts ask of an estimate, whatever its interval is made of."""
+    """The protocol of estimates that verdicts take, whatever the interval is made of."""
 
     @property
     def value(self) -> float: ...
@@ -108,13 +108,13 @@ class Estimate:
         return self.centre - half, self.centre + half
 
     def p_value(self, null: float = 0.0) -> float:
-        """Two-sided: under 0.05 exactly when ``null`` is outside the 95 % interval."""
+        """Tests two-sided: under 0.05 exactly when ``null`` is outside the 95 % interval."""
         if self.basis in ("nothing", "exact"):
             return float(self.value == null) if self.basis == "exact" else math.nan
         return two_sided_p(abs(self.centre - null) / self.standard_error, self.df, self.seed_share)
 
     def p_equivalence(self, margin: float) -> float:
-        """Two one-sided tests: under 0.05 exactly when the 95 % interval lies within ``margin`` of 0.
+        """Does two one-sided tests: under 0.05 exactly when the 95 % interval lies within ``margin`` of 0.
 
         It is twice the larger one-sided p (each side is tested at 2.5 %), so that one interval serves both questions.
         """
@@ -128,7 +128,7 @@ class Estimate:
 
 
 def critical_value(alpha: float, df: float, seed_share: float | Floats) -> Any:
-    """Half-width of an interval in standard errors, where ``seed_share`` of the variance has ``df`` degrees of freedom.
+    """Returns a half-width in standard errors, where ``seed_share`` of the variance has ``df`` degrees of freedom.
 
     ``sqrt(z^2 + (t^2 - z^2) share^k)``: Student's t where seeds make all the variance, the normal where images do.
     k = 1 is Banerjee (1960, Sankhya 22:351), never below its level, but up to 97.7 % at n = 3; Satterthwaite's degrees
@@ -141,7 +141,7 @@ def critical_value(alpha: float, df: float, seed_share: float | Floats) -> Any:
 
 
 def two_sided_p(statistic: float, df: float, seed_share: float) -> float:
-    """The alpha whose critical value is ``statistic`` (>= 0, in standard errors)."""
+    """Returns the alpha whose critical value is ``statistic`` (>= 0, in standard errors)."""
 
     def excess(log_alpha: float) -> float:
         return float(critical_value(math.exp(log_alpha), df, seed_share)) - statistic
@@ -150,12 +150,12 @@ def two_sided_p(statistic: float, df: float, seed_share: float) -> float:
     return math.exp(optimize.brentq(excess, smallest, 0.0, xtol=1e-12)) if excess(smallest) > 0 else 0.0
 
 
-# --- contrasts of arms: means, paired effects, differences of differences -------------------------------------------
+# --- contrasts of variants: means, paired effects, differences of differences ---------------------------------------
 
 
 @dataclass(frozen=True)
-class Arm:
-    """Results of one arm: (S,) for S seeds, or (C, S) where it stands in C contexts (cells of the other factors).
+class Variant:
+    """Results of one variant: (S,) for S seeds, or (C, S) where it stands in C contexts (cells of the other factors).
 
     NaN where a trial has no result. ``examples`` (S, I) or (C, S, I): the outcome of each test example, bool (right or
     wrong) or real; where it is given, ``values`` are its means. Its rows for trials without result may hold anything.
@@ -167,11 +167,11 @@ class Arm:
 
 @dataclass(frozen=True)
 class Effect:
-    """A minus B, paired by seed and context; ``pairs`` of ``pairs_planned`` have a result of both arms.
+    """A minus B, paired by seed and context; ``pairs`` of ``pairs_planned`` have a result of both variants.
 
     ``effect_size`` is the mean of the seeds' differences in their standard deviations (d_z), freed of small-sample
     bias; NaN under three seeds. ``probability_a_wins``: that A is above B at one more seed on this test set.
-    ``identical``: no image at any seed tells the arms apart.
+    ``identical``: no image at any seed tells the variants apart.
     """
 
     estimate: Estimated
@@ -187,15 +187,15 @@ class Effect:
 
 
 def mean(values: ArrayLike, examples: ArrayLike | None = None) -> Estimate:
-    """Mean of one arm over its contexts, new seeds and (with ``examples``) new test examples.
+    """Estimates the mean of one variant over its contexts, new seeds and (with ``examples``) new test examples.
 
     Without ``examples`` it is Student's t-interval. One seed alone has an interval only with ``examples``.
     """
-    return contrast([Arm(values, examples)], [1])
+    return contrast([Variant(values, examples)], [1])
 
 
-def effect(a: Arm, b: Arm) -> Effect:
-    """Mean difference of A and B; :func:`contrast` says what counts where results are missing."""
+def effect(a: Variant, b: Variant) -> Effect:
+    """Estimates the mean difference of A and B; :func:`contrast` says what counts where results are missing."""
     sample = combine([a, b], [1, -1])
     difference = estimate(sample)
     size, wins = standardised(sample.values, _rest(sample.per_example))
@@ -213,32 +213,32 @@ def effect(a: Arm, b: Arm) -> Effect:
     )
 
 
-def contrast(arms: Sequence[Arm], weights: Sequence[float]) -> Estimate:
-    """Weighted sum of the arms' means: (1) a mean, (1, -1) a difference, (1, -1, -1, 1) a difference of differences.
+def contrast(variants: Sequence[Variant], weights: Sequence[float]) -> Estimate:
+    """Estimates a weighted sum of means: (1) a mean, (1, -1) a difference, (1, -1, -1, 1) a difference of differences.
 
-    Arms share seeds, contexts and test examples, by position. Contexts are fixed and weigh the same. The seed is the
-    unit, however many contexts share it. A place counts where every arm has a result; a context without any is left
+    Variants share seeds, contexts and test examples, by position. Contexts are fixed and weigh the same. A seed is the
+    unit, however many contexts share it. A place counts where every variant has a result; a context without any is left
     out. Where some lack, the variance is that of leaving out one seed at a time (the jackknife: Miller 1974, Biometrika
     61:1), which needs two results in every context: without, there is no interval. Raises ValueError where shapes
     differ or values are not the means of their examples.
     """
-    return estimate(combine(arms, weights))
+    return estimate(combine(variants, weights))
 
 
-def unmatched(arms: Sequence[Arm], weights: Sequence[float]) -> Estimate:
-    """Like :func:`contrast`, but each arm is averaged over all of its own results, whether or not the others have one.
+def unmatched(variants: Sequence[Variant], weights: Sequence[float]) -> Estimate:
+    """Like :func:`contrast`, but averages each variant over all of its own results, whether or not the others have one.
 
-    Seeds are shared all the same: what a seed does to several arms at once cancels.
+    Seeds are shared all the same: what a seed does to several variants at once cancels.
     """
-    return estimate(combine(arms, weights, matched=False))
+    return estimate(combine(variants, weights, matched=False))
 
 
 def exact(values: ArrayLike) -> Estimate:
-    """Mean of what no seed changes, such as parameters or MACs: (C, S) for contexts and seeds, NaN without a result.
+    """Averages what no seed changes, such as parameters or MACs: (C, S) for contexts and seeds, NaN without a result.
 
     Raises ValueError where seeds differ.
     """
-    sample = combine([Arm(values)], [1])
+    sample = combine([Variant(values)], [1])
     if sample.values.size and np.ptp(sample.values) > 1e-9 * np.abs(sample.values).max():
         raise ValueError(f"an exact quantity must be the same at all seeds, got {sample.values.tolist()}")
     value = float(sample.values[0]) if sample.values.size else math.nan
@@ -261,24 +261,26 @@ class Sample:
     thin: bool
 
 
-def combine(arms: Sequence[Arm], weights: Sequence[float], *, matched: bool = True) -> Sample:
-    """The weighted sum of arms by seed; ``matched``: only where every arm has a result."""
-    tables = [np.atleast_2d(np.asarray(arm.values, float)) for arm in arms]
+def combine(variants: Sequence[Variant], weights: Sequence[float], *, matched: bool = True) -> Sample:
+    """Sums variants by seed, weighted; ``matched``: only where every one of them has a result."""
+    tables = [np.atleast_2d(np.asarray(variant.values, float)) for variant in variants]
     if len({table.shape for table in tables}) > 1:
         shapes = " and ".join(str(table.shape) for table in tables)
-        raise ValueError(f"arms need the same contexts and seeds, got shapes {shapes}")
+        raise ValueError(f"variants need the same contexts and seeds, got shapes {shapes}")
     finite: NDArray[np.bool_] = np.asarray(np.isfinite(tables))
     places: NDArray[np.bool_] = np.logical_and.reduce(finite)[None] if matched else finite
     examples = [
-        _examples(arm.examples, table) for arm, table in zip(arms, tables, strict=True) if arm.examples is not None
+        _examples(variant.examples, table)
+        for variant, table in zip(variants, tables, strict=True)
+        if variant.examples is not None
     ]
     if len({table.shape for table in examples}) > 1:
         sizes = " and ".join(str(table.shape[-1]) for table in examples)
-        raise ValueError(f"arms need the same test examples, got {sizes}")
+        raise ValueError(f"variants need the same test examples, got {sizes}")
     there: NDArray[np.bool_] = np.logical_and.reduce(places)
     if not all(one.any() for one in places):
         return Sample(np.empty(0), None, (), there, thin=False)
-    whole = len(examples) == len(arms)
+    whole = len(examples) == len(variants)
     binary = whole and all(table.dtype == np.int8 for table in examples)
     return Sample(
         values=_by_seed(tables, weights, places),
@@ -295,7 +297,7 @@ def thin_contexts(there: NDArray[np.bool_]) -> int:
 
 
 def _extremes(weights: Sequence[float]) -> tuple[float, ...]:
-    """Two images each for a mean (Agresti and Coull 1998); one each for a difference (Agresti and Min 2005)."""
+    """Adds two images each for a mean (Agresti and Coull 1998); one each for a difference (Agresti and Min 2005)."""
     least, greatest = sum(w for w in weights if w < 0), sum(w for w in weights if w > 0)
     return (least, greatest) if least and greatest else (least, least, greatest, greatest)
 
@@ -317,7 +319,7 @@ def _examples(examples: ArrayLike, values: Floats) -> NDArray[Any]:
 
 
 def _by_seed(tables: Sequence[NDArray[Any]], weights: Sequence[float], places: NDArray[np.bool_]) -> Floats:
-    """The weighted sum of tables (C, S, ...) by seed: in the places (1, C, S) of all, or (K, C, S) of each its own."""
+    """Sums tables (C, S, ...) by seed, weighted: in the places (1, C, S) of all, or (K, C, S) of each its own."""
     seeds: NDArray[np.bool_] = np.logical_or.reduce(places, axis=(0, 1))
     if len(places) < len(tables):  # matched: summed first, since one pass over the contexts is cheaper
         return _over_contexts(tables, weights, places[0], seeds)
@@ -348,7 +350,7 @@ def _over_contexts(
 
 
 def estimate(sample: Sample) -> Estimate:
-    """The mean over seeds and, where they are known, examples, with the two parts of its variance."""
+    """Estimates the mean over seeds and, where they are known, examples, with the two parts of its variance."""
     values, num_seeds = sample.values, sample.values.size
     value = float(values.mean()) if num_seeds else math.nan
     if sample.thin:
@@ -363,7 +365,7 @@ def estimate(sample: Sample) -> Estimate:
 def _estimate_from_images(value: float, per_image: Floats, extremes: Sequence[float]) -> Estimate:
     num_seeds, num_images = per_image.shape
     alike = bool((per_image == per_image[0]).all())
-    # Few images may tell the arms apart; an accuracy near 1 errs mostly to one side.
+    # Few images may tell the variants apart; an accuracy near 1 errs mostly to one side.
     if extremes and (alike or 0 in extremes):
         per_image = np.hstack([per_image, np.tile(extremes, (num_seeds, 1))])
     centre = float(per_image.mean())
@@ -383,7 +385,7 @@ def _estimate_from_images(value: float, per_image: Floats, extremes: Sequence[fl
 
 
 def mean_squares(table: Floats) -> tuple[float, float, float]:
-    """Mean squares of rows, columns and the rest in a two-way layout (R, C) with one number a place, R and C over 1."""
+    """Computes mean squares of rows, columns and the rest in a two-way layout (R, C), a number per place, R, C > 1."""
     num_rows, num_columns = table.shape
     row_means, column_means, center = table.mean(1), table.mean(0), float(table.mean())
     rows = num_columns * float(np.square(row_means - center).sum())
@@ -395,5 +397,5 @@ def mean_squares(table: Floats) -> tuple[float, float, float]:
 
 
 def _rest(per_example: Floats | None) -> float:
-    """What is left of the variance of one seed's mean where seeds agree by rounding; 0 where nothing tells."""
+    """Returns what is left of the variance of one seed's mean where seeds agree by rounding; 0 where nothing tells."""
     return 0.0 if per_example is None or len(per_example) < 2 else mean_squares(per_example)[2] / per_example.shape[1]

@@ -11,7 +11,7 @@ from bench.stats.estimates import ALPHA
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Corrected p-values (Holm 1979, Scandinavian J. Statistics 6:65) of the family of those that are not NaN."""
+    """Corrects p-values (Holm 1979, Scandinavian J. Statistics 6:65) as the family of those that are not NaN."""
     p = np.array(p_values, float)
     order = np.argsort(p)[: np.isfinite(p).sum()]
     p[order] = np.maximum.accumulate(np.minimum(1.0, p[order] * np.arange(len(order), 0, -1)))
@@ -19,7 +19,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def selected_level(num_selected: int, num_family: int, alpha: float = ALPHA) -> float:
-    """Level of intervals for ``num_selected`` of a family that were picked out by their results.
+    """Returns the level of intervals for ``num_selected`` of a family that were picked out by their results.
 
     Of intervals at this level the expected share that misses is at most ``alpha`` whatever picks them (false coverage
     rate: Benjamini and Yekutieli 2005, J. American Statistical Association 100:71).
@@ -46,7 +46,7 @@ def standings(
     *,
     alpha: float = ALPHA,
 ) -> list[Standing]:
-    """Where each cell stands to the best of ``scores`` (higher is better; NaN is unknown).
+    """Says where each cell stands to the best of ``scores`` (higher is better; NaN is unknown).
 
     ``minus_best`` gives cell i less cell j. "equivalent": within ``margin`` of the best, after Holm. "worse": told
     apart from the best at ``alpha`` over the number of *pairs* of cells, since it was picked as the best of all: with

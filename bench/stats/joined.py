@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import optimize
 
-from bench.stats.estimates import ALPHA, Arm, Basis, Estimate, Floats, unmatched
+from bench.stats.estimates import ALPHA, Basis, Estimate, Floats, Variant, unmatched
 from bench.stats.proportions import Share, p_equal_shares
 
 SMALLEST_LOG_P = -30.0  # exp(-30): far under any p worth telling from 0; 1 less a level is still exact there
@@ -88,13 +88,13 @@ class Joined:
         return self.value - math.sqrt(below), self.value + math.sqrt(above)
 
     def p_value(self, null: float = 0.0) -> float:
-        """Two-sided p of the hypothesis that the value is ``null``."""
+        """Returns the two-sided p of the hypothesis that the value is ``null``."""
         if self.exact_p is not None and null == 0.0 and self.constant == 0.0:
             return self.exact_p
         return self._level_where(lambda low, high: low < null < high)
 
     def p_equivalence(self, margin: float) -> float:
-        """The level at which the interval reaches ``margin`` on either side of 0."""
+        """Returns the level at which the interval reaches ``margin`` on either side of 0."""
         if abs(self.value) >= margin:
             return 1.0
         return self._level_where(lambda low, high: low < -margin or high > margin)
@@ -103,7 +103,7 @@ class Joined:
         return replace(self, constant=self.constant - value) if value else self
 
     def _level_where(self, holds: Callable[[float, float], bool]) -> float:
-        """The greatest alpha whose interval still ``holds``: a p-value, since intervals shrink as alpha grows."""
+        """Finds the greatest alpha whose interval still ``holds``: a p-value, since intervals shrink as alpha grows."""
         if self.basis == "nothing":
             return math.nan
 
@@ -117,12 +117,12 @@ class Joined:
         return math.exp(optimize.bisect(sign, SMALLEST_LOG_P, 0.0, xtol=1e-9))
 
 
-def share_contrast(arms: Sequence[ArrayLike], weights: Sequence[float]) -> Joined:
-    """A weighted sum of how often arms train: each (S,) or (C, S) of 1, 0 or NaN, contexts pooled.
+def share_contrast(variants: Sequence[ArrayLike], weights: Sequence[float]) -> Joined:
+    """Estimates a weighted sum of how often variants train: each (S,) or (C, S) of 1, 0 or NaN, contexts pooled.
 
     A difference of two has the exact p of :func:`bench.stats.proportions.p_equal_shares`.
     """
-    tables = [np.atleast_2d(np.asarray(arm, float)) for arm in arms]
+    tables = [np.atleast_2d(np.asarray(variant, float)) for variant in variants]
     counts = [Share(int(np.nansum(table)), int(np.isfinite(table).sum())) for table in tables]
     if not all(share.total for share in counts):
         return Joined((), 0)
@@ -133,17 +133,17 @@ def share_contrast(arms: Sequence[ArrayLike], weights: Sequence[float]) -> Joine
 
 
 def counting_untrained(
-    arms: Sequence[Arm],
+    variants: Sequence[Variant],
     trained: Sequence[ArrayLike],
     weights: Sequence[float],
     *,
     worth: float,
     best: float,
-    spread: Callable[[Sequence[Arm], Sequence[float]], Estimate] = unmatched,
+    spread: Callable[[Sequence[Variant], Sequence[float]], Estimate] = unmatched,
 ) -> Joined:
-    """A weighted sum of the arms' means over contexts, in which each untrained trial counts as ``worth``.
+    """Estimates a weighted sum of means over contexts, in which each untrained trial counts as ``worth``.
 
-    ``trained`` has an (S,) or (C, S) table per arm: 1, 0, or NaN without a result; values count where it is 1. A
+    ``trained`` has an (S,) or (C, S) table per variant: 1, 0, or NaN without a result; values count where it is 1. A
     context's mean is ``worth`` plus the share that trained times what these are above it. The share has its exact
     interval; the trained have that of ``spread``, over their own trials. ``best`` is the best value there can be: what
     trials may be worth of which fewer than two trained; NaN if there is no such bound, and then no interval.
@@ -151,10 +151,10 @@ def counting_untrained(
     tables = [np.atleast_2d(np.asarray(table, float)) for table in trained]
     contexts = np.flatnonzero(np.all([np.isfinite(table).any(1) for table in tables], axis=0))
     parts: list[Part] = []
-    own: list[tuple[Arm, float]] = []
-    for arm, table, weight in zip(arms, tables, weights, strict=True):
+    own: list[tuple[Variant, float]] = []
+    for variant, table, weight in zip(variants, tables, weights, strict=True):
         for context in contexts:
-            here = _context(arm, table, int(context))
+            here = _context(variant, table, int(context))
             values, flags, each = np.asarray(here.values, float), table[context], weight / len(contexts)
             share = Share(int(np.nansum(flags)), int(np.isfinite(flags).sum()))
             above = float(np.nanmean(values)) - worth if share.count else 0.0
@@ -170,10 +170,10 @@ def counting_untrained(
     )
 
 
-def _context(arm: Arm, trained: Floats, context: int) -> Arm:
-    """One context of an arm, with values where trials trained."""
-    values = np.where(trained[context] == 1, np.atleast_2d(np.asarray(arm.values, float))[context], np.nan)
-    if arm.examples is None:
-        return Arm(values)
-    examples = np.asarray(arm.examples)
-    return Arm(values, examples if examples.ndim == 2 else examples[context])
+def _context(variant: Variant, trained: Floats, context: int) -> Variant:
+    """Returns one context of a variant, with values where trials trained."""
+    values = np.where(trained[context] == 1, np.atleast_2d(np.asarray(variant.values, float))[context], np.nan)
+    if variant.examples is None:
+        return Variant(values)
+    examples = np.asarray(variant.examples)
+    return Variant(values, examples if examples.ndim == 2 else examples[context])

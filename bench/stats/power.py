@@ -19,7 +19,7 @@ MOST_SEEDS = 1_000  # beyond this, "more seeds" is no advice
 def decision_probability(
     truth: float, *, margin: float, seed_variance: float, image_variance: float, num_seeds: int, alpha: float
 ) -> float:
-    """Probability that the interval excludes 0 or lies within ``margin`` of it.
+    """Returns the probability that the interval excludes 0 or lies within ``margin`` of it.
 
     ``seed_variance`` is that of one seed's difference. Integrates over the distribution of the estimated seed variance;
     with no image variance and no margin it is the power of Student's t-test.
@@ -38,12 +38,12 @@ def decision_probability(
 
 @functools.cache
 def _estimated_variances(df: int) -> Floats:
-    """What an estimated variance of 1 comes to, at the middles of 1,000 equally likely parts of its distribution."""
+    """Returns what an estimated variance of 1 comes to, at the middles of 1,000 equally likely parts."""
     return special.gammaincinv(df / 2, (np.arange(1000) + 0.5) / 1000) * 2 / df if df else np.zeros(1)
 
 
 def detectable_difference(estimate: Estimated, *, alpha: float = ALPHA, power: float = POWER) -> float:
-    """True difference that is told from 0 with this power at the seeds and test set of ``estimate``; NaN if unknown."""
+    """Finds the true difference told from 0 with this power at ``estimate``'s seeds and test set; NaN if unknown."""
     if not isinstance(estimate, Estimate) or not estimate.is_general or estimate.basis == "exact":
         return math.nan
     return _detectable(*_variances(estimate), estimate.num_seeds, alpha, power)
@@ -52,7 +52,7 @@ def detectable_difference(estimate: Estimated, *, alpha: float = ALPHA, power: f
 def seeds_for_margin(
     estimate: Estimated, margin: float, *, alpha: float = ALPHA, power: float = POWER, confidence: float = CONFIDENCE
 ) -> int | None:
-    """Seeds of a new run that tells a difference of ``margin`` from none with this power, whichever of them is true.
+    """Plans the seeds of a new run that tells a difference of ``margin`` from none with this power, whichever is true.
 
     Planned for the margin, never for the difference that was seen, and with an upper bound of the seeds' deviation
     (Browne 1995, Statistics in Medicine 14:1933): a few seeds show too small a one half of the time. None where nothing
@@ -93,7 +93,7 @@ def planned_difference(
     alpha: float = ALPHA,
     power: float = POWER,
 ) -> float:
-    """Difference in accuracy that ``num_seeds`` on ``num_images`` will tell from 0, before any result is there.
+    """Predicts the difference in accuracy that ``num_seeds`` on ``num_images`` will tell from 0, before any result.
 
     Two networks of one accuracy disagree on 2 p (1 - p) of the images if their errors are independent, and on
     ``disagreement`` of that here; ``image_share`` of it comes back with every seed. ``seed_deviation`` is that of the
@@ -110,7 +110,7 @@ def planned_difference(
 
 
 def _variances(estimate: Estimate) -> tuple[float, float]:
-    """Of one seed's difference, and of the test set."""
+    """Returns the variances of one seed's difference, and of the test set."""
     return estimate.seed_variance * estimate.num_seeds, max(0.0, estimate.image_variance)
 
 

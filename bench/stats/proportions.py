@@ -1,4 +1,4 @@
-"""How often trials train: shares with exact intervals, and exact tests of two shares.
+"""Shares of trials that train, with exact intervals, and exact tests of two shares.
 
 A trial trains or does not, and trials fail independently of each other; where a seed may fail in several contexts at
 once, the test of :func:`p_equal_shares` takes whole seeds, so that it keeps its level there too.
@@ -20,7 +20,7 @@ SCORE = 100  # a seed's score in a context with missing trials is rounded to a h
 
 
 def is_above_floor(accuracy: float, num_examples: int, floor: float, evaluations: int, alpha: float = ALPHA) -> bool:
-    """Whether an accuracy on ``num_examples`` is above ``floor`` by more than chance: an exact binomial test.
+    """Tells whether an accuracy on ``num_examples`` is above ``floor`` by more than chance: an exact binomial test.
 
     The level is ``alpha`` over the number of ``evaluations``, since the accuracy is the best of so many. ``floor`` is
     the share of the most frequent class where a constant guess must be beaten.
@@ -55,14 +55,14 @@ class Share:
         return low, high
 
     def p_value(self, bound: float) -> float:
-        """Two-sided: under 0.05 exactly when ``bound`` is outside the 95 % interval."""
+        """Tests two-sided: under 0.05 exactly when ``bound`` is outside the 95 % interval."""
         above = float(special.bdtrc(self.count - 1, self.total, bound)) if self.count else 1.0
         below = float(special.bdtr(self.count, self.total, bound))
         return min(1.0, 2 * min(above, below))
 
 
 def p_equal_shares(a: ArrayLike, b: ArrayLike) -> float:
-    """Two-sided exact p that A and B train equally often: (S,) or (C, S) of 1, 0, or NaN where there is no result.
+    """Tests exactly, two-sided, that A and B train equally often: (S,) or (C, S) of 1, 0, or NaN without a result.
 
     In one context Boschloo's test (1970, Statistica Neerlandica 24:1), which is exact and never weaker than Fisher's;
     at three seeds it tells 3 of 3 from 0 of 3. Over several contexts a permutation of whole seeds between A and B
@@ -76,7 +76,9 @@ def p_equal_shares(a: ArrayLike, b: ArrayLike) -> float:
     if not len(one):
         return math.nan
     if len(one) == 1:
-        return boschloo(*(int(number) for arm in (one, other) for number in (np.nansum(arm), np.isfinite(arm).sum())))
+        return boschloo(
+            *(int(number) for variant in (one, other) for number in (np.nansum(variant), np.isfinite(variant).sum()))
+        )
     return permutation_p(*_scores(one, other))
 
 
@@ -92,7 +94,7 @@ def boschloo(count: int, total: int, other_count: int, other_total: int) -> floa
 
 
 def _scores(a: Floats, b: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Whole numbers per seed of A and of B: sums over contexts, of distances from the context's share if some lack."""
+    """Sums A and B per seed over contexts, as whole numbers: distances from the context's share if some lack."""
     rows = np.concatenate([a, b], axis=1)
     there = np.isfinite(rows)
     if there.all():
@@ -107,7 +109,7 @@ def _scores(a: Floats, b: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
 def permutation_p(a: NDArray[np.int64], b: NDArray[np.int64]) -> float:
-    """Two-sided p of the sum of A among all choices of as many of all scores: exact, by counting, whatever the sizes.
+    """Computes the two-sided p of the sum of A among all choices of as many of all scores: exact, by counting.
 
     The sum is compared with its expectation; sums as far off count on both sides.
     """

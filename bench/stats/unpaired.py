@@ -1,4 +1,4 @@
-"""Estimates without pairing: the seeds of one arm have nothing to do with those of another."""
+"""Estimates without pairing: the seeds of one variant have nothing to do with those of another."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bench.stats.estimates import Arm, Basis, Estimate, Floats, combine, mean_squares
+from bench.stats.estimates import Basis, Estimate, Floats, Variant, combine, mean_squares
 
 
-def unpaired(arms: Sequence[Arm], weights: Sequence[float]) -> Estimate:
-    """Weighted sum of the arms' means, whose seeds are independent: Welch's t (1947, Biometrika 34:28).
+def unpaired(variants: Sequence[Variant], weights: Sequence[float]) -> Estimate:
+    """Estimates a weighted sum of the variants' means, whose seeds are independent: Welch's t (1947, Biometrika 34:28).
 
-    Arms may have other seeds, (S,) or (C, S) each; the degrees of freedom are Satterthwaite's (1946). Where every arm
+    Variants may have other seeds, (S,) or (C, S) each; the degrees of freedom are Satterthwaite's (1946). Where each
     has examples, the same in all, their part of the variance counts as in :func:`bench.stats.estimates.contrast`.
     """
-    samples = [combine([arm], [1]) for arm in arms]
+    samples = [combine([variant], [1]) for variant in variants]
     sizes = [sample.values.size for sample in samples]
     if not all(sizes):
         return Estimate(math.nan, math.nan, math.nan, math.nan, 0, 0, "nothing")
@@ -39,7 +39,7 @@ def unpaired(arms: Sequence[Arm], weights: Sequence[float]) -> Estimate:
 
 
 def _parts(tables: Sequence[Floats], squared: Floats, weights: Sequence[float]) -> tuple[Floats, float]:
-    """The seeds' part of the variance by arm, and the examples' part of all: the rest of chance is taken out of it."""
+    """Returns the seeds' part of the variance by variant, and the examples' part of all without the rest of chance."""
     num_examples = tables[0].shape[1]
     rows, _, rest = np.array([mean_squares(table) for table in tables]).T
     seeds = squared * np.where(rows > 0, rows, rest) / num_examples

@@ -24,7 +24,7 @@ HEAD = "| claim | ruling | evidence | grid |\n| --- | --- | --- | --- |\n"
 
 
 def claims(results: Path) -> Iterator[str]:
-    """A row of Markdown per hypothesis of the reference grids, as the report rules on it."""
+    """Yields a row of Markdown per hypothesis of the reference grids, as the report rules on it."""
     for name in GRIDS:
         hypotheses: pd.DataFrame = gather(results / name).hypotheses
         for row in hypotheses.to_dict("records"):
@@ -33,7 +33,7 @@ def claims(results: Path) -> Iterator[str]:
 
 
 def with_claims(readme: str, rows: list[str]) -> str:
-    """The README with the table between its two markers replaced; raises ValueError where they do not stand there."""
+    """Replaces the table between the README's two markers; raises ValueError where they do not stand there."""
     pattern = re.compile(f"{re.escape(BEGIN)}.*?{re.escape(END)}", re.DOTALL)
     if not pattern.search(readme):
         raise ValueError(f"README.md must have the lines {BEGIN.strip()} and {END.strip()} around its table of claims")

@@ -29,7 +29,7 @@ from bench.execute.options import Options
 from bench.execute.progress import Progress
 from bench.execute.ray.cluster import connect
 from bench.execute.ray.executor import RayExecutor
-from bench.execute.ray.slot import Needs, Slot
+from bench.execute.ray.slot import NodeRequirements, SlotActor
 from bench.execute.run import run
 from bench.grid.load import load_plan
 from bench.record.outcome import Outcome
@@ -37,7 +37,7 @@ from bench.record.records import MEASURES
 from bench.record.status import Status
 from lab.result import Environment, Evaluation, Result
 
-EVALUATIONS = 3  # a trial
+EVALUATIONS = 3  # per trial
 NUM_TEST_IMAGES = 10_000
 CORES = 0.01  # of Ray, a sleeping trial
 
@@ -81,15 +81,15 @@ def _result(trial_id: str, curve: list[Evaluation]) -> Result:
     )
 
 
-class SleepSlot(Slot):
+class SleepSlot(SlotActor):
     """A slot on a cluster whose trials sleep for as long as its ``timeout``; its process never loads torch."""
 
     def _prepare(self) -> str:
         return "cpu"
 
     def _make_executor(self, device: str) -> Executor:
-        assert self._needs.timeout is not None
-        return SleepExecutor(self._needs.timeout)
+        assert self._requirements.timeout is not None
+        return SleepExecutor(self._requirements.timeout)
 
 
 class ThreadExecutor:
@@ -148,7 +148,7 @@ seeds: {num_trials // 4}
 
 def cluster_slots(address: str, num_slots: int, seconds: float) -> RayExecutor:
     connect(address, None)
-    executor = RayExecutor(Needs("cpu", 1, seconds), {"CPU": CORES, "GPU": 0.0}, num_slots, slot=SleepSlot)
+    executor = RayExecutor(NodeRequirements("cpu", 1, seconds), {"CPU": CORES, "GPU": 0.0}, num_slots, slot=SleepSlot)
     executor.start(num_slots)
     return executor
 
@@ -188,7 +188,7 @@ def main() -> None:
 
 
 def memory() -> float:
-    """The most that this process has held, in MB."""
+    """Returns the most that this process has held, in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

@@ -17,7 +17,7 @@ CHANCE, LEVEL, DEVIATION = 0.10, 0.90, 0.01  # accuracy of an untrained network,
 
 
 def noise(rng: np.random.Generator, law: Law, *shape: int) -> Floats:
-    """Centred, of deviation 1: normal, Student's t with 3 degrees, or minus a log-normal of shape 1."""
+    """Draws noise, centred, of deviation 1: normal, Student's t with 3 degrees, or minus a log-normal of shape 1."""
     if law == "normal":
         return rng.standard_normal(shape)
     if law == "t3":

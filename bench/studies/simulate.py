@@ -1,11 +1,11 @@
 """Proves the statistics on made-up trials whose truth is known: ``python -m bench.studies.simulate coverage``.
 
-Arm g at seed s gets image i right where
+Variant g at seed s gets image i right where
 
     level[g] + difficulty[i] + image[g, i] + seed[g, s] + noise[g, s, i] > 0,    all normal, noise with deviation 1
 
-so images are hard or easy for all arms and seeds (deviation 2), may suit one arm, and seeds may be lucky. The sum is
-normal, so ``level`` can make the accuracy over all images and seeds what the scenario says.
+so images are hard or easy for all variants and seeds (deviation 2), may suit one of them, and seeds may be lucky. The
+sum is normal, so ``level`` can make the accuracy over all images and seeds what the scenario says.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import typer
 from numpy.typing import NDArray
 from scipy import special
 
-from bench.stats.estimates import ALPHA, Arm, Floats, contrast, mean_squares
+from bench.stats.estimates import ALPHA, Floats, Variant, contrast, mean_squares
 from bench.stats.families import holm
 from lab.limits import cores
 
@@ -44,7 +44,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Scenario:
-    """Accuracies of A and B, and the deviations of what suits an arm: images, and seeds."""
+    """Accuracies of A and B, and the deviations of what suits a variant: images, and seeds."""
 
     accuracy: tuple[float, float]
     images: float
@@ -71,19 +71,19 @@ DIFFERENT = [Scenario((0.9, 0.92), 0.5, 0.1), Scenario((0.97, 0.98), 0.5, 0.1)]
 def draw(
     rng: np.random.Generator, scenario: Scenario, num_seeds: int, num_images: int, accuracies: Sequence[float]
 ) -> list[NDArray[np.bool_]]:
-    """Which images (S, I) each arm got right; the arms have these accuracies and share the test set."""
+    """Draws which images (S, I) each variant gets right; they have these accuracies and share the test set."""
     spread = math.sqrt(1 + DIFFICULTY**2 + scenario.images**2 + scenario.seeds**2)
 
     def normal(deviation: float, *shape: int) -> NDArray[np.float32] | float:
         return np.float32(deviation) * rng.standard_normal(shape, dtype=np.float32) if deviation else 0.0
 
     difficulty = normal(DIFFICULTY, num_images)
-    arms = []
+    variants = []
     for accuracy in accuracies:
         level = float(special.ndtri(accuracy)) * spread
         threshold = level + difficulty + normal(scenario.images, num_images) + normal(scenario.seeds, num_seeds, 1)
-        arms.append(noise(rng, num_seeds, num_images) < threshold)
-    return arms
+        variants.append(noise(rng, num_seeds, num_images) < threshold)
+    return variants
 
 
 def noise(rng: np.random.Generator, *shape: int) -> NDArray[np.float32]:
@@ -95,18 +95,18 @@ def noise(rng: np.random.Generator, *shape: int) -> NDArray[np.float32]:
 # --- intervals that compete -----------------------------------------------------------------------------------------
 
 
-def ours(a: Arm, b: Arm) -> Interval:
-    """What the report shows."""
+def ours(a: Variant, b: Variant) -> Interval:
+    """Computes the interval that the report shows."""
     return contrast([b, a], [1, -1]).interval()
 
 
-def paired_t(a: Arm, b: Arm) -> Interval:
+def paired_t(a: Variant, b: Variant) -> Interval:
     """Student's t on the seeds' differences."""
-    return contrast([Arm(b.values), Arm(a.values)], [1, -1]).interval()
+    return contrast([Variant(b.values), Variant(a.values)], [1, -1]).interval()
 
 
-def satterthwaite(a: Arm, b: Arm) -> Interval:
-    """The same variance with the degrees of freedom of Hillis (2007)."""
+def satterthwaite(a: Variant, b: Variant) -> Interval:
+    """Returns the same variance with the degrees of freedom of Hillis (2007)."""
     assert a.examples is not None
     assert b.examples is not None
     difference = np.subtract(b.examples, a.examples, dtype=float)
@@ -143,16 +143,16 @@ def bootstraps(
     return (float(percentiles[0]), float(percentiles[1])), (center - high * deviation, center - low * deviation)
 
 
-def _arm(bits: NDArray[np.bool_]) -> Arm:
-    return Arm(bits.mean(1), bits)
+def _variant(bits: NDArray[np.bool_]) -> Variant:
+    return Variant(bits.mean(1), bits)
 
 
 def _variance(rows: Floats | float, columns: Floats | float, rest: Floats | float, size: int) -> tuple[Floats, Floats]:
-    """Of the mean, and the part that seeds make."""
+    """Returns the variance of the mean, and the part that seeds make."""
     return (rows + np.maximum(columns - rest, 0.0)) / size, np.asarray(rows) / size
 
 
-METHODS: dict[str, Callable[[Arm, Arm], Interval]] = {
+METHODS: dict[str, Callable[[Variant, Variant], Interval]] = {
     "this report": ours,
     "Satterthwaite": satterthwaite,
     "paired t": paired_t,
@@ -174,17 +174,17 @@ class Task:
 
 
 def coverage(task: Task) -> dict[str, float]:
-    """Share of repetitions in which each method's interval holds the truth."""
+    """Returns the share of repetitions in which each method's interval holds the truth."""
     rng = np.random.Generator(np.random.SFC64(task.seed))
     covered: Counter[str] = Counter()
     for _ in range(task.repetitions):
-        a, b = map(_arm, draw(rng, task.scenario, task.num_seeds, task.num_images, task.scenario.accuracy))
+        a, b = map(_variant, draw(rng, task.scenario, task.num_seeds, task.num_images, task.scenario.accuracy))
         covered.update(name for name, method in METHODS.items() if _holds(method(a, b), task.scenario.truth))
     return {name: covered[name] / task.repetitions for name in METHODS}
 
 
 def bootstrap_coverage(task: Task) -> dict[str, float]:
-    """The same for the bootstraps, which take up to forty times as long."""
+    """Returns the same for the bootstraps, which take up to forty times as long."""
     rng = np.random.Generator(np.random.SFC64(task.seed))
     covered: Counter[str] = Counter()
     names = ["bootstrap, percentiles", "bootstrap, t"]
@@ -196,13 +196,13 @@ def bootstrap_coverage(task: Task) -> dict[str, float]:
 
 
 def family_error(task: Task) -> float:
-    """Share of families, all without a difference, in which Holm's correction leaves any p under 0.05."""
+    """Returns the share of families, all without a difference, in which Holm's correction leaves any p under 0.05."""
     rng = np.random.Generator(np.random.SFC64(task.seed))
     errors = 0
     for _ in range(task.repetitions):
         accuracies = [task.scenario.accuracy[0]] * (1 + NUM_ARMS)
-        baseline, *arms = map(_arm, draw(rng, task.scenario, task.num_seeds, task.num_images, accuracies))
-        errors += min(holm([contrast([arm, baseline], [1, -1]).p_value() for arm in arms])) < ALPHA
+        baseline, *variants = map(_variant, draw(rng, task.scenario, task.num_seeds, task.num_images, accuracies))
+        errors += min(holm([contrast([variant, baseline], [1, -1]).p_value() for variant in variants])) < ALPHA
     return errors / task.repetitions
 
 
@@ -241,7 +241,7 @@ def _grid(title: str, scenarios: Sequence[Scenario], shares: Sequence[float]) ->
 
 
 def _ranges(tasks: Sequence[Task], shares: Sequence[dict[str, float]]) -> Iterator[str]:
-    """Each method's least and greatest coverage over the scenarios, for each size."""
+    """Yields each method's least and greatest coverage over the scenarios, for each size."""
     rows = []
     for name in shares[0]:
         row = [name]
@@ -301,7 +301,7 @@ def print_coverage(
 
 
 def _followed(what: str, results: Iterator[Result], count: int) -> list[Result]:
-    """The results, each place of the table told on standard error when it is done."""
+    """Yields the results, each place of the table told on standard error when it is done."""
     start, done = time.perf_counter(), []
     for result in results:
         done.append(result)

@@ -12,16 +12,17 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import numpy as np
 import typer
 from scipy import stats
 
-from bench.analysis.verdicts import Claim, Comparison, compare, judge
+from bench.analysis.verdicts import EstimatedHypothesis, JudgedEffect, judge_effects, judge_hypotheses
+from bench.grid.metrics import Metric
 from bench.grid.plan import best_candidate
-from bench.stats.estimates import ALPHA, Arm, Effect, Estimate, Estimated, Floats, contrast, effect, mean
+from bench.stats.estimates import ALPHA, Effect, Estimate, Estimated, Floats, Variant, contrast, effect, mean
 from bench.stats.families import holm, selected_level, standings
 from bench.stats.joined import counting_untrained, share_contrast
 from bench.stats.power import seeds_for_margin
@@ -34,17 +35,19 @@ from lab.limits import cores
 SIZES = (3, 5, 10)
 NUM_EFFECTS = 6
 MARGIN = 0.01
+SCORE = Metric("score", "higher", unit="%", range=(0, 1))
 Counts = dict[str, float]  # shares of repetitions, in the order of the table's columns
 
 
 # --- what the report says now, and what it said before --------------------------------------------------------------
 
 
-def now(drawn: tuple[Floats, Floats, Floats, Floats]) -> Comparison:
+def now(drawn: tuple[Floats, Floats, Floats, Floats]) -> JudgedEffect:
     """B against A: among those that both trained, and how often they train."""
     a, b, a_trained, b_trained = drawn
-    both = effect(Arm(np.where(b_trained == 1, b, np.nan)), Arm(np.where(a_trained == 1, a, np.nan)))
-    return compare([both], trained=[share_contrast([b_trained, a_trained], [1, -1])], margin=MARGIN)[0]
+    both = effect(Variant(np.where(b_trained == 1, b, np.nan)), Variant(np.where(a_trained == 1, a, np.nan)))
+    trained = share_contrast([b_trained, a_trained], [1, -1])
+    return judge_effects([both], [replace(SCORE, margin=MARGIN)], trained=[trained])[0]
 
 
 def before(a: Floats, b: Floats) -> Estimate:
@@ -89,7 +92,7 @@ def counting(case: Seeds, num_seeds: int, rng: np.random.Generator) -> Counts:
     """Where untrained trials count at chance: t on all trials, and the joined interval."""
     a, b, a_trained, b_trained = case.draw(rng, num_seeds)
     old = before(a, b)
-    new = counting_untrained([Arm(b), Arm(a)], [b_trained, a_trained], [1, -1], worth=CHANCE, best=1.0)
+    new = counting_untrained([Variant(b), Variant(a)], [b_trained, a_trained], [1, -1], worth=CHANCE, best=1.0)
     low, high = new.interval()
     old_low, old_high = old.interval()
     claims = [old.p_equivalence(MARGIN) < ALPHA, new.p_equivalence(MARGIN) < ALPHA]
@@ -111,7 +114,9 @@ def training(case: Seeds, num_seeds: int, rng: np.random.Generator) -> Counts:
     p = holm([share.p_value() for share in shares])
     old = holm([before(base.a, drawn.b).p_value() for drawn in draws])
     both = [
-        effect(Arm(np.where(one.b_trained == 1, one.b, np.nan)), Arm(np.where(base.a_trained == 1, base.a, np.nan)))
+        effect(
+            Variant(np.where(one.b_trained == 1, one.b, np.nan)), Variant(np.where(base.a_trained == 1, base.a, np.nan))
+        )
         for one in draws
     ]
     return {
@@ -137,15 +142,17 @@ def headline(case: Seeds, num_seeds: int, rng: np.random.Generator) -> Counts:
 def ruling(case: Seeds, num_seeds: int, rng: np.random.Generator) -> Counts:
     """``B > A``, true by half a margin; and ``accuracy > 0.9`` of a cell that is half a margin above."""
     drawn = case.draw(rng, num_seeds)
-    sides = contrast([Arm(drawn.b), Arm(drawn.a)], [1, -1])
-    claims = judge([Claim(sides, ">", margin=MARGIN)]) + judge([Claim(mean(drawn.b), ">", LEVEL)])
+    sides = contrast([Variant(drawn.b), Variant(drawn.a)], [1, -1])
+    claims = judge_hypotheses([EstimatedHypothesis(sides, ">", margin=MARGIN)]) + judge_hypotheses(
+        [EstimatedHypothesis(mean(drawn.b), ">", LEVEL)]
+    )
     refuted = sides.p_equivalence(MARGIN) < ALPHA or (sides.p_value() < ALPHA and sides.value < 0)
     return {
         "before: refuted": float(refuted),
-        "now: refuted": float(claims[0].ruling == "refuted"),
-        "now: below_margin": float(claims[0].ruling == "below_margin"),
-        "now: supported against the number": float(claims[1].ruling == "supported"),
-        "now: refuted against the number": float(claims[1].ruling == "refuted"),
+        "now: refuted": float(claims[0].verdict == "refuted"),
+        "now: below_margin": float(claims[0].verdict == "below_margin"),
+        "now: supported against the number": float(claims[1].verdict == "supported"),
+        "now: refuted against the number": float(claims[1].verdict == "refuted"),
     }
 
 
@@ -173,8 +180,8 @@ def tuning(case: Seeds, num_seeds: int, rng: np.random.Generator) -> Counts:
 def picked(case: Seeds, num_seeds: int, rng: np.random.Generator) -> Counts:
     """Six effects of one seed deviation: the interval of the largest that is decided, and of all that are."""
     base = noise(rng, case.law, num_seeds)
-    effects = [effect(Arm(noise(rng, case.law, num_seeds) + 1.0), Arm(base)) for _ in range(NUM_EFFECTS)]
-    judged = compare(effects)
+    effects = [effect(Variant(noise(rng, case.law, num_seeds) + 1.0), Variant(base)) for _ in range(NUM_EFFECTS)]
+    judged = judge_effects(effects, [SCORE] * len(effects))
     decided = [one.effect for one in judged if one.verdict != "undecided"]
     if not decided:
         return {"before: covers": math.nan, "now: missed of those told": 0.0}
@@ -193,7 +200,7 @@ def best(case: Seeds, num_seeds: int, rng: np.random.Generator) -> Counts:
     """Six cells that are all equal: is one of them denied to be the best?"""
     cells = noise(rng, case.law, NUM_EFFECTS, num_seeds) * DEVIATION + LEVEL
     differences = {
-        (i, j): contrast([Arm(cells[i]), Arm(cells[j])], [1, -1])
+        (i, j): contrast([Variant(cells[i]), Variant(cells[j])], [1, -1])
         for j in [int(cells.mean(1).argmax())]
         for i in range(NUM_EFFECTS)
         if i != j
@@ -208,37 +215,44 @@ def equivalent(case: Seeds, num_seeds: int, rng: np.random.Generator) -> Counts:
     cells = noise(rng, case.law, NUM_EFFECTS, num_seeds) * DEVIATION / 4 + LEVEL
     cells[1:] -= 1.0001 * MARGIN
     top = int(cells.mean(1).argmax())
-    said = standings(cells.mean(1).tolist(), lambda i, j: contrast([Arm(cells[i]), Arm(cells[j])], [1, -1]), MARGIN)
+    said = standings(
+        cells.mean(1).tolist(), lambda i, j: contrast([Variant(cells[i]), Variant(cells[j])], [1, -1]), MARGIN
+    )
     false = [s == "equivalent" for i, s in enumerate(said) if (i == 0) != (top == 0)]
     return {"now: falsely equivalent": float(any(false))}
 
 
 def planned(case: Seeds, num_seeds: int, rng: np.random.Generator) -> Counts:
     """A new run of as many seeds as a pilot said: does it find a difference of the margin, and none where none is?"""
-    pilot = effect(Arm(noise(rng, case.law, num_seeds) * DEVIATION), Arm(noise(rng, case.law, num_seeds) * DEVIATION))
+    pilot = effect(
+        Variant(noise(rng, case.law, num_seeds) * DEVIATION), Variant(noise(rng, case.law, num_seeds) * DEVIATION)
+    )
     count = seeds_for_margin(pilot.estimate, MARGIN)
     if count is None:
         return {"now: finds the margin": math.nan, "now: false verdict": math.nan, "now: seeds": math.nan}
     found = []
     for gain in (MARGIN, 0.0):
         b, a = (noise(rng, case.law, count) * DEVIATION for _ in range(2))
-        found.append(effect(Arm(b + gain), Arm(a)).p < ALPHA)
+        found.append(effect(Variant(b + gain), Variant(a)).p < ALPHA)
     return {"now: finds the margin": float(found[0]), "now: false verdict": float(found[1]), "now: seeds": float(count)}
 
 
 def peeking(case: Seeds, num_seeds: int, rng: np.random.Generator) -> Counts:
     """Two equal cells looked at with 3, 5, 10 and 20 seeds until decided, which printed seeds invited; or once."""
     drawn = case.draw(rng, 20)
-    looks = [effect(Arm(drawn.b[:, :count]), Arm(drawn.a[:, :count])).p < ALPHA for count in (3, 5, 10, 20)]
+    looks = [effect(Variant(drawn.b[:, :count]), Variant(drawn.a[:, :count])).p < ALPHA for count in (3, 5, 10, 20)]
     return {"before: false verdict": float(any(looks)), "now: false verdict": float(looks[-1])}
 
 
 def on_dev(case: Seeds, num_seeds: int, rng: np.random.Generator) -> Counts:
     """``B > A on dev_accuracy`` where they are equal but for images that suit one of them: 360 dev images."""
     scenario = Scenario((0.9, 0.9), images=1.0, seeds=0.1)
-    a, b = (Arm(bits.mean(1), bits) for bits in draw(rng, scenario, num_seeds, 360, scenario.accuracy))
-    claims = [Claim(contrast([Arm(b.values), Arm(a.values)], [1, -1]), ">"), Claim(contrast([b, a], [1, -1]), ">")]
-    old, new = (judge([claim])[0].ruling == "supported" for claim in claims)
+    a, b = (Variant(bits.mean(1), bits) for bits in draw(rng, scenario, num_seeds, 360, scenario.accuracy))
+    claims = [
+        EstimatedHypothesis(contrast([Variant(b.values), Variant(a.values)], [1, -1]), ">"),
+        EstimatedHypothesis(contrast([b, a], [1, -1]), ">"),
+    ]
+    old, new = (judge_hypotheses([claim])[0].verdict == "supported" for claim in claims)
     return {"before: false supported": float(old), "now: false supported": float(new)}
 
 
@@ -260,11 +274,11 @@ def real_outcomes(case: Seeds, num_seeds: int, rng: np.random.Generator) -> Coun
     hard, suits = rng.standard_normal(360), 0.5 * rng.standard_normal((2, 360))
     seeds = 0.02 * noise(rng, case.law, 2, num_seeds)
     losses = np.exp(hard + suits[:, None] + seeds[..., None] + 0.5 * rng.standard_normal((2, num_seeds, 360)) - 1)
-    a, b = (Arm(table.mean(1), table) for table in losses)
-    logs = [logarithms(arm) for arm in (b, a)]
-    seeds_alone = [Arm(arm.values) for arm in logs]
+    a, b = (Variant(table.mean(1), table) for table in losses)
+    logs = [logarithms(variant) for variant in (b, a)]
+    seeds_alone = [Variant(variant.values) for variant in logs]
     return {
-        "before: covers": covers(contrast([Arm(b.values), Arm(a.values)], [1, -1]), 0.0),
+        "before: covers": covers(contrast([Variant(b.values), Variant(a.values)], [1, -1]), 0.0),
         "now: covers, nats": covers(contrast([b, a], [1, -1]), 0.0),
         "before: covers, ratio": covers(contrast(seeds_alone, [1, -1]), 0.0),
         "now: covers, ratio": covers(contrast(logs, [1, -1]), 0.0),

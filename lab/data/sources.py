@@ -13,7 +13,7 @@ from lab.data.arrays import from_arrays, npz
 from lab.data.folders import image_folder
 from lab.data.published import DATA_DIR_VARIABLE, PUBLISHED
 from lab.data.sets import DataSet
-from lab.imports import load, told
+from lab.imports import as_part_error, load
 from lab.parts import accepts, arguments, settings_type
 
 READERS: dict[str, Callable[..., DataSet]] = PUBLISHED | {"npz": npz, "image_folder": image_folder}
@@ -32,6 +32,6 @@ def read(name: str, root: Path, said: str = "{}") -> DataSet:
         return READERS[name](root, **settings)
     part = load(name)
     own = arguments(settings_type("data", name).model_validate({"name": name, **settings}))
-    with told(f"data {name}: raised"):
+    with as_part_error(f"data {name}: raised"):
         found = part(**accepts(part, {"root": root}), **own)
     return from_arrays(name, found)

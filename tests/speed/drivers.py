@@ -86,7 +86,7 @@ def run_joblib(folder: Path, jobs: int) -> dict[str, str]:
 
 
 def _python(arguments: list[str], num_cores: int) -> None:
-    """Runs a Python command on so many cores, one thread a trial; raises CalledProcessError where it fails."""
+    """Runs a Python command on so many cores, one thread per trial; raises CalledProcessError where it fails."""
     available = sorted(os.sched_getaffinity(0))[:num_cores]
     subprocess.run(
         [sys.executable, *arguments],

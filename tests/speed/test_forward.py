@@ -1,6 +1,6 @@
-"""Forward pass of every model on one thread of the CPU: seconds a batch of 32 x 32 grey images.
+"""Forward pass of every model on one thread of the CPU: seconds per batch of 32 x 32 grey images.
 
-Run by ``pytest tests/speed``. Parameters and multiply-accumulates an image stand in the head of each table, and as
+Run by ``pytest tests/speed``. Parameters and multiply-accumulates per image stand in the head of each table, and as
 columns in the table of models at the end; with ``--benchmark-json`` they are beside each time as ``extra_info``.
 """
 
@@ -34,7 +34,7 @@ def test_forward(benchmark: BenchmarkFixture, name: str, batch_size: int, precis
     model = build_model(settings, in_channels=1, num_classes=10, size=SIZE).eval()
     X = torch.randn(batch_size, 1, SIZE, SIZE)
     parameters, macs = count_parameters(model), forward_macs(model, 1, SIZE)
-    benchmark.group = f"{name}, {parameters:,} parameters, {macs:,} multiply-accumulates an image"
+    benchmark.group = f"{name}, {parameters:,} parameters, {macs:,} multiply-accumulates per image"
     benchmark.extra_info |= {
         "model": name,
         "batch_size": batch_size,

@@ -21,7 +21,7 @@ import bench
 import lab
 from bench.execute.processes import call_in_child
 from bench.execute.ray.executor import RayExecutor
-from bench.execute.ray.slot import Needs
+from bench.execute.ray.slot import NodeRequirements
 from bench.execute.ray.storage import Storage
 
 # What a built-in data set consists of, in a torchvision root.
@@ -95,9 +95,9 @@ def cluster_executor(
     working_dir: Path | None = None,
     excludes: Sequence[str] = (),
 ) -> RayExecutor:
-    """An executor on the cluster at ``address``, its nodes checked; raises ValueError with what is wrong.
+    """Makes an executor on the cluster at ``address``, its nodes checked; raises ValueError with what is wrong.
 
-    The driver has read the data sets: what Ray's nodes lack of the built-in ones is sent to them. ``gpus`` a trial:
+    The driver has read the data sets: what Ray's nodes lack of the built-in ones is sent to them. ``gpus`` per trial:
     by default one where the cluster has any and the device is not the CPU.
     """
     connect(address, working_dir, excludes)
@@ -108,7 +108,7 @@ def cluster_executor(
     device = ("cuda" if gpus else "cpu") if device == "auto" else device
     torch_version, root = call_in_child(inspect_driver, data_dir)
     packed = pack(data, root)
-    needs = Needs(
+    requirements = NodeRequirements(
         device,
         max(1, int(cpus)),
         timeout,
@@ -119,13 +119,13 @@ def cluster_executor(
         Storage(storage).token() if storage else "",
         torch_version,
     )
-    executor = RayExecutor(needs, {"CPU": cpus, "GPU": gpus}, num_slots)
+    executor = RayExecutor(requirements, {"CPU": cpus, "GPU": gpus}, num_slots)
     executor.start(num_jobs)
     return executor
 
 
 def inspect_driver(data_dir: Path | None) -> tuple[str, Path]:
-    """In a process that may import torch: its version, a plain string, and where built-in data sets are."""
+    """Finds torch's version, a plain string, and the built-in data sets, in a process that may import torch."""
     import torch
 
     from lab.data import default_data_dir
@@ -134,7 +134,7 @@ def inspect_driver(data_dir: Path | None) -> tuple[str, Path]:
 
 
 def pack(data: Sequence[Mapping[str, Any]], root: Path) -> bytes:
-    """The built-in data sets' files under ``root`` as a zip file; empty where nothing is to be sent."""
+    """Packs the built-in data sets' files under ``root`` into a zip file; empty where nothing is to be sent."""
     files = [
         file
         for settings in data

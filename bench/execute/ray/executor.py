@@ -19,7 +19,7 @@ from typing import Any
 from bench.execute.events import Ended, Evaluated, Event, Lost, Started
 from bench.execute.executor import POLL_SECONDS, STOP_SECONDS
 from bench.execute.job import Job
-from bench.execute.ray.slot import Needs, Place, Slot
+from bench.execute.ray.slot import NodeRequirements, SlotActor, SlotLocation
 from bench.record.outcome import Outcome
 from bench.record.status import Status
 from lab.result import Evaluation
@@ -36,13 +36,13 @@ class _Slot:
     """An actor as the driver sees it: ``answer`` is what it is waited for."""
 
     actor: Any
-    answer: Any = None  # its place while it starts, its events while it runs a trial
-    place: Place | None = None
+    answer: Any = None  # its location while it starts, its events while it runs a trial
+    location: SlotLocation | None = None
     job: Job | None = None
 
     @property
     def idle(self) -> bool:
-        return self.place is not None and self.place.problem is None and self.job is None
+        return self.location is not None and self.location.problem is None and self.job is None
 
 
 @dataclass
@@ -53,10 +53,10 @@ class RayExecutor:
     that find no room wait for a node to join, as an autoscaler's do.
     """
 
-    needs: Needs
+    requirements: NodeRequirements
     resources: Mapping[str, float]
     num_slots: int | None = None
-    slot: type[Slot] = Slot
+    slot: type[SlotActor] = SlotActor
     now: Callable[[], float] = time.monotonic
     _slots: dict[int, _Slot] = field(default_factory=dict)
     _num_made: int = 0
@@ -70,10 +70,10 @@ class RayExecutor:
 
     @property
     def num_workers(self) -> int:
-        return max(1, sum(slot.place is None or slot.place.problem is None for slot in self._slots.values()))
+        return max(1, sum(slot.location is None or slot.location.problem is None for slot in self._slots.values()))
 
     def start(self, num_jobs: int) -> None:
-        """The first slots, no more than there are jobs; raises ValueError where the cluster or a node cannot serve."""
+        """Starts the first slots, no more than there are jobs; raises ValueError where cluster or node cannot serve."""
         import ray
 
         room = self._room()
@@ -86,12 +86,12 @@ class RayExecutor:
         self._make(min(room, num_jobs))
         deadline = self.now() + START_SECONDS
         problems: dict[str, None] = {}
-        while (starting := [slot for slot in self._slots.values() if slot.place is None]) and self.now() < deadline:
+        while (starting := [slot for slot in self._slots.values() if slot.location is None]) and self.now() < deadline:
             ray.wait([slot.answer for slot in starting], timeout=POLL_SECONDS)
             for slot in starting:
                 if ray.wait([slot.answer], timeout=0)[0]:
-                    slot.place = _place(slot)
-                    problems |= {slot.place.problem: None} if slot.place.problem else {}
+                    slot.location = _location(slot)
+                    problems |= {slot.location.problem: None} if slot.location.problem else {}
                     deadline = min(deadline, self.now() + OTHERS_SECONDS)
         if problems:
             self.close()
@@ -137,18 +137,18 @@ class RayExecutor:
         return job
 
     def _assign(self, index: int, slot: _Slot, job: Job) -> Started:
-        assert slot.place is not None
+        assert slot.location is not None
         slot.job, slot.answer = job, slot.actor.run.options(num_returns="streaming").remote(job)
-        return Started(job.trial_id, index, slot.place.name)
+        return Started(job.trial_id, index, slot.location.name)
 
     def _receive(self, index: int, slot: _Slot) -> Iterator[Event]:
-        """What a slot that answered has to say."""
+        """Yields what a slot that answered has to say."""
         import ray
 
-        if slot.place is None:
-            slot.place = _place(slot)
-            if slot.place.problem:
-                yield Lost(index, f"{slot.place.problem}; no trial is given to it")
+        if slot.location is None:
+            slot.location = _location(slot)
+            if slot.location.problem:
+                yield Lost(index, f"{slot.location.problem}; no trial is given to it")
             return
         job = slot.job
         assert job is not None
@@ -171,22 +171,22 @@ class RayExecutor:
             yield self._end(index, slot, outcome)
 
     def _end(self, index: int, slot: _Slot, outcome: Outcome) -> Ended:
-        assert slot.place is not None
+        assert slot.location is not None
         slot.job, slot.answer = None, None
-        return Ended(index, replace(outcome, where=slot.place.columns))
+        return Ended(index, replace(outcome, node_columns=slot.location.columns))
 
     def _lose(self, index: int, slot: _Slot, job: Job, why: str) -> Iterator[Event]:
-        """A slot that is gone: its trial goes to another, which goes on from the storage's checkpoint."""
-        assert slot.place is not None
+        """Gives the trial of a slot that is gone to another, which resumes from the storage's checkpoint."""
+        assert slot.location is not None
         del self._slots[index]
         _kill(slot)
         self._losses[job.trial_id] += 1
-        lost = f"the slot on node {slot.place.name} was lost ({why})"
+        lost = f"the slot on node {slot.location.name} was lost ({why})"
         if self._stopping:
-            yield Ended(index, Outcome(job.trial_id, Status.INTERRUPTED, lost, where=slot.place.columns))
+            yield Ended(index, Outcome(job.trial_id, Status.INTERRUPTED, lost, node_columns=slot.location.columns))
         elif self._losses[job.trial_id] == MOST_LOSSES:
             error = f"{lost}, the {MOST_LOSSES}. one with this trial"
-            yield Ended(index, Outcome(job.trial_id, Status.ERROR, error, where=slot.place.columns))
+            yield Ended(index, Outcome(job.trial_id, Status.ERROR, error, node_columns=slot.location.columns))
         else:
             self._given_back.append(replace(job, is_fresh=False))  # what this attempt stored is worth keeping
             yield Lost(index, f"{lost}: trial {job.trial_id} goes to another")
@@ -194,7 +194,7 @@ class RayExecutor:
     # --- slots ------------------------------------------------------------------------------------------------------
 
     def _room(self) -> int:
-        """How many slots the cluster's nodes can hold."""
+        """Counts the slots that the cluster's nodes can hold."""
         import ray
 
         if self.num_slots is not None:
@@ -210,12 +210,12 @@ class RayExecutor:
             num_cpus=self.resources["CPU"], num_gpus=self.resources["GPU"], max_concurrency=2
         )
         for _ in range(count):
-            handle = actor.remote(self.needs)
+            handle = actor.remote(self.requirements)
             self._slots[self._num_made] = _Slot(handle, handle.ready.remote())
             self._num_made += 1
 
     def _grow(self) -> None:
-        """Slots for nodes that joined, where there is a trial that waits for one.
+        """Starts slots on nodes that joined, where there is a trial that waits for one.
 
         That trial is taken in hand here: whichever slot is free first gets it.
         """
@@ -241,7 +241,7 @@ class RayExecutor:
                     _kill(slot)
 
     def _answering(self) -> list[int]:
-        """The slots that have something to say, waiting a moment for the first."""
+        """Returns the slots that have something to say, waiting a moment for the first."""
         import ray
 
         awaited = {
@@ -264,23 +264,23 @@ class RayExecutor:
 
 
 def _waits(slot: _Slot) -> bool:
-    """Whether the slot starts or runs a trial; one that was refused stays, so that Ray puts no other in its place."""
-    return slot.place is None or slot.job is not None
+    """Tells whether the slot starts or runs a trial; a refused one stays, so that Ray puts no other in its place."""
+    return slot.location is None or slot.job is not None
 
 
-def _place(slot: _Slot) -> Place:
+def _location(slot: _Slot) -> SlotLocation:
     import ray
 
     try:
-        place: Place = ray.get(slot.answer)
+        location: SlotLocation = ray.get(slot.answer)
     except ray.exceptions.RayError as error:
-        place = Place("", "", problem=_not_started(str(error), _first_line(error)))
+        location = SlotLocation("", "", problem=_not_started(str(error), _first_line(error)))
     slot.answer = None
-    return place
+    return location
 
 
 def _not_started(text: str, line: str) -> str:
-    """Why an actor did not come to be, with its node, of which Ray tells the address."""
+    """Says why an actor did not come to be, with its node, of which Ray tells the address."""
     where = re.search(r"\bip=([^,)\s]+)", text)
     return f"{f'node {where[1]}' if where else 'a node'}: a slot did not start: {line}"
 
@@ -301,7 +301,7 @@ def _append(log: Path, text: str) -> None:
 
 
 def _first_line(error: BaseException) -> str:
-    """An error of Ray in a line: its messages go on with advice."""
+    """Cuts an error of Ray to its first line: its messages go on with advice."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     module = [line for line in lines if re.match(r"\w+Error: ", line)]
     return (module or lines or [type(error).__name__])[0][:300]

@@ -19,7 +19,7 @@ def _option(metavar: str, help: str, **more: Any) -> Any:
 
 @dataclass(frozen=True)
 class RayOptions:
-    """What a run on a cluster needs to know; raises ValueError without an address."""
+    """The options of a run on a cluster; raises ValueError without an address."""
 
     address: str | None = _option("ADDRESS", "Ray cluster: auto on one of its nodes, or HOST:PORT.")
     storage: str | None = _option("PLACE", "With ray: checkpoints, in a shared folder or s3://, gs://, ...")
@@ -65,7 +65,7 @@ def make(options: Options, trials: Sequence[Trial]) -> Executor:
 
 
 def _reads_here(trial: Trial) -> bool:
-    """Whether the trial uses a module or a file that may lie in the working folder."""
+    """Tells whether the trial uses a module or a file that may lie in the working folder."""
     return any(":" in str(value) for value in trial.settings.flat().values()) or "data.path" in trial.settings.flat()
 
 

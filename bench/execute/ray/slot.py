@@ -1,4 +1,4 @@
-"""What runs on a node of a Ray cluster: an actor for each trial at a time. Ray is imported only where it is used.
+"""Runs trials on a node of a Ray cluster, in an actor for one at a time. Ray is imported only where it is used.
 
 It holds the resources of one trial and runs a :class:`bench.execute.local.LocalExecutor` of one worker: whatever
 holds there (failures as outcomes, time limits, stopping, a warm worker) holds here.
@@ -33,8 +33,8 @@ LOG_BYTES = 2**20  # of a trial's log, its end is brought to the driver
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a slot is, as the columns of a row, and why it cannot be used, if it cannot."""
+class SlotLocation:
+    """The location of a slot, as the columns of a row, and why it cannot be used, if it cannot."""
 
     node: str
     hostname: str
@@ -51,8 +51,8 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Needs:
-    """What every node must have, and how a slot there is made: plain data that crosses to it."""
+class NodeRequirements:
+    """The requirements on every node, and the settings of a slot there: plain data that crosses to it."""
 
     device: str
     threads: int
@@ -65,13 +65,13 @@ class Needs:
     torch_version: str = ""
 
 
-class Slot:
-    """The actor: one trial at a time, in a worker process on its node."""
+class SlotActor:
+    """A Ray actor that runs one trial at a time, in a worker process on its node."""
 
-    def __init__(self, needs: Needs) -> None:
+    def __init__(self, requirements: NodeRequirements) -> None:
         import ray
 
-        self._needs, self._data_dir = needs, needs.data_dir
+        self._requirements, self._data_dir = requirements, requirements.data_dir
         self._storage: Storage | None = None
         self._jobs: SimpleQueue[Job] = SimpleQueue()
         self._node = ray.get_runtime_context().get_node_id()[:12]
@@ -79,37 +79,37 @@ class Slot:
         if hasattr(main := sys.modules["__main__"], "__file__"):
             del main.__file__
 
-    def ready(self) -> Place:
+    def ready(self) -> SlotLocation:
         """Makes the node's data set folder and checks that a trial can run; a problem is told in words."""
-        place = Place(self._node, socket.gethostname())
+        location = SlotLocation(self._node, socket.gethostname())
         try:
             device = self._prepare()
         except (ValueError, OSError) as error:
-            return replace(place, problem=f"node {place.name}: {error}")
+            return replace(location, problem=f"node {location.name}: {error}")
         self._executor = self._make_executor(device)
         self._events = self._executor.run(iter(self._jobs.get, None))
-        return replace(place, device=device)
+        return replace(location, device=device)
 
     def _prepare(self) -> str:
-        needs = self._needs
-        if needs.storage is not None:
-            self._storage = Storage(needs.storage)
-            if self._storage.token() != needs.token:
-                raise ValueError(f"--storage {needs.storage} is another folder here than at the driver")
-        if needs.sent is not None:
-            self._data_dir = unpack(*needs.sent)
+        requirements = self._requirements
+        if requirements.storage is not None:
+            self._storage = Storage(requirements.storage)
+            if self._storage.token() != requirements.token:
+                raise ValueError(f"--storage {requirements.storage} is another folder here than at the driver")
+        if requirements.sent is not None:
+            self._data_dir = unpack(*requirements.sent)
         version, devices = call_in_child(
-            inspect_node, needs.device, [dict(data) for data in needs.data], self._data_dir
+            inspect_node, requirements.device, [dict(data) for data in requirements.data], self._data_dir
         )
-        if without_build(version) != without_build(needs.torch_version):
-            raise ValueError(f"has torch {version}, the driver {needs.torch_version}: they must be the same")
+        if without_build(version) != without_build(requirements.torch_version):
+            raise ValueError(f"has torch {version}, the driver {requirements.torch_version}: they must be the same")
         return str(devices[0])
 
     def _make_executor(self, device: str) -> Executor:
-        return LocalExecutor([device], self._needs.threads, self._needs.timeout)
+        return LocalExecutor([device], self._requirements.threads, self._requirements.timeout)
 
     def run(self, job: Job) -> Iterator[Evaluation | tuple[Outcome, str]]:
-        """Its evaluations, then its outcome with its log; nothing where it was asked to stop before."""
+        """Yields a job's evaluations, then its outcome with its log; nothing where it was asked to stop before."""
         with tempfile.TemporaryDirectory(prefix="ablation-bench-") as scratch:
             yield from self._run_in(Path(scratch), job)
 
@@ -141,7 +141,7 @@ class Slot:
 
 
 def inspect_node(device: str, data: Sequence[Mapping[str, Any]], data_dir: Path | None) -> tuple[str, list[str]]:
-    """In a process that may import torch: its version, and the devices here; ValueError says what is missing."""
+    """Finds torch's version and the devices, where torch may be imported; ValueError says what is missing."""
     try:
         import torch
 
@@ -154,7 +154,7 @@ def inspect_node(device: str, data: Sequence[Mapping[str, Any]], data_dir: Path 
 
 
 def without_build(version: str) -> str:
-    """``2.13.0+cpu`` without ``+cpu``."""
+    """Returns ``2.13.0+cpu`` without ``+cpu``."""
     return version.partition("+")[0]
 
 
@@ -168,7 +168,7 @@ def end_of(log: Path) -> str:
 
 
 def unpack(digest: str, reference: Any) -> Path:
-    """The folder of the data sets on this node; the first slot that asks fetches and unpacks them."""
+    """Returns the folder of the data sets on this node; the first slot that asks fetches and unpacks them."""
     folder = Path(tempfile.gettempdir()) / f"ablation-bench-data-{os.getuid()}" / digest
     folder.parent.mkdir(mode=0o700, exist_ok=True)
     with FileLock(folder.with_suffix(".lock")):

@@ -26,7 +26,7 @@ class Storage:
         self._stamps: dict[Path, int] = {}
 
     def token(self) -> str:
-        """What the storage is known by: written there once. Raises ValueError where it cannot be written or read."""
+        """Returns what the storage is known by, written there once; raises ValueError where it cannot be."""
         path = f"{self._root}/{TOKEN}"
         try:
             if not self._files.exists(path):

@@ -83,5 +83,5 @@ LAB = LabTrainable()
 
 
 def data_sections(trials: Iterable[Trial]) -> list[dict[str, Any]]:
-    """The distinct data settings of the trials, as plain data."""
-    return list({json.dumps(dumped): dumped for dumped in (one.settings.data.model_dump() for one in trials)}.values())
+    """Returns the distinct data settings of the trials, as plain data."""
+    return list({json.dumps(dumped): dumped for dumped in (one.lab.data.model_dump() for one in trials)}.values())
