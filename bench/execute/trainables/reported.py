@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.execute.job import Job
-from bench.grid.columns import DIGESTS, KNOWN, MEASURES
+from bench.grid.columns import DIGESTS, KNOWN, MEASURE_NAMES
 from bench.grid.metrics import Metric, MetricError
 from bench.record.outcome import Outcome
 from bench.record.status import Status
@@ -22,7 +22,9 @@ from lab.fingerprint import fingerprint
 from lab.result import Environment, Evaluation, Result
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_/@-]*")
-NO_METRICS = {"step", "epoch"} | (KNOWN - MEASURES) | {"total_seconds"}  # names that mean something else in a record
+NO_METRICS = (
+    {"step", "epoch"} | (KNOWN - MEASURE_NAMES) | {"total_seconds"}
+)  # names that mean something else in a record
 SIGN_SECONDS = 0.05  # signs of life come no faster
 
 
