@@ -108,5 +108,5 @@ def axis_label(metric: Metric) -> str:
 
 def ratio_columns(metric: Metric) -> list[str]:
     """The columns for the exponential of a difference and of its ends; none where it means nothing."""
-    name = "ratio" if metric.scale == "log" else "perplexity_ratio" if metric.unit == "nats" else ""
+    name = "ratio" if metric.scale == "log" else "perplexity_ratio" if metric.unit == "nats" and metric.sign < 0 else ""
     return [f"{name}{end}" for end in ("", "_low", "_high")] if name else []

@@ -50,7 +50,8 @@ def explain_average(simple: SimpleEffects, metric: Metric) -> str:
     known = simple.total - len(simple.without)
     said = ""
     if simple.differ:
-        ends = f"{amounts.ends(metric, simple.low, simple.high, sign='+')} {metric.difference_unit}".rstrip()
+        times = "x " if metric.scale == "log" else ""
+        ends = f"{times}{amounts.ends(metric, simple.low, simple.high, sign='+')} {metric.difference_unit}".rstrip()
         said += f"; an average over unlike effects, {ends} by the levels of the other factors"
     if simple.without and known:
         said += f"; known under {known} of {simple.total} settings of the other factors"

@@ -27,8 +27,8 @@ Chart = dict[str, Any]
 def forest(effects: pd.DataFrame, metric: Metric) -> Chart:
     """Draws each effect with its interval, in points or as ratio, hollow if undecided; no effect is an upright line."""
     symbols = ["diamond-open" if verdict == "undecided" else "diamond" for verdict in effects["verdict"]]
-    names = [f"{row.factor}: {row.level} − {row.against}" for row in effects.itertuples()]
     ratio, unit = metric.scale == "log", metric.difference_unit
+    names = [f"{row.factor}: {row.level} {'/' if ratio else '−'} {row.against}" for row in effects.itertuples()]
     numbers = effects[["difference", "difference_low", "difference_high"]].astype(float)
     numbers = numbers.map(math.exp) if ratio else numbers * metric.factor
     value, low, high = (numbers[name] for name in numbers)

@@ -108,7 +108,8 @@ def curves(points: pd.DataFrame, cells: pd.DataFrame, metric: Metric, columns: i
 
 def seeds(dots: pd.DataFrame, cells: pd.DataFrame, metric: Metric, columns: int = 0) -> Figure:
     """The primary metric of each cell: every seed (``dots``: ``seed_table``), mean and interval, and what failed."""
-    about = f"Coloured: one seed each. Black: mean and 95 % interval over {sampled(metric, cells)}."
+    average = "geometric mean" if metric.scale == "log" else "mean"
+    about = f"Coloured: one seed each. Black: {average} and 95 % interval over {sampled(metric, cells)}."
     looks = arm_looks(cells)
     with style(columns):
         groups = list(cells.groupby(["row", "column"], sort=False))
@@ -216,7 +217,7 @@ def forest(effects: pd.DataFrame, metric: Metric, columns: int = 0) -> Figure:
             axes.plot(value, y, **look)
             place: dict[str, Any] = {"xycoords": axes.get_yaxis_transform(), "va": "center", "fontsize": scaled(LABEL)}
             axes.annotate(row.verdict, (1.02, y), **place)
-        names = [f"{row.factor}:\n{row.level} − {row.against}" for row in rows(effects)]
+        names = [f"{row.factor}:\n{row.level} {'/' if ratio else '−'} {row.against}" for row in rows(effects)]
         axes.set(ylim=(len(effects) - 0.5, -0.5), yticks=range(len(effects)), yticklabels=names)
         axes.set_xlabel(f"{what.lower()} in {spoken(metric)}{unit}" if not metric.is_share else metric.difference_unit)
         if ratio:

@@ -134,8 +134,9 @@ def plural(count: float, noun: str) -> str:
 
 def effects_text(effects: pd.DataFrame, metric: Metric) -> pd.DataFrame:
     """What changes, the difference with its interval, the corrected p, and the verdict in words."""
+    minus = " / " if metric.scale == "log" else " − "
     text = pd.DataFrame(
-        {"factor": effects["factor"], "level": effects["level"] + " − " + effects["against"]}, dtype=str
+        {"factor": effects["factor"], "level": effects["level"] + minus + effects["against"]}, dtype=str
     )
     numbers = effects.assign(difference_seeds=effects["seeds"])
     text[difference_heading(metric)] = differences(numbers, metric) if len(effects) else ""
