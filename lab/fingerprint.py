@@ -45,21 +45,26 @@ def sources(settings: Settings) -> dict[str, str]:
     return _digests(tuple(sorted({path.partition(":")[0] for path in paths if ":" in path})), Path.cwd())
 
 
+def sources_of(modules: Iterable[str], working_dir: Path) -> dict[str, str]:
+    """The same of training code that does without the laboratory: of these modules, and of what they import."""
+    return _digests(tuple(sorted(modules)), working_dir, ())
+
+
 @functools.cache
-def _digests(modules: tuple[str, ...], working_dir: Path) -> dict[str, str]:
+def _digests(modules: tuple[str, ...], working_dir: Path, ours: tuple[str, ...] = ("lab.trial",)) -> dict[str, str]:
     make_importable(working_dir)
     modules = tuple(own_name(module, working_dir) for module in modules)
     importlib.invalidate_caches()
     _spec.cache_clear()
-    files = {module: file for module, file in _used(modules, working_dir).items() if module not in APART}
+    files = {module: file for module, file in _used(modules, working_dir, ours).items() if module not in APART}
     named = {_name(module, file, working_dir): file for module, file in files.items()}
     return {name: hashlib.sha256(named[name].read_bytes()).hexdigest()[:12] for name in sorted(named)}
 
 
-def _used(modules: Iterable[str], working_dir: Path) -> dict[str, Path]:
+def _used(modules: Iterable[str], working_dir: Path, ours: Iterable[str]) -> dict[str, Path]:
     """Returns the file of each module that a trial imports, directly or not, as far as it is ours or the user's."""
     files: dict[str, Path] = {}
-    waiting = [part for module in ("lab.trial", *modules) for part in _with_packages(module)]
+    waiting = [part for module in (*ours, *modules) for part in _with_packages(module)]
     while waiting:
         module = waiting.pop()
         if module in files or (file := _file(module)) is None:

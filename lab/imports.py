@@ -44,13 +44,16 @@ def import_paths(settings: object) -> Iterator[str]:
             yield from (path for value in settings for path in import_paths(value))
 
 
-def load(path: str) -> Callable[..., Any]:
-    """Loads the callable at ``package.module:attribute``; raises :class:`PartError` with the step that failed."""
+def load(path: str, *, with_torch: bool = True) -> Callable[..., Any]:
+    """Loads the callable at ``package.module:attribute``; raises :class:`PartError` with the step that failed.
+
+    What does not import torch need not wait for it where ``with_torch`` is false.
+    """
     module_name, _, attribute = path.partition(":")
     with as_part_error(f"{path!r}: cannot import {module_name}"):
         make_importable(Path.cwd())
         name = own_name(module_name, Path.cwd())
-        if is_visiting() and _is_new(name, Path.cwd()) and (how := survives(name)):
+        if is_visiting() and _is_new(name, Path.cwd()) and (how := survives(name, with_torch)):
             raise PartError(f"{path!r}: cannot import {module_name}: {how}")
         found: Any = _import(name)
     for name in attribute.split("."):

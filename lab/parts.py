@@ -27,6 +27,7 @@ GIVEN = {
     "schedule": {"num_steps", "optimizer"},
     "loss": {"num_classes"},
     "metric": {"num_classes"},
+    "function": {"seed", "device", "folder", "report", "should_stop"},
 }
 STEPPED = {"CyclicLR", "OneCycleLR"}  # torch's schedulers that count steps, not epochs
 

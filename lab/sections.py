@@ -225,7 +225,11 @@ SECTIONS: dict[str, type[Section]] = {
     "schedule": ScheduleSettings,
     "train": TrainSettings,
 }
-BASES = SECTIONS | {"loss": PartSettings, "metric": PartSettings}  # what every part of a kind takes
+BASES = SECTIONS | {
+    "loss": PartSettings,
+    "metric": PartSettings,
+    "function": Section,
+}  # what every part of a kind takes
 NOUNS = {
     "data": "data set",
     "model": "model",
@@ -233,6 +237,7 @@ NOUNS = {
     "schedule": "schedule",
     "loss": "loss",
     "metric": "metric",
+    "function": "function",
 }
 
 

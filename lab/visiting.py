@@ -59,14 +59,15 @@ def last_words() -> str:
     return ""
 
 
-def survives(module: str) -> str | None:
+def survives(module: str, with_torch: bool = True) -> str | None:
     """Imports a module in a fork of this process; says how that ended the fork, if it did, else None.
 
     An import that only raises is told by the real one.
     """
     if not hasattr(os, "fork"):
         return None
-    importlib.import_module("torch")  # here, or both would wait for it
+    if with_torch:
+        importlib.import_module("torch")  # here, or both would wait for it
     child = os.fork()
     if child == 0:
         with contextlib.suppress(BaseException):  # also what would end an interpreter in order

@@ -36,7 +36,7 @@ def _tuning(plan: Plan) -> Iterator[str]:
             f"unequal tuning: `{most}` chooses among {budgets[most]} candidates, `{least}` among {budgets[least]}; "
             "more tries find a better one by chance alone"
         )
-    optimizers = {trial.settings.optimizer.name for trial in plan.trials}
+    optimizers = {trial.lab.optimizer.name for trial in plan.trials if plan.run is None}
     if len(optimizers) > 1 and "optimizer.lr" not in plan.tune:
         yield "optimizers are compared at one learning rate each: none is at its own best; tune optimizer.lr"
 
@@ -70,6 +70,8 @@ def _small_dev(plan: Plan, num_dev_images: int) -> Iterator[str]:
 
     num_seeds = len(plan.tune_seeds if plan.tune and plan.tune_seeds else plan.seeds)
     smallest = planned_difference(max(1, num_seeds), num_dev_images, ASSUMED_ACCURACY)
+    if "dev_accuracy" not in plan.measures:
+        return
     margin = plan.margin if plan.primary.name.endswith("accuracy") else plan.measures["dev_accuracy"].margin or 0.0
     if smallest > margin and plan.selecting == "dev_accuracy":
         seeds = f"{num_seeds} seed{'s' * (num_seeds != 1)}"
@@ -80,7 +82,7 @@ def _small_dev(plan: Plan, num_dev_images: int) -> Iterator[str]:
 
 
 def audit_recorded(plan: Plan, found: pd.DataFrame) -> list[str]:
-    """The same for a report, with the counts of ``summaries.outcomes``; its intervals say what dev can tell."""
+    """Returns the same for a report, with the counts of ``summaries.outcomes``; its intervals say what dev can tell."""
     first = found.dropna(subset=["parameters", "forward_macs"]).drop_duplicates("cell")
     rows = zip(first["cell"], first["parameters"], first["forward_macs"], strict=True)
     return audit(plan, {cell: (int(parameters), int(macs)) for cell, parameters, macs in rows})

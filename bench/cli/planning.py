@@ -100,13 +100,13 @@ def _print_prices(plan: Plan, missing: Collection[Trial], prices: Prices, consol
     dearest: dict[str, Trial] = {}
     for trial in plan.trials:
         label = trial.cell.label
-        found = prices.of(trial.settings)
+        found = prices.of(trial.lab)
         if found.error:
             errors.setdefault(label, found.error)
-        elif label not in dearest or found.trial_seconds > prices.of(dearest[label].settings).trial_seconds:
+        elif label not in dearest or found.trial_seconds > prices.of(dearest[label].lab).trial_seconds:
             dearest[label] = trial
     for label, trial in dearest.items():
-        found = prices.of(trial.settings)
+        found = prices.of(trial.lab)
         memory = "" if found.peak_memory_bytes is None else f"{found.peak_memory_bytes / 2**20:,.0f} MiB"
         seconds = found.trial_seconds
         time = f"{seconds:.2g} s" if seconds < 10 else duration(seconds)
@@ -121,7 +121,7 @@ def _print_prices(plan: Plan, missing: Collection[Trial], prices: Prices, consol
 
 def _findings(plan: Plan, prices: Prices) -> list[str]:
     """Toggles without effect, and what the audit says."""
-    by_cell = {trial.cell.label: prices.of(trial.settings) for trial in reversed(plan.trials)}
+    by_cell = {trial.cell.label: prices.of(trial.lab) for trial in reversed(plan.trials)}
     counts = {label: (found.parameters, found.forward_macs) for label, found in by_cell.items()}
     num_dev_images = min((found.num_dev_images for found in by_cell.values() if not found.error), default=None)
     return without_effect(plan, by_cell) + audit(plan, counts, num_dev_images)

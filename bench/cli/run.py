@@ -90,7 +90,7 @@ class PlanOptions:
 
 
 def _of_executors() -> type[Any]:
-    """The options of the executors themselves, as each kind describes them."""
+    """Returns the options of the executors themselves, as each kind describes them."""
     kinds = [kind.options for kind in EXECUTORS.values() if kind.options is not None]
     made = [
         (one.name, Annotated[get_type_hints(kind)[one.name], typer.Option(**one.metadata)], field(default=one.default))
@@ -193,6 +193,8 @@ def _run_one(plan: Plan, grid: Path, options: Options, timed: bool, console: Con
         raise WriteError(f"{folder}: cannot be written: {error}") from error
     for name, _ in sorted(_torn(folder).items() - torn.items()):
         console.print(f"{folder}: a line that was half written is set aside in {name}", soft_wrap=True)
+    if summary.refused:
+        raise CommandError(f"{plan.name}: stopped: {summary.refused}")
     if summary.unwritten is not None:
         raise WriteError(f"{folder}: some results could not be written: {summary.unwritten}; run it again to get them")
     for sentence in _told(summary, plan, folder):
@@ -243,12 +245,12 @@ def _told(summary: Summary, plan: Plan, folder: Path) -> Iterator[str]:
 
 
 def _torn(folder: Path) -> dict[str, int]:
-    """The files of lines that were set aside, with their sizes."""
+    """Returns the files of lines that were set aside, with their sizes."""
     return {path.name: path.stat().st_size for path in folder.glob("*.csv.torn")}
 
 
 def _given_again() -> list[str]:
-    """The options of this call that shape the trials, for a command that repeats one."""
+    """Returns the options of this call that shape the trials, for a command that repeats one."""
     words, kept = sys.argv[1:], []
     for index, word in enumerate(words):
         name = word.split("=", 1)[0]
@@ -261,6 +263,10 @@ def _show_plan(plan: Plan, options: Options, price: bool, console: Console) -> i
     from bench.cli.planning import show_plan
     from bench.execute.price import price_plan
 
+    if price and plan.run is not None:
+        raise CommandError(
+            f"{plan.name}: --price is of the laboratory's trials; own code is priced by its trials alone"
+        )
     try:
         prices = price_plan(plan, options.device, options.jobs, options.data_dir) if price else None
     except (ValueError, OSError) as error:

@@ -10,9 +10,9 @@ from bench.execute.options import Options
 from bench.grid.plan import Plan, Trial
 from bench.record.recorder import attempts_before
 from bench.record.records import Recorded, Records, ended
+from bench.record.sources import source_fingerprint
 from bench.record.staleness import Staleness, find_stale, is_stale
 from bench.record.status import Status
-from lab.fingerprint import source_fingerprint
 
 
 class Reason(StrEnum):

@@ -19,7 +19,7 @@ def identify(trials: Sequence[Trial], records: Records, options: Options) -> dic
 
     Raises ValueError where data cannot be had or are not what loss and metric are of, OSError where it cannot be noted.
     """
-    cells = {_cell(trial): (trial.settings.data.model_dump(), trial.settings.train.model_dump()) for trial in trials}
+    cells = {_cell(trial): (trial.lab.data.model_dump(), trial.lab.train.model_dump()) for trial in trials}
     try:
         digests = call_in_child(LAB.identify, list(cells.values()), options.data_dir)
     except CallError as error:
@@ -33,7 +33,7 @@ def identify(trials: Sequence[Trial], records: Records, options: Options) -> dic
 
 def _cell(trial: Trial) -> str:
     """Returns what decides which data are read, and whether what is learnt goes with their labels."""
-    return json.dumps([trial.settings.data.model_dump(), trial.settings.train.loss, trial.settings.train.metric])
+    return json.dumps([trial.lab.data.model_dump(), trial.lab.train.loss, trial.lab.train.metric])
 
 
 def check_data(trials: Sequence[Trial], records: Records, options: Options) -> None:

@@ -8,9 +8,10 @@ from bench.execute.events import Ended, Evaluated, Event, Started
 from bench.execute.executor import ExecutorKind
 from bench.execute.job import Job
 from bench.execute.options import Options
-from bench.execute.trainables.lab import LAB
+from bench.execute.processes import limit_threads
+from bench.execute.trainables import TRAINABLES
 from bench.execute.worker import attempt
-from bench.grid.plan import Trial
+from bench.grid.plan import Trial, run_of
 from lab.imports import forget
 from lab.limits import cores
 from lab.result import Evaluation
@@ -26,15 +27,13 @@ class InlineExecutor:
         self._stopping = False
 
     def run(self, jobs: Iterable[Job]) -> Iterator[Event]:
-        import torch
-
-        torch.set_num_threads(self._threads)
+        limit_threads(self._threads)
         for job in jobs:
             if self._stopping:
                 return
             yield Started(job.trial_id, 0)
             points: list[Evaluation] = []
-            forget(job.settings, job.working_dir)
+            forget([job.settings, job.run and job.run.function], job.working_dir)
             outcome = attempt(job, self._device, points.append, lambda: self._stopping)
             yield from (Evaluated(job.trial_id, 0, point) for point in points)
             yield Ended(0, outcome)
@@ -45,7 +44,9 @@ class InlineExecutor:
 
 def make(options: Options, trials: Sequence[Trial]) -> InlineExecutor:
     """Makes the executor once the device is known to be there."""
-    return InlineExecutor(LAB.devices(options.device)[0], threads=cores())
+    run = run_of(trials)
+    slots = TRAINABLES["lab" if run is None else run.name].devices(options.device)
+    return InlineExecutor(slots[0], threads=cores())
 
 
 INLINE = ExecutorKind("inline", "one trial after the other in this process, for debugging", make)

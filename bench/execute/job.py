@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bench.grid.metrics import Metric
+from bench.grid.own import Run
 from lab.imports import import_paths
 
 
@@ -22,8 +24,14 @@ class Job:
     working_dir: Path = Path()  # where relative paths start and import paths are looked for
     is_fresh: bool = False  # what an earlier attempt left of it is removed first
     digests: dict[str, str] = field(default_factory=dict)  # of its data, as the run found them
-    trainable: str = "lab"  # a name of bench.execute.trainables.TRAINABLES
+    run: Run | None = None  # training code of the user's own; None: the laboratory
+    metrics: tuple[Metric, ...] = ()  # that such code is to report, the primary one first
+
+    @property
+    def trainable(self) -> str:
+        """A name of bench.execute.trainables.TRAINABLES."""
+        return "lab" if self.run is None else self.run.name
 
     @property
     def runs_user_code(self) -> bool:
-        return any(import_paths(self.settings))
+        return self.trainable == "function" or (self.run is None and any(import_paths(self.settings)))

@@ -31,7 +31,7 @@ class Prices:
 
     def seconds(self, trials: Iterable[Trial]) -> float:
         """Estimated time of the trials, shared evenly by the workers; trials that would fail take none."""
-        return sum(self.of(trial.settings).trial_seconds for trial in trials) / self.num_workers
+        return sum(self.of(trial.lab).trial_seconds for trial in trials) / self.num_workers
 
 
 def price_key(settings: Settings) -> str:
@@ -44,7 +44,7 @@ def price_plan(plan: Plan, device: str, jobs: int | None, data_dir: Path | None)
     """Takes one real step of each distinct cell and candidate; raises ValueError where the device is not there."""
     devices = call_in_child(LAB.devices, device)
     num_workers = jobs or (cores() if devices == ["cpu"] else len(devices))
-    distinct = {price_key(trial.settings): trial.settings for trial in plan.trials}
+    distinct = {price_key(trial.lab): trial.lab for trial in plan.trials}
     found = _inspect(distinct, devices[0], data_dir, max(1, cores() // num_workers), price=True)
     return Prices(found, num_workers)
 
@@ -88,9 +88,11 @@ def check_models(plan: Plan, device: str, data_dir: Path | None, timeout: float 
 
     Where a network ends or stops the process that looks, the run is to say which one.
     """
-    if not any(path.partition(".")[0] == "model" for factor in plan.factors for path in factor.paths):
+    if plan.run is not None or not any(
+        path.partition(".")[0] == "model" for factor in plan.factors for path in factor.paths
+    ):
         return ModelChecks([])
-    distinct = {model_key(one): one for one in sorted((trial.settings for trial in plan.trials), key=_training)}
+    distinct = {model_key(one): one for one in sorted((trial.lab for trial in plan.trials), key=_training)}
     if len(distinct) > MOST_MODELS:
         many = f"{len(distinct)} distinct models, more than {MOST_MODELS}"
         return ModelChecks([f"{many}: not checked whether each toggle does anything; --dry-run --price does"])
@@ -98,7 +100,7 @@ def check_models(plan: Plan, device: str, data_dir: Path | None, timeout: float 
         found = _inspect(distinct, device, data_dir, 1, price=False, timeout=timeout)
     except CallError as error:
         return ModelChecks([f"not checked whether each toggle does anything: {error}"])
-    by_cell = {trial.cell.label: found[model_key(trial.settings)] for trial in plan.trials}
+    by_cell = {trial.cell.label: found[model_key(trial.lab)] for trial in plan.trials}
     failing = _failing({label: inspection.error for label, inspection in by_cell.items() if inspection.error})
     macs = {label: inspection.forward_macs for label, inspection in by_cell.items()}
     return ModelChecks([*failing, *without_effect(plan, by_cell)], macs)
@@ -122,7 +124,7 @@ def without_effect(plan: Plan, inspections: Mapping[str, Inspection]) -> list[st
 
     ``inspections`` are by the cells' labels. The same: the same outputs, and the same gradients of a training step.
     """
-    first = {trial.cell.label: trial.settings for trial in reversed(plan.trials)}
+    first = {trial.cell.label: trial.lab for trial in reversed(plan.trials)}
     alike: dict[tuple[str, str], list[str]] = {}
     for name, one, other in neighbours(plan.cells):
         a, b = first[one.label], first[other.label]

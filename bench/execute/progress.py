@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from bench.grid.plan import Plan, Trial
+from bench.grid.plan import Plan, Trial, run_of
 from bench.record.outcome import Outcome
 from bench.record.status import Status
 from lab.result import Evaluation
@@ -94,9 +94,9 @@ class Progress:
         text.append(f"{outcome.status:<8} ", style=STYLES.get(outcome.status, "red"))
         text.append(f"{trial.cell.label} seed={trial.seed}" + (f" on {line.node}" if line.node else ""))
         measures = outcome.result.measures if outcome.result is not None else {}
-        if self._primary in measures and self._selecting in measures:
-            scores = f"{_short(self._primary)} {measures[self._primary]:.4f}"
-            scores += f"  {_short(self._selecting)} {measures[self._selecting]:.4f}"
+        names = dict.fromkeys((self._primary, self._selecting))
+        if all(name in measures for name in names):
+            scores = "  ".join(f"{_short(name)} {measures[name]:.4f}" for name in names)
             text.append(f"  {scores}  {measures['total_seconds']:.1f} s")
         self.console.print(text, soft_wrap=True)
         if outcome.error and outcome.status is not Status.INTERRUPTED:
@@ -136,9 +136,12 @@ class Progress:
         seconds = f"{self._now() - line.since:.0f} s"
         if line.point is None:
             return f"starting, {seconds}"
-        epochs = line.trial.settings.train.epochs
-        score = f"{_short(self._selecting)} {line.point.scores[self._selecting]:.4f}"
-        return f"epoch {line.point.epoch:.3g}/{epochs}, {score}, {seconds}"
+        epochs = line.trial.settings.flat().get("train.epochs")
+        names = [name for name in (self._selecting, self._primary, *line.point.scores) if name in line.point.scores]
+        score = "".join(f"{_short(name)} {line.point.scores[name]:.4f}, " for name in names[:1])
+        if run_of([line.trial]) is not None:
+            return f"step {line.point.step:,}, {score}{seconds}"
+        return f"epoch {line.point.epoch:.3g}/{epochs}, {score}{seconds}"
 
     def _overall(self) -> Text:
         done, total = sum(self._counts.values()), len(self._trials)

@@ -25,7 +25,7 @@ from bench.execute.price import price_plan
 from bench.execute.progress import Progress
 from bench.execute.trainables.lab import data_sections
 from bench.grid.columns import DIGESTS
-from bench.grid.plan import Plan, Trial
+from bench.grid.plan import Plan, Trial, run_of
 from bench.record.asked import keep
 from bench.record.claims import Claims
 from bench.record.datasets import Digests, key_of
@@ -43,6 +43,7 @@ class Summary:
     elsewhere: int = 0
     left: int = 0  # not started: they would not have ended in the budget
     interrupted: bool = False
+    refused: str = ""  # why no trial of the plan can end well
     unwritten: OSError | None = None
     num_lost: int = 0
     given_up: list[int] = field(default_factory=list)  # for each trial that is left alone: how often it failed
@@ -71,9 +72,15 @@ def longest_first(trials: Sequence[Trial], macs: Mapping[str, int]) -> list[Tria
 
     def key(trial: Trial) -> tuple[float, int]:
         label = trial.cell.label
-        return -max(1, macs.get(label, 0)) * trial.settings.train.epochs, places[label]
+        return -max(1, macs.get(label, 0)) * _epochs(trial), places[label]
 
     return sorted(trials, key=key)
+
+
+def _epochs(trial: Trial) -> float:
+    """Those that the trial asks for, where it has such a setting."""
+    epochs = trial.settings.flat().get("train.epochs")
+    return epochs if isinstance(epochs, int | float) else 1
 
 
 def run(
@@ -97,7 +104,8 @@ def run(
         progress.complain(f"{where}; the row counts as not recorded")
     data: dict[str, Digests] = {}
     if agenda.trials or options.stale:
-        data = identify(agenda.known, records, options)
+        if plan.run is None:
+            data = identify(agenda.known, records, options)
         check_data(agenda.known, records, options)
         agenda = read_agenda(plan, records, options)
     if not agenda.trials:
@@ -112,7 +120,7 @@ def run(
     with stopping(executor, progress.complain) as asked, progress:
         seen: set[str] = set()
         while (batch := [trial for trial in agenda.trials if trial.trial_id not in seen]) and not (
-            asked or (options.fail_fast and summary.has_failures)
+            asked or summary.refused or (options.fail_fast and summary.has_failures)
         ):
             session.run(longest_first(batch, macs or {}))
             seen |= {trial.trial_id for trial in batch}
@@ -129,8 +137,10 @@ def _budget(plan: Plan, options: Options, executor: Executor) -> Budget | None:
     if options.budget is None:
         return None
     budget = Budget(options.budget)  # pricing counts
+    if plan.run is not None:
+        return budget  # own code is priced by its trials alone
     prices = price_plan(plan, inspection_device(options), executor.num_workers, options.data_dir)
-    budget.price = lambda trial: prices.of(trial.settings).trial_seconds
+    budget.price = lambda trial: prices.of(trial.lab).trial_seconds
     return budget
 
 
@@ -181,6 +191,8 @@ class _Session:
             Path.cwd(),
             is_fresh=options.force,
             digests=dict(zip(DIGESTS, digests, strict=False)),
+            run=self.plan.run,
+            metrics=self.plan.metrics if self.plan.run is not None else (),
         )
 
     def _ended(self, trial: Trial, outcome: Outcome, started: datetime, claims: Claims) -> None:
@@ -190,13 +202,15 @@ class _Session:
         self.summary.statuses[status] += 1
         if self.budget is not None and status.is_finished:
             self.budget.ended(trial, (datetime.now(UTC) - started).total_seconds())
-        if self.options.fail_fast and status.is_failed:
+        if outcome.stops_run:
+            self.summary.refused = self.summary.refused or f"{trial.cell.label} seed={trial.seed}: {outcome.error}"
+        if outcome.stops_run or (self.options.fail_fast and status.is_failed):
             self.executor.stop()
 
 
 def warm_up(trials: Iterable[Trial], options: Options) -> None:
     """Begins to import torch and to read the data in the process that workers are forked from."""
-    processes.warm_up(data_sections(trials), options.data_dir)
+    processes.warm_up(data_sections([trial for trial in trials if run_of([trial]) is None]), options.data_dir)
 
 
 def inspection_device(options: Options) -> str:

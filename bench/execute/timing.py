@@ -24,7 +24,7 @@ SAME = ("timing_id", "device", "device_name", "threads", "torch_version", "hostn
 
 def untimed(plan: Plan, folder: Path, *, force: bool = False) -> dict[str, Settings]:
     """Returns what the plan holds and ``timings.csv`` lacks, by ``timing_id``; with ``force``, all that it holds."""
-    distinct = {timing_id(trial.settings): trial.settings for trial in plan.trials}
+    distinct = {timing_id(trial.lab): trial.lab for trial in plan.trials if plan.run is None}
     known = set() if force else {row["timing_id"] for row in Table(folder / "timings.csv").rows()}
     return {key: settings for key, settings in distinct.items() if key not in known}
 

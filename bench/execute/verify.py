@@ -11,8 +11,7 @@ from pathlib import Path
 from bench.execute.events import Ended
 from bench.execute.job import Job
 from bench.execute.local import LocalExecutor
-from bench.execute.processes import call_in_child
-from bench.execute.trainables.lab import LAB
+from bench.execute.trainables import devices as devices_of
 from bench.grid.plan import Plan, Trial
 from bench.record.records import Records
 from bench.record.status import Status
@@ -42,39 +41,47 @@ def verify(plan: Plan, folder: Path, *, sample: int, seed: int, device: str, dat
         raise ValueError(f"{folder}: no trial of the grid is recorded as ok")
     chosen = random.Random(seed).sample(recorded, min(sample, len(recorded)))
     threads = {trial.trial_id: int(rows[trial.trial_id]["threads"]) for trial in chosen}
-    devices = call_in_child(LAB.devices, device)
+    devices = devices_of(plan.run, device)
     results: dict[str, Result | None] = {}
     with tempfile.TemporaryDirectory() as scratch:
         for count in sorted(set(threads.values())):
-            jobs = [
-                Job(trial.trial_id, trial.settings.model_dump(), Path(scratch), data_dir, working_dir=Path.cwd())
-                for trial in chosen
-                if threads[trial.trial_id] == count
-            ]
+            jobs = [_job(plan, trial, Path(scratch), data_dir) for trial in chosen if threads[trial.trial_id] == count]
             num_workers = max(1, cores() // count) if devices == ["cpu"] else len(devices)
             executor = LocalExecutor([devices[i % len(devices)] for i in range(num_workers)], threads=count)
             for event in executor.run(jobs):
                 if isinstance(event, Ended):
                     results[event.outcome.trial_id] = event.outcome.result
-    spread = _spread(rows)
-    return [_check(trial, rows[trial.trial_id], results[trial.trial_id], spread) for trial in chosen]
+    spread = _spread(plan, rows)
+    return [_check(plan, trial, rows[trial.trial_id], results[trial.trial_id], spread) for trial in chosen]
 
 
-def _spread(rows: dict[str, dict[str, str]]) -> dict[str, float]:
-    """Returns the range of test accuracies over the seeds of each cell."""
+def _job(plan: Plan, trial: Trial, folder: Path, data_dir: Path | None) -> Job:
+    return Job(
+        trial.trial_id,
+        trial.settings.model_dump(),
+        folder,
+        data_dir,
+        working_dir=Path.cwd(),
+        run=plan.run,
+        metrics=plan.metrics if plan.run is not None else (),
+    )
+
+
+def _spread(plan: Plan, rows: dict[str, dict[str, str]]) -> dict[str, float]:
+    """Returns the range of the primary metric over the seeds of each cell."""
     cells: dict[str, list[float]] = {}
     for row in rows.values():
-        cells.setdefault(row["cell"], []).append(float(row["test_accuracy"]))
+        cells.setdefault(row["cell"], []).append(float(row[plan.primary.name]))
     return {cell: max(accuracies) - min(accuracies) for cell, accuracies in cells.items()}
 
 
-def _check(trial: Trial, row: dict[str, str], result: Result | None, spread: dict[str, float]) -> Check:
-    before = float(row["test_accuracy"])
-    after = result.measures.get("test_accuracy") if result is not None else None
+def _check(plan: Plan, trial: Trial, row: dict[str, str], result: Result | None, spread: dict[str, float]) -> Check:
+    before = float(row[plan.primary.name])
+    after = result.measures.get(plan.primary.name) if result is not None else None
     if result is None or after is None:
         return Check(trial, "runs", before, None, agrees=False)
     here = {**vars(result.environment), "hostname": socket.gethostname()}
-    if all(row[name] == str(here[name]) for name in MACHINE):
+    if plan.run is None and all(row[name] == str(here[name]) for name in MACHINE):
         agrees = all(float(row[name]) == result.measures.get(name) for name in EXACT)
         return Check(trial, "bit for bit", before, after, agrees)
     limit = spread[row["cell"]]

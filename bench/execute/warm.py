@@ -10,6 +10,7 @@ import importlib
 import json
 import os
 import signal
+import sys
 from pathlib import Path
 
 from bench.execute.processes import DATA_VARIABLE, restore_path
@@ -48,8 +49,10 @@ for name in (
     "lab.trial",
     "bench.execute.worker",
 ):  # the first: the first optimizer of a process imports it
-    importlib.import_module(name)
-limit_threads()
+    with contextlib.suppress(ModuleNotFoundError):  # own code runs where torch is not installed
+        importlib.import_module(name)
+if "torch" in sys.modules:
+    limit_threads()
 if DATA_VARIABLE in os.environ:
     read_ahead(*json.loads(os.environ.pop(DATA_VARIABLE)))
 gc.freeze()  # what was imported stays: the collection after each trial need not go through it, nor copy its pages

@@ -46,16 +46,14 @@ COLUMNS = (
 )
 
 
-# How the columns of a user's own scores begin, which no list can hold.
-SCORES = ("test_", "dev_", "first_epoch_dev_", "final_dev_")
 KNOWN = {column.name for column in COLUMNS}
-MEASURES = {column.name for column in COLUMNS if column.kind == "measure"}
+MEASURE_NAMES = {column.name for column in COLUMNS if column.kind == "measure"}
 NUMBERS = {column.name for column in COLUMNS if column.is_number}
 
 
 def is_measure(name: str) -> bool:
-    """Tells whether a column holds what a trial measured: one of the list, or a user's own score."""
-    return name in MEASURES or (name.startswith(SCORES) and name not in KNOWN)
+    """Tells whether a column holds what a trial measured: one of the list, or any without a dot."""
+    return name in MEASURE_NAMES or ("." not in name and name not in KNOWN)
 
 
 def is_number(name: str) -> bool:

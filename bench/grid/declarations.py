@@ -12,8 +12,6 @@ from typing import Any
 
 from bench.grid import columns
 from bench.grid.factors import (
-    REPLICATES,
-    SECTIONS_ARE,
     Change,
     Errors,
     Factor,
@@ -23,16 +21,17 @@ from bench.grid.factors import (
     make_change,
     normal_name,
     parse_factors,
-    path_problem,
     short_names,
     yaml_equal,
 )
 from bench.grid.form import FIRST_TUNE_SEED, NAME_PATTERN, GridForm, check_form
 from bench.grid.hypotheses import Hypothesis, HypothesisError, parse_hypothesis
+from bench.grid.language import LAB, TOP, Language, language_of
 from bench.grid.metric_words import MARGIN_RULE, WrittenMetric, read_margin, read_metrics
+from bench.grid.own import Run, read_run
 from bench.grid.plan import Cell
 from bench.grid.strict_yaml import Node, Position, plain, spell
-from lab.settings import SECTIONS, did_you_mean
+from lab.settings import did_you_mean
 
 RESERVED = {column.name: f"a column of the {column.kind}" for column in columns.COLUMNS if column.kind != "measure"}
 
@@ -79,6 +78,8 @@ class Sheet:
     hypotheses: tuple[Hypothesis, ...]
     metrics: tuple[WrittenMetric, ...]
     margin: tuple[float | str, Position] | None
+    run: Run | None
+    language: Language
     broken: frozenset[str]
     mentioned: str  # the text of what may change a section of base
 
@@ -107,16 +108,21 @@ class _Reader:
         for key in self.broken & root.mapping.keys():
             root = root.replace(key, None)
         self.root = root
+        self.language = language_of(root)
         self.name = str(self._value("name") or default_name)
         self.factors: dict[str, Factor] = {}
 
     def sheet(self) -> Sheet:
         """Reads key by key; what refers to factors is read only where every factor could be read."""
         self._check_name()
+        with self._part("run"):
+            run = read_run(self.root.mapping.get("run"), self.errors)
         with self._part("base"):
             base = self._base()
         with self._part("factors"):
-            self.factors = {factor.name: factor for factor in parse_factors(self._node("factors"), self.errors)}
+            self.factors = {
+                factor.name: factor for factor in parse_factors(self._node("factors"), self.errors, self.language)
+            }
         with self._part("seeds"):
             seeds = self._seeds()
         with self._part("tune"):
@@ -157,6 +163,8 @@ class _Reader:
             hypotheses=tuple(hypotheses),
             metrics=metrics,
             margin=margin,
+            run=run,
+            language=self.language,
             broken=frozenset(self.broken),
             mentioned=self.mentioned,
         )
@@ -185,16 +193,15 @@ class _Reader:
     def _base(self) -> dict[str, Node]:
         base = self._node("base")
         for key, node in base.mapping.items():
-            at, (section, dot, setting) = node.key_at or node.at, key.partition(".")
-            if dot and section in SECTIONS:
-                self._error(at, f"base.{key}: is nested in base: `{section}: {{{setting}: {spell(node)}}}`")
-            elif key in ("seed", "seeds"):
-                self._error(at, f"base.{key}: {REPLICATES}")
-            elif key not in SECTIONS:
-                self._error(at, f"base.{key}: no such section{did_you_mean(key, SECTIONS)}; {SECTIONS_ARE}")
-            elif not isinstance(node.content, dict):
+            if problem := self.language.section_problem(key, node):
+                self._error(node.key_at or node.at, f"base.{key}: {problem}")
+            elif self.language is LAB and not isinstance(node.content, dict):
                 self._error(node.at, f"base.{key}: must be a mapping of settings, got {_spelled(node)}")
-        return {key: node for key, node in base.mapping.items() if key in SECTIONS and isinstance(node.content, dict)}
+        sections = {key: node for key, node in base.mapping.items() if isinstance(node.content, dict)}
+        top = {key: node for key, node in base.mapping.items() if key not in sections}
+        if self.language is LAB:
+            return {key: node for key, node in sections.items() if key in self.language.sections}
+        return ({TOP: Node(top, base.at, base.key_at)} if top else {}) | sections
 
     def _seeds(self) -> tuple[int, ...]:
         seeds = self._value("seeds")
@@ -209,13 +216,14 @@ class _Reader:
         tune: dict[str, tuple[Change, ...]] = {}
         for path, node in self._node("tune").mapping.items():
             at = node.key_at or node.at
-            setters = [name for name, factor in self.factors.items() if path in factor.paths]
-            if problem := path_problem(path):
+            setters = [name for name, factor in self.factors.items() if self.language.path_of(path) in factor.paths]
+            if problem := self.language.path_problem(path):
                 self._error(at, f"tune.{problem}")
             elif setters:
                 self._error(at, f"tune.{path}: is set by the factor {setters[0]}; a tuned setting is no factor")
             else:
-                tune[path] = tuple(make_change(path, item, at) for item in node.items)
+                name = self.language.path_of(path)
+                tune[name] = tuple(make_change(path, item, at, self.language) for item in node.items)
                 for index, item in enumerate(node.items):
                     if any(yaml_equal(plain(item), plain(earlier)) for earlier in node.items[:index]):
                         self._error(item.at, f"tune.{path}: {spell(item)} is repeated; candidates are distinct")
@@ -308,17 +316,17 @@ class _Reader:
         factor, at = self.factors.get(name), node.key_at or node.at
         if factor and (level := factor.find(node)):
             return level, [dataclasses.replace(change, key_at=at) for change in factor.changes_of(level)]
-        if factor and not (factor.is_open and (name not in SECTIONS or node.mapping)):
+        if factor and not (factor.is_open and (name not in self.language.sections or node.mapping)):
             self._level(factor, node, where)
-        elif problem := path_problem(name, whole=True):
+        elif problem := self.language.path_problem(name, whole=True):
             self._error(at, f"{where}.{problem}")
-        elif name in SECTIONS and not node.mapping:
+        elif name in self.language.sections and not node.mapping:
             self._error(node.at, f"{where}.{name}: must be a mapping of settings, got {_spelled(node)}")
         else:
             label = label_of(node)
             if problem := label_problem(label):
                 self._error(node.at, f"{where}.{name}: {problem}")
-            return label, [make_change(name, node, at)]
+            return label, [make_change(name, node, at, self.language)]
         return "", []
 
     def _hypotheses(self, include: Sequence[Draft]) -> list[Hypothesis]:

@@ -17,13 +17,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from bench.grid.language import LAB, SECTIONS_ARE, Language
 from bench.grid.strict_yaml import Node, Position, plain, spell
-from lab.settings import PART_PATHS, PARTS, SECTIONS, Value, did_you_mean
+from lab.settings import PARTS, SECTIONS, Value, did_you_mean
 
 PLANS = ("full", "one_at_a_time", "leave_one_out", "add_one")
 MAX_LABEL = 80
-REPLICATES = "replicates are no setting; they stand under `seeds` (option --seeds)"
-SECTIONS_ARE = f"there are {', '.join(SECTIONS)}"
 
 Errors = list[tuple[Position, str]]
 Levels = dict[str, str]  # factor name -> level label
@@ -59,7 +58,7 @@ class Factor:
     @property
     def is_open(self) -> bool:
         """Whether any value is a level: a single setting, or a whole section."""
-        return self.paths == {self.name}
+        return len(self.paths) == 1 and self.name in (path := next(iter(self.paths)), path.partition(".")[2])
 
     @property
     def paths(self) -> set[str]:
@@ -97,9 +96,9 @@ def short_names(names: Sequence[str]) -> dict[str, str]:
     return {name: word if counts[word] == 1 else name for name, word in short.items()}
 
 
-def parse_factors(factors: Node, errors: Errors) -> tuple[Factor, ...]:
+def parse_factors(factors: Node, errors: Errors, language: Language = LAB) -> tuple[Factor, ...]:
     """Reads every factor of the mapping; what breaks a rule is left out and added to ``errors``."""
-    found = [_factor(normal_name(key), node, errors) for key, node in factors.mapping.items()]
+    found = [_factor(normal_name(key), node, errors, language) for key, node in factors.mapping.items()]
     good = [factor for factor in found if factor is not None]
     setters: dict[str, str] = {}
     for factor in good:
@@ -115,34 +114,33 @@ def parse_factors(factors: Node, errors: Errors) -> tuple[Factor, ...]:
     return tuple(good)
 
 
-def _factor(name: str, node: Node, errors: Errors) -> Factor | None:
+def _factor(name: str, node: Node, errors: Errors, language: Language) -> Factor | None:
     if not isinstance(node.content, dict | list) or not node.content:
         errors.append((node.at, f"{name}: must be a list of levels, or a mapping of labels to levels, {_got(node)}"))
         return None
     at = node.key_at or node.at
-    if problem := _name_problem(name, listed=isinstance(node.content, list)):
+    if problem := _name_problem(name, node, language):
         errors.append((at, problem))
         return None
     nodes = node.items or list(node.mapping.values())
     labels = [_list_label(name, item) for item in node.items] or list(node.mapping)
-    read = [_level(name, label, item, at) for label, item in zip(labels, nodes, strict=True)]
+    free = language.is_free(name, node)
+    given = at, language
+    read = [
+        (_free_level if free else _level)(name, label, item, *given) for label, item in zip(labels, nodes, strict=True)
+    ]
     errors += [(item.at, rule) for rule, item in zip(read, nodes, strict=True) if isinstance(rule, str)]
     changes = tuple(changes for changes in read if not isinstance(changes, str))
     sound = _check_labels(name, labels, node, errors) and len(changes) == len(labels)
     return Factor(name, tuple(labels), changes) if sound else None
 
 
-def _is_free(name: str) -> bool:
-    """Tells whether the name is a word of the user's own, no setting and no section."""
-    return "," not in name and "." not in name and name not in SECTIONS
-
-
-def _name_problem(name: str, *, listed: bool) -> str | None:
-    if _is_free(name):
-        problem = path_problem(name) if listed else None
+def _name_problem(name: str, node: Node, language: Language) -> str | None:
+    if language.is_free(name, node):
+        problem = language.path_problem(name) if isinstance(node.content, list) else None
         return f"{problem}; a factor of any other name has labelled levels" if problem else None
     paths = name.split(", ")
-    return next((problem for path in paths if (problem := path_problem(path, whole=len(paths) == 1))), None)
+    return next((problem for path in paths if (problem := language.path_problem(path, whole=len(paths) == 1))), None)
 
 
 def _list_label(name: str, node: Node) -> str:
@@ -155,35 +153,34 @@ def label_of(node: Node) -> str:
     return spell(own_name or node, limit=None)
 
 
-def _level(name: str, label: str, node: Node, at: Position) -> tuple[Change, ...] | str:
+def _level(name: str, label: str, node: Node, at: Position, language: Language) -> tuple[Change, ...] | str:
     """Returns what the level changes, or the rule that it breaks."""
     paths = name.split(", ")
-    if _is_free(name):
-        return _free_level(name, label, node)
     if len(paths) > 1 and len(node.items) != len(paths):
         return f"{name}: level {label} must be a list of {len(paths)} values, one for each of {name}, {_got(node)}"
     if len(paths) > 1:
-        return tuple(make_change(path, item, at) for path, item in zip(paths, node.items, strict=True))
-    if name in SECTIONS and not isinstance(node.content, dict):
+        return tuple(make_change(path, item, at, language) for path, item in zip(paths, node.items, strict=True))
+    if name in language.sections and not isinstance(node.content, dict):
         hint = f"; for names alone the factor is {name}.name" if name in PARTS else ""
         return f"{name}: a level of a whole section is a mapping of its settings, {_got(node)}{hint}"
-    return (make_change(name, node, at),)
+    return (make_change(name, node, at, language),)
 
 
-def _free_level(name: str, label: str, node: Node) -> tuple[Change, ...] | str:
-    near = did_you_mean(name, SECTIONS)
+def _free_level(name: str, label: str, node: Node, at: Position, language: Language) -> tuple[Change, ...] | str:
+    near = did_you_mean(name, SECTIONS) if language is LAB else ""
     if not node.mapping:
         return f"{name}: level {label} must set dotted paths, such as {{model.width: 8}}, {_got(node)}{near}"
     for key, value in node.mapping.items():
-        if problem := path_problem(key, whole=True):
+        if problem := language.path_problem(key, whole=True):
             return f"{name}: no such section{near}; {SECTIONS_ARE}" if near else f"{name}: level {label}: {problem}"
-        if key in SECTIONS and not isinstance(value.content, dict):
+        if key in language.sections and not isinstance(value.content, dict):
             return f"{name}: level {label}: {key} must be a mapping of settings, {_got(value)}"
-    return tuple(make_change(key, value, value.key_at or value.at) for key, value in node.mapping.items())
+    given = [(key, value, value.key_at or value.at) for key, value in node.mapping.items()]
+    return tuple(make_change(*one, language) for one in given)
 
 
-def make_change(path: str, node: Node, key_at: Position) -> Change:
-    return Change(path, plain(node), node, key_at)
+def make_change(path: str, node: Node, key_at: Position, language: Language = LAB) -> Change:
+    return Change(language.path_of(path), plain(node), node, key_at)
 
 
 def _check_labels(name: str, labels: Sequence[str], node: Node, errors: Errors) -> bool:
@@ -205,35 +202,6 @@ def label_problem(label: str) -> str | None:
     if label.strip() and len(label) <= MAX_LABEL and not re.search(r"[=\x00-\x1f\x7f\x85\u2028\u2029]", label):
         return None
     return f"a label is 1 to {MAX_LABEL} characters on one line without `=`, got {label[:MAX_LABEL]!r}"
-
-
-def path_problem(path: str, whole: bool = False) -> str | None:
-    """Returns the rule that ``path`` breaks as a setting's dotted path (``whole``: or a section's), or None."""
-    section, dot, setting = path.partition(".")
-    if whole and path in SECTIONS:
-        return None
-    if path in ("seed", "seeds"):
-        return f"{path}: {REPLICATES}"
-    if path in SECTIONS:
-        settings = ", ".join(f"{path}.{name}" for name in known_settings(path))
-        return f"{path}: is a section; name one of its settings: {settings}"
-    if dot and section in SECTIONS and setting and ("." not in setting or path.rpartition(".")[0] in PART_PATHS):
-        return None
-    if dot and section not in SECTIONS:
-        return f"{path}: no such section {section!r}{did_you_mean(section, SECTIONS)}; {SECTIONS_ARE}"
-    homes = [known for known in SECTIONS if path in known_settings(known)]
-    near = f"; did you mean {homes[0]}.{path}?" if homes else did_you_mean(path, [*SECTIONS, *known_paths()])
-    return f"{path}: must be a setting's dotted path such as model.width{' or a section' if whole else ''}{near}"
-
-
-def known_settings(section: str) -> dict[str, None]:
-    """Returns every setting of the section's built-in parts, in the order of declaration."""
-    kinds = list(dict.fromkeys(PARTS.get(section, {}).values())) or [SECTIONS[section]]
-    return dict.fromkeys(name for kind in kinds for name in kind.model_fields)
-
-
-def known_paths() -> list[str]:
-    return [f"{section}.{name}" for section in SECTIONS for name in known_settings(section)]
 
 
 def _got(node: Node) -> str:

@@ -37,6 +37,9 @@ class GridForm(_Form):
         None, description="letters, digits, _, - and .: the results folder; default: the file's path below `grids`"
     )
     question: Annotated[str, Field(pattern=r"\S")] = Field(description="what the grid asks, as text")
+    run: dict[str, Any] | None = Field(
+        None, description="training code of your own: {function: package.module:function}; default: the laboratory"
+    )
     base: dict[str, Any] = Field({}, description="a mapping of sections to settings, the same in every trial")
     factors: dict[str, Any] = Field({}, description="a mapping of factors to their levels")
     plan: Literal["full", "one_at_a_time", "leave_one_out", "add_one"] = Field(

@@ -28,19 +28,28 @@ from bench.grid.declarations import Sheet, read_sheet
 from bench.grid.factors import Errors, Factor, num_combinations
 from bench.grid.form import check_form
 from bench.grid.hypotheses import Hypothesis, HypothesisError, directed
-from bench.grid.metric_words import resolve_metrics
+from bench.grid.metric_words import own_metrics, resolve_metrics
 from bench.grid.metrics import TRAINED, Metric
 from bench.grid.overrides import apply_overrides, without_items
 from bench.grid.plan import Asked, Cell, Excluded, Plan, Trial
 from bench.grid.resolution import Resolved, Resolver, check_untouched, expand
 from bench.grid.strict_yaml import Position, YamlError, dump, plain_mapping, read
-from lab.settings import Value, did_you_mean
+from lab.settings import Settings, Value, did_you_mean
 from lab.visiting import visiting
 
 __all__ = ["Cell", "Excluded", "Factor", "GridError", "Hypothesis", "Plan", "Trial", "load_plan"]
 
 MAX_TRIALS = 100_000
-MAKE_CELLS = {"base", "factors", "plan", "baseline", "exclude", "include", "tune"}  # the keys that cells come from
+MAKE_CELLS = {
+    "run",
+    "base",
+    "factors",
+    "plan",
+    "baseline",
+    "exclude",
+    "include",
+    "tune",
+}  # the keys that cells come from
 
 
 class GridError(ValueError):
@@ -129,7 +138,11 @@ def _plan(sheet: Sheet, errors: Errors, warnings: list[str], *, lenient: bool) -
     if errors:
         return None
     settings = [one for cell in resolved for _, one in cell.experiments]
-    measured = resolve_metrics(sheet.metrics, sheet.margin, settings, errors)
+    if sheet.run is None:
+        lab = [one for one in settings if isinstance(one, Settings)]
+        measured = resolve_metrics(sheet.metrics, sheet.margin, lab, errors)
+    else:
+        measured = own_metrics(sheet.metrics, sheet.margin, sheet.at("run"), bool(sheet.tune), errors)
     if measured is None:
         return None
     measures = measured.measures | {TRAINED.name: TRAINED}
@@ -156,6 +169,7 @@ def _plan(sheet: Sheet, errors: Errors, warnings: list[str], *, lenient: bool) -
         excluded=tuple(excluded),
         warnings=tuple(dict.fromkeys(warnings)),
         kind=sheet.kind,
+        run=sheet.run,
         seeds=sheet.seeds,
         tune={path: tuple(change.value for change in changes) for path, changes in sheet.tune.items()},
         tune_seeds=sheet.tune_seeds,

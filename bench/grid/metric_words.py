@@ -28,6 +28,7 @@ from lab.settings import SECTIONS, Problem, Settings, SettingsError, TrainSettin
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_./@-]*")
 POINTS = ("last", "best", "min", "max")
+HARNESS = ("total_seconds",)  # what the harness measures of own code
 FORM = "a metric's name, a list of names, or a mapping of names to {better: ..., scale: ..., unit: ..., ...}"
 
 
@@ -243,6 +244,58 @@ def resolve_metrics(
         return None
     measures |= {metric.name: metric for metric in found}
     return ResolvedMetrics(tuple(found), measures, measures[f"dev_{selected_score(first)}"])
+
+
+def own_metrics(
+    asked: Sequence[WrittenMetric],
+    margin: tuple[float | str, Position] | None,
+    run: Position,
+    tuned: bool,
+    errors: Errors,
+) -> ResolvedMetrics | None:
+    """The metrics that training code of one's own is to report, each declared whole; None, with causes in ``errors``.
+
+    What selects is the first of ``split: dev``; without one, nothing is tuned, and the primary one stands there.
+    """
+    before = len(errors)
+    if not asked:
+        rule = "is required beside `run`: what it reports, the primary first: `metrics: {accuracy: {better: higher}}`"
+        errors.append((run, f"metrics: {rule}"))
+        return None
+    names = [one.name for one in asked]
+    metrics = [_own(one, names, errors) for one in asked]
+    if margin is not None:
+        metrics[0] = _with_margin(metrics[0], margin[0], margin[1], "margin", errors)
+    selecting = next((metric for metric in metrics if metric.split == "dev"), None)
+    if tuned and selecting is None:
+        errors.append((asked[0].at, "metrics: `tune` needs one that may select: give a metric `split: dev`"))
+    if tuned and selecting is not None and selecting.sign == 0:
+        errors.append((asked[0].at, f"metrics.{selecting.name}: selects, and neither direction of it is better"))
+    if len(errors) > before:
+        return None
+    known = {name: metric for name, metric in lab_metrics().items() if name in HARNESS}
+    return ResolvedMetrics(tuple(metrics), {metric.name: metric for metric in metrics} | known, selecting or metrics[0])
+
+
+def _own(one: WrittenMetric, names: Sequence[str], errors: Errors) -> Metric:
+    where, options = f"metrics.{one.name}", {key: value for key, value in one.options.items() if key != "margin"}
+    better = options.get("better")
+    if better is None:
+        rule = f"nobody declared which direction is better: `{one.name}: {{better: lower}}`, or higher, or neither"
+        errors.append((one.at, f"{where}: {rule}"))
+    if "." in one.name or one.name in HARNESS:
+        what = "the harness measures it" if one.name in HARNESS else "a name with a dot is a setting's"
+        errors.append((one.at, f"{where}: {what}; give the metric another name"))
+    at = options.get("at")
+    if at not in (None, *POINTS, *names):
+        rule = f"must be {', '.join(POINTS)}, or a metric of the grid that says which point counts, got {at}"
+        errors.append((one.positions["at"], f"{where}.at: {rule}{did_you_mean(at, names)}"))
+    if at == "best" and better == "neither":
+        errors.append((one.positions["at"], f"{where}.at: neither direction is better; min, max or last say which"))
+    metric = Metric(one.name, **{"better": "neither", **options})
+    if "margin" in one.options:
+        metric = _with_margin(metric, one.options["margin"], one.positions["margin"], f"{where}.margin", errors)
+    return metric
 
 
 def _measures(trains: Sequence[TrainSettings], asked: Sequence[WrittenMetric]) -> dict[str, Metric]:

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from bench.grid.factors import Errors, Factor, label_of, normal_name, parse_factors, path_problem, yaml_equal
+from bench.grid.factors import Errors, Factor, label_of, normal_name, parse_factors, yaml_equal
 from bench.grid.hypotheses import HypothesisError, parse_hypothesis
+from bench.grid.language import LAB, TOP, language_of
 from bench.grid.strict_yaml import Node, Position, YamlError, compose, plain, spell, unquoted
 from lab.settings import SECTIONS, did_you_mean
 
@@ -48,7 +49,9 @@ def _values(option: str, source: str, errors: Errors) -> list[Node] | None:
 
 
 def _factors(root: Node) -> dict[str, Factor]:
-    return {factor.name: factor for factor in parse_factors(root.mapping.get("factors", Node({})), [])}
+    return {
+        factor.name: factor for factor in parse_factors(root.mapping.get("factors", Node({})), [], language_of(root))
+    }
 
 
 def _set(root: Node, key: str, values: list[Node], at: Position, errors: Errors, warnings: list[str]) -> Node:
@@ -59,25 +62,38 @@ def _set(root: Node, key: str, values: list[Node], at: Position, errors: Errors,
     tune = root.mapping.get("tune", Node({}))
     if key in tune.mapping:
         return root.replace("tune", tune.replace(key, _keyed(Node(values, at), at)))
-    if problem := path_problem(key, whole=True):
+    language = language_of(root)
+    if problem := language.path_problem(key, whole=True):
         errors.append((at, problem.removeprefix(f"{key}: ")))
         return root
-    setters = [factor for factor in factors.values() if key in factor.paths]
+    setters = [factor for factor in factors.values() if language.path_of(key) in factor.paths]
     if setters:
         errors.append((at, f"is set by the levels of {setters[0].name}: {', '.join(setters[0].levels)}"))
         return root
-    section, _, setting = key.partition(".")
+    section, _, setting = language.path_of(key).partition(".")
     replaced = setting and any(section in factor.paths for factor in factors.values())
     if len(values) > 1 or replaced:
         return _add_factor(root, key, values, at)
     base = root.mapping.get("base", Node({}, flow=False))
-    whole = base.mapping.get(section, Node({}))
     value = _keyed(values[0], at)
+    if section == TOP:
+        return root.replace("base", base.replace(setting, value))
+    whole = base.mapping.get(section, Node({}))
+    if language is not LAB:
+        return root.replace("base", base.replace(section, _nested(whole, setting.split("."), value)))
     part, _, own = setting.partition(".")
     if own:  # of a loss or metric, which may stand there as its name alone
         old = whole.mapping.get(part, unquoted(str(SECTIONS[section].model_fields[part].default), at))
         setting, value = part, (old if old.mapping else Node({"name": old}, old.at, old.key_at)).replace(own, value)
     return root.replace("base", base.replace(section, whole.replace(setting, value) if setting else value))
+
+
+def _nested(whole: Node, path: list[str], value: Node) -> Node:
+    """The mapping with the value at a path below it; the value itself where there is no path."""
+    first, *rest = path
+    if not first:
+        return value
+    return whole.replace(first, _nested(whole.mapping.get(first, Node({})), rest, value) if rest else value)
 
 
 def _keyed(node: Node, at: Position) -> Node:
@@ -104,7 +120,7 @@ def _set_factor(
     found = {whole: old_nodes[whole]} if whole else {}
     for value in [] if whole else values:
         label = factor.find(value)
-        if label is None and not (factor.is_open and (factor.name not in SECTIONS or value.mapping)):
+        if label is None and not (factor.is_open and (factor.name not in language_of(root).sections or value.mapping)):
             errors.append((at, f"{factor.name} has no level {spell(value)}; there are {', '.join(factor.levels)}"))
             return root
         if (label or label_of(value)) in found:

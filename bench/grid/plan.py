@@ -7,11 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, Self
 
 from bench.grid.factors import Factor, Levels
 from bench.grid.hypotheses import Hypothesis
 from bench.grid.metrics import Metric, lab_metrics
+from bench.grid.own import OwnSettings, Run
 from lab.settings import Settings, Value
 
 
@@ -21,6 +22,22 @@ class Cell:
 
     label: str
     levels: Levels = field(hash=False)
+
+
+class TrialSettings(Protocol):
+    """What the settings of a trial are to plan and record, whoever trains it."""
+
+    @property
+    def seed(self) -> int: ...
+
+    @property
+    def trial_id(self) -> str: ...
+
+    def with_seed(self, seed: int) -> Self: ...
+
+    def flat(self) -> dict[str, Value]: ...
+
+    def model_dump(self) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True)
@@ -34,14 +51,25 @@ class Trial:
     grid: str
     cell: Cell
     seed: int
-    settings: Settings
+    settings: TrialSettings
     tuned: dict[str, Value] = field(default_factory=dict, hash=False)
     stage: Literal["tune", "final"] = "final"
+
+    @property
+    def lab(self) -> Settings:
+        """The settings of a trial that the laboratory trains."""
+        assert isinstance(self.settings, Settings)
+        return self.settings
 
     def of_seed(self, seed: int) -> Trial:
         """Returns the same cell and candidate with another seed."""
         settings = self.settings.with_seed(seed)
         return replace(self, trial_id=settings.trial_id, seed=seed, settings=settings)
+
+
+def run_of(trials: Sequence[Trial]) -> Run | None:
+    """The training code of a plan's trials, of which there is one; None for the laboratory, or without trials."""
+    return next((one.settings.run for one in trials if isinstance(one.settings, OwnSettings)), None)
 
 
 @dataclass(frozen=True)
@@ -83,6 +111,7 @@ class Plan:
     excluded: tuple[Excluded, ...] = ()
     warnings: tuple[str, ...] = ()
     kind: str = "full"  # full, one_at_a_time, leave_one_out or add_one
+    run: Run | None = None  # training code of the user's own; None: the laboratory
     seeds: tuple[int, ...] = ()
     tune: dict[str, tuple[Value, ...]] = field(default_factory=dict)  # candidates in the grid's order
     tune_seeds: tuple[int, ...] = ()

@@ -5,11 +5,15 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from bench.grid.declarations import Draft, Sheet, cell_label
 from bench.grid.factors import Change, Errors, combinations
-from bench.grid.metric_words import with_direction
-from bench.grid.plan import Cell, Excluded
+from bench.grid.language import LAB, Language
+from bench.grid.metric_words import WrittenMetric, with_direction
+from bench.grid.own import shown
+from bench.grid.own_code import FunctionError, code_of
+from bench.grid.plan import Cell, Excluded, TrialSettings
 from bench.grid.strict_yaml import Node, Position, plain_mapping
 from lab.settings import (
     SECTIONS,
@@ -32,7 +36,7 @@ class Resolved:
     """A cell and its settings under each candidate, for seed 0."""
 
     cell: Cell
-    experiments: tuple[tuple[dict[str, Value], Settings], ...]
+    experiments: tuple[tuple[dict[str, Value], TrialSettings], ...]
 
 
 def expand(sheet: Sheet) -> tuple[list[Draft], list[Excluded], list[int]]:
@@ -53,7 +57,7 @@ def expand(sheet: Sheet) -> tuple[list[Draft], list[Excluded], list[int]]:
     return [*kept, *sheet.include], excluded, sorted(idle)
 
 
-def apply(base: Mapping[str, Mapping[str, Value]], changes: Sequence[Change]) -> Raw:
+def apply(base: Mapping[str, Mapping[str, Value]], changes: Sequence[Change], language: Language = LAB) -> Raw:
     """Returns ``base`` with the changes: whole sections first, then single settings, then those of a loss or metric."""
     raw = {section: dict(settings) for section, settings in base.items()}
     for change in changes:
@@ -64,10 +68,18 @@ def apply(base: Mapping[str, Mapping[str, Value]], changes: Sequence[Change]) ->
     for change in sorted((one for one in changes if one.setting), key=lambda one: one.path.count(".")):
         part, _, own = change.setting.partition(".")
         settings = raw.setdefault(change.section, {})
-        settings[part] = (
-            {**_as_mapping(_part_of(settings, change.section, part)), own: change.value} if own else change.value
-        )
+        if own and language is LAB:
+            settings[part] = {**_as_mapping(_part_of(settings, change.section, part)), own: change.value}
+        else:
+            settings[part] = _nested(settings.get(part), own.split("."), change.value) if own else change.value
     return raw
+
+
+def _nested(whole: Value, path: Sequence[str], value: Value) -> Value:
+    """The mapping with the value at a path below it, whatever else stood on the way."""
+    first, *rest = path
+    old = whole if isinstance(whole, dict) else {}
+    return old | {first: _nested(old.get(first), rest, value) if rest else value}
 
 
 def _part_of(settings: Mapping[str, Value], section: str, part: str) -> Value:
@@ -92,17 +104,43 @@ def takes(section: str, raw: Raw, setting: str) -> bool:
     return setting in kind.model_fields or kind.model_config.get("extra") == "allow"
 
 
+class _Code(Protocol):
+    """What the settings are of: the laboratory, or training code of one's own."""
+
+    def parse(self, raw: Raw) -> TrialSettings: ...
+
+    def takes(self, section: str, raw: Raw, setting: str) -> bool: ...
+
+
+@dataclass(frozen=True)
+class _Lab:
+    metrics: Sequence[WrittenMetric]
+
+    def parse(self, raw: Raw) -> TrialSettings:
+        return with_direction(Settings.parse(raw), self.metrics)
+
+    def takes(self, section: str, raw: Raw, setting: str) -> bool:
+        return takes(section, raw, setting)
+
+
 class Resolver:
     """Checks the settings of drafts, and traces what is wrong to where it stands."""
 
     def __init__(self, sheet: Sheet, drafts: Sequence[Draft], errors: Errors, warnings: list[str]) -> None:
         self.sheet, self.drafts, self.errors, self.warnings = sheet, drafts, errors, warnings
         self.base = {section: plain_mapping(node) for section, node in sheet.base.items()}
+        self.code: _Code = _Lab(sheet.metrics)
         self.known: dict[str, bool] = {}  # path -> whether the part of some cell has such a setting
 
     def resolve(self) -> list[Resolved]:
         """Returns every draft with its settings; empty, with every cause in ``errors``, where some break rules."""
         candidates = self.sheet.candidates
+        if self.sheet.run is not None:
+            try:
+                self.code = code_of(self.sheet.run)
+            except FunctionError as error:
+                self.errors.append((self.sheet.at("run"), f"run.function: {error}"))
+                return []
         dropped: dict[str, tuple[Change, Cell]] = {}
         resolved = []
         try:
@@ -110,7 +148,7 @@ class Resolver:
                 experiments = []
                 for candidate in candidates:
                     raw, absent = self._raw(draft, candidate)
-                    settings = self._parse(raw)
+                    settings = self.code.parse(raw)
                     experiments.append(({change.path: change.value for change in candidate}, settings))
                     for change in absent:
                         dropped.setdefault(change.path, (change, draft.cell))
@@ -125,16 +163,18 @@ class Resolver:
             self.warnings.append(f"{path}={word} means absent where there is no such setting, as in {cell.label}")
         return resolved
 
-    def _parse(self, raw: Raw) -> Settings:
-        return with_direction(Settings.parse(raw), self.sheet.metrics)
+    def _apply(self, changes: Sequence[Change]) -> Raw:
+        return apply(self.base, changes, self.sheet.language)
 
     def _raw(self, draft: Draft, candidate: Sequence[Change]) -> tuple[Raw, list[Change]]:
         """Returns raw settings, and the levels ``false`` or ``null`` dropped as the part has no such setting."""
-        raw = apply(self.base, [*draft.changes, *candidate])
+        raw = self._apply([*draft.changes, *candidate])
         off = [change for change in draft.changes if change.setting and (change.value is False or change.value is None)]
-        absent = [change for change in off if not draft.beside and not takes(change.section, raw, change.setting)]
+        absent = [
+            change for change in off if not draft.beside and not self.code.takes(change.section, raw, change.setting)
+        ]
         if absent:
-            raw = apply(self.base, [change for change in [*draft.changes, *candidate] if change not in absent])
+            raw = self._apply([change for change in [*draft.changes, *candidate] if change not in absent])
         return raw, absent
 
     def _explain(self) -> None:
@@ -153,7 +193,7 @@ class Resolver:
             for candidate in self.sheet.candidates:
                 raw, _ = self._raw(draft, candidate)
                 try:
-                    self._parse(raw)
+                    self.code.parse(raw)
                 except SettingsError as error:
                     yield raw, [*draft.changes, *candidate], error.problems
 
@@ -161,19 +201,21 @@ class Resolver:
         """Tells whether the part of some cell has this setting."""
         path = f"{section}.{setting}"
         if path not in self.known:
-            raws = (apply(self.base, draft.changes) for draft in self.drafts)
-            self.known[path] = any(takes(section, raw, setting) for raw in raws)
+            raws = (self._apply(draft.changes) for draft in self.drafts)
+            self.known[path] = any(self.code.takes(section, raw, setting) for raw in raws)
         return self.known[path]
 
     def _cause(self, problem: Problem, raw: Raw, changes: Sequence[Change]) -> tuple[Position, str]:
         """Finds where the setting, or else the part that lacks it, was named last, and the message."""
         section, setting, inner = _place(problem, changes)
-        unknown = not takes(section, raw, setting)
-        at_key = unknown or problem.message.startswith(("no such setting of", "no such field of"))
+        unknown = not self.code.takes(section, raw, setting)
+        at_key = unknown or problem.message.startswith(
+            ("no such setting of", "no such field of", "no such argument of")
+        )
         part = setting.rpartition(".")[0]  # train.loss of train.loss.gamma
         namer = _last(changes, section, part or "name")
         setter = _last(changes, section, setting)
-        message = str(problem)
+        message = shown(str(problem)) if self.sheet.language is not LAB else str(problem)
         if setter is not None:
             if unknown and namer not in (None, setter) and self._is_taken(section, setting):
                 owner = f"{section}.{part}" if part else section
@@ -240,7 +282,7 @@ def _position_in_base(sheet: Sheet, section: str, setting: str, inner: Sequence[
 
 def check_untouched(sheet: Sheet, errors: Errors) -> None:
     """Checks those sections of ``base`` that nothing else mentions, where an error keeps cells from being made."""
-    for section in SECTIONS:
+    for section in SECTIONS if sheet.language is LAB else ():
         if section in sheet.mentioned or ("base" in sheet.broken and section not in sheet.base):
             continue
         raw = {section: plain_mapping(sheet.base[section]) if section in sheet.base else {}}

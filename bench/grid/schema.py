@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from bench.grid.factors import known_settings
 from bench.grid.form import GridForm
+from bench.grid.language import known_settings
 from bench.grid.metric_words import MARGIN_SCHEMA, metrics_schema
 from bench.grid.metrics import lab_metrics
 from lab.settings import PARTS, SECTIONS, Section
@@ -37,10 +37,21 @@ def grid_schema() -> Schema:
     }
     known = {path: {"description": description} for path, description in settings.items()}
     properties["include"]["items"] = {"type": "object", "properties": known | whole}
+    strict = {name: properties[name] for name in ("base", "factors", "include")}
+    schema |= {"if": {"not": {"required": ["run"]}}, "then": {"properties": strict}}  # own code has free settings
+    properties |= {name: _free(form) for name, form in strict.items()}
+    properties["run"] |= {"properties": {"function": {"type": "string", "pattern": ":"}}, "additionalProperties": False}
     properties["hypotheses"]["description"] += f"; METRIC is one of {', '.join(lab_metrics())}, or the grid's own"
     properties["metrics"] |= metrics_schema()
     properties["margin"] |= MARGIN_SCHEMA
     return schema
+
+
+def _free(form: Schema) -> Schema:
+    """The outer form alone; what the laboratory has stays as names to choose from, with their descriptions."""
+    kept = {name: form[name] for name in ("type", "default", "description") if name in form}
+    names = {name: {"description": one.get("description", name)} for name, one in form.get("properties", {}).items()}
+    return kept | ({"properties": names} if names else {})
 
 
 def _levels(level: Schema, description: str) -> Schema:

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from bench.grid.columns import DIGESTS
+from bench.grid.plan import TrialSettings
 from bench.record.table import Table, encode
-from lab.settings import Settings
 
 COLUMNS = ["data", *DIGESTS]
 # Data settings that say how examples are handed out, not which they are.
@@ -21,7 +21,7 @@ HANDLING = {"data.size", "data.batch_size", "data.channels", "data.augment"}
 Digests = tuple[str, ...]  # of train, dev and test; empty where they are not known
 
 
-def key_of(settings: Settings) -> str:
+def key_of(settings: TrialSettings) -> str:
     """Returns the data settings that say which examples there are, as they stand in a row."""
     return _key({name: value if isinstance(value, str) else encode(value) for name, value in settings.flat().items()})
 

@@ -16,4 +16,5 @@ class Outcome:
     status: Status
     error: str | None = None
     result: Result | None = None
+    stops_run: bool = False  # no trial of the run can do better: a declared metric is not reported
     node_columns: dict[str, str] = field(default_factory=dict)  # of the row, on a cluster: node, hostname and device

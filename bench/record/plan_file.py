@@ -17,7 +17,8 @@ from bench.grid.factors import Factor
 from bench.grid.hypotheses import Hypothesis, Term
 from bench.grid.load import load_plan
 from bench.grid.metrics import Metric
-from bench.grid.plan import Asked, Cell, Excluded, Plan, Trial
+from bench.grid.own import OwnSettings, Run
+from bench.grid.plan import Asked, Cell, Excluded, Plan, Trial, TrialSettings
 from lab.recorded import RecordedSettings, plain_settings
 
 GRID, PLAN = "grid.yaml", "plan.json"
@@ -38,6 +39,7 @@ def plan_json(plan: Plan) -> str:
         "metrics": [metric.name for metric in plan.metrics],
         "measures": [asdict(metric) for metric in plan.measures.values()],
         "experiments": _experiments(plan),
+        "run": plan.run and plan.run.plain(),
     }
     return json.dumps(whole, ensure_ascii=False, separators=(",", ":")) + "\n"
 
@@ -69,7 +71,7 @@ def _experiments(plan: Plan) -> list[dict[str, Any]]:
                 "cell": trial.cell.label,
                 "tuned": trial.tuned,
                 "stage": trial.stage,
-                "settings": plain_settings(trial.settings),
+                "settings": plain_settings(trial.lab) if plan.run is None else trial.settings.model_dump(),
                 "trials": {},
             }
         found[key]["trials"][str(trial.seed)] = trial.trial_id
@@ -98,18 +100,30 @@ def _restored(raw: Mapping[str, Any], text: str) -> Plan:
         selecting=raw["selecting"],
         pair=raw["pair"],
         untrained=raw["untrained"],
+        run=_run(raw),
         text=text,
     )
 
 
+def _settings(raw: Mapping[str, Any], run: Run | None) -> TrialSettings:
+    if run is None:
+        return RecordedSettings.restored(raw, 0)
+    return OwnSettings({name: members for name, members in raw.items() if name != "seed"}, run)
+
+
 def _trials(raw: Mapping[str, Any], cells: Mapping[str, Cell]) -> tuple[Trial, ...]:
-    found = []
+    found, run = [], _run(raw)
     for one in raw["experiments"]:
-        settings = RecordedSettings.restored(one["settings"], 0)
+        settings = _settings(one["settings"], run)
         for seed, trial_id in one["trials"].items():
             seeded, cell = settings.with_seed(int(seed)), cells[one["cell"]]
             found.append(Trial(trial_id, raw["name"], cell, int(seed), seeded, one["tuned"], one["stage"]))
     return tuple(found)
+
+
+def _run(raw: Mapping[str, Any]) -> Run | None:
+    kept = raw.get("run")  # folders of earlier versions have none
+    return Run.restored(kept) if kept else None
 
 
 def _metric(raw: Mapping[str, Any]) -> Metric:

@@ -9,14 +9,13 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from bench.grid.plan import Plan, Trial
+from bench.grid.plan import Plan, Trial, TrialSettings
 from bench.record.asked import keep
 from bench.record.outcome import Outcome
 from bench.record.plan_file import GRID
 from bench.record.records import ATTEMPTS, COMPILE_ERROR, Recorded, Records
+from bench.record.sources import source_fingerprint
 from bench.record.status import Status
-from lab.fingerprint import source_fingerprint
-from lab.settings import Settings
 
 
 class Recorder:
@@ -42,11 +41,12 @@ class Recorder:
             "status": outcome.status,
             "error": outcome.error,
             "seed": trial.seed,
-            "precision": trial.settings.train.precision,
             "source_fingerprint": source_fingerprint(trial.settings),
             "started_at": started_at.astimezone(UTC).isoformat(timespec="seconds"),
             **trial.settings.flat(),
         }
+        if self._plan.run is None:
+            row["precision"] = trial.lab.train.precision
         if (result := outcome.result) is not None:
             row |= result.measures | asdict(result.environment) | result.digests
             row |= {"source_fingerprint": result.source_fingerprint, COMPILE_ERROR: result.compile_error}
@@ -109,12 +109,12 @@ def attempts_before(fingerprint: str, before: Recorded | None) -> int:
     return before.attempts
 
 
-def setting_columns(settings: Sequence[Settings]) -> list[str]:
-    """Returns every setting that some trial has, by section, in the order of declaration."""
+def setting_columns(settings: Sequence[TrialSettings]) -> list[str]:
+    """Returns every setting that some trial has, by section, in the order of the trials."""
     found: dict[str, None] = {}
     for one in settings:
         found |= dict.fromkeys(one.flat())
-    sections = list(Settings.model_fields)
+    sections = list(dict.fromkeys(path.split(".")[0] for path in found))
     return sorted(found, key=lambda path: sections.index(path.split(".")[0]))
 
 

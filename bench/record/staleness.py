@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from bench.grid.plan import Plan, Trial
 from bench.record.records import Recorded, Records, ended
-from lab.fingerprint import source_fingerprint, sources
+from bench.record.sources import source_fingerprint, sources
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ RATE = "train_images_per_second"
 
 
 def drawable(findings: Findings) -> dict[str, tuple[str, Callable[[int], Figure]]]:
-    """The figures that there are numbers for, by file name: what each shows, and how it is drawn for ``columns``."""
+    """Lists the figures that there are numbers for, by file name: what each shows, how to draw it for ``columns``."""
     metric, dev = findings.plan.primary, watched(findings.plan)
     cells, name = findings.cells, capital(spoken(metric))
     means = None if findings.variance is None else findings.variance.cell_means
@@ -113,7 +113,8 @@ def curves(points: pd.DataFrame, cells: pd.DataFrame, metric: Metric, columns: i
 def seeds(dots: pd.DataFrame, cells: pd.DataFrame, metric: Metric, columns: int = 0) -> Figure:
     """The primary metric of each cell: every seed (``dots``: ``seed_table``), mean and interval, and what failed."""
     cells, others = shown(cells, cells[metric.name])
-    about = f"Coloured: one seed each. Black: mean and 95 % interval over {sampled(metric, cells)}.{others}"
+    average = "geometric mean" if metric.scale == "log" else "mean"
+    about = f"Coloured: one seed each. Black: {average} and 95 % interval over {sampled(metric, cells)}.{others}"
     looks = arm_looks(cells)
     with style(columns):
         groups = list(cells.groupby(["row", "column"], sort=False))
@@ -199,7 +200,7 @@ BETTER = {"higher": " Up and to the right is better.", "lower": " Down and to th
 
 
 def forest(effects: pd.DataFrame, metric: Metric, columns: int = 0) -> Figure:
-    """The difference of each level to the baseline's with its interval (``effects``: ``findings.effect_tables``)."""
+    """Draws each level's difference to the baseline's, with intervals (``effects``: ``findings.effect_tables``)."""
     ratio, better = metric.scale == "log", f" {capital(direction(metric))}." if direction(metric) else ""
     what = "Ratio" if ratio else "Difference"
     unit = f", {metric.difference_unit}" if metric.difference_unit else ""
@@ -225,7 +226,7 @@ def forest(effects: pd.DataFrame, metric: Metric, columns: int = 0) -> Figure:
             axes.plot(value, y, **look)
             place: dict[str, Any] = {"xycoords": axes.get_yaxis_transform(), "va": "center", "fontsize": scaled(LABEL)}
             axes.annotate(row.verdict, (1.02, y), **place)
-        names = [f"{row.factor}:\n{row.level} − {row.against}" for row in rows(effects)]
+        names = [f"{row.factor}:\n{row.level} {'/' if ratio else '−'} {row.against}" for row in rows(effects)]
         axes.set(ylim=(len(effects) - 0.5, -0.5), yticks=range(len(effects)), yticklabels=names)
         axes.set_xlabel(f"{what.lower()} in {spoken(metric)}{unit}" if not metric.is_share else metric.difference_unit)
         if ratio:
@@ -236,7 +237,7 @@ def forest(effects: pd.DataFrame, metric: Metric, columns: int = 0) -> Figure:
 
 
 def interaction(means: pd.DataFrame, metric: Metric, columns: int = 0) -> Figure:
-    """The mean of the primary metric by the levels of two factors: a line per row of ``means``."""
+    """Draws the mean of the primary metric by the levels of two factors: a line per row of ``means``."""
     mean = "Geometric mean" if metric.scale == "log" else "Mean"
     about = f"{mean} over seeds and the levels of other factors. Parallel lines: no interaction."
     few = telling(means, means.mean(axis=1), MOST_IN_PANEL)

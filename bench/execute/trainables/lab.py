@@ -84,4 +84,4 @@ LAB = LabTrainable()
 
 def data_sections(trials: Iterable[Trial]) -> list[dict[str, Any]]:
     """Returns the distinct data settings of the trials, as plain data."""
-    return list({json.dumps(dumped): dumped for dumped in (one.settings.data.model_dump() for one in trials)}.values())
+    return list({json.dumps(dumped): dumped for dumped in (one.lab.data.model_dump() for one in trials)}.values())

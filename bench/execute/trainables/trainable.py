@@ -13,8 +13,8 @@ from lab.result import Evaluation
 class Trainable(Protocol):
     """Runs one trial, in whatever process it is called. What it raises becomes the trial's outcome.
 
-    Where it can, it also has ``devices`` and ``identify`` (what the data are), asked before any trial, ``inspect``
-    (what a model costs) and ``time`` (a model alone on the device); what it lacks is left out, and said.
+    Where it can, it also has ``identify`` (what the data are), asked before any trial, ``inspect`` (what a model costs)
+    and ``time`` (a model alone on the device); what it lacks is left out, and said.
     """
 
     def run(
@@ -24,3 +24,5 @@ class Trainable(Protocol):
         on_evaluation: Callable[[Evaluation], None],
         should_stop: Callable[[], bool],
     ) -> Outcome: ...
+
+    def devices(self, device: str) -> list[str]: ...

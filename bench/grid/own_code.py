@@ -1,0 +1,103 @@
+"""The settings of own code, checked against what it takes: the signature of a function, imported once per grid."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from bench.grid.own import OwnSettings, Run, offers, shown
+from lab.imports import PartError, as_part_error, load
+from lab.parts import GIVEN, SignedSettings, signed
+from lab.sections import Problem, SettingsError, describe_field, did_you_mean, spelled
+
+HANDED = tuple(sorted(GIVEN["function"]))  # what the harness passes where the function asks for it
+
+
+class FunctionError(ValueError):
+    """The function cannot be imported, or not be called by keyword."""
+
+
+class Function:
+    """A function of the user's as training code: its keyword arguments are the settings."""
+
+    def __init__(self, run: Run) -> None:
+        """Imports it; raises :class:`FunctionError`."""
+        self.run = run
+        try:
+            self.function = load(run.function, with_torch=False)
+            with as_part_error(f"{run.function!r}: cannot read its signature"):
+                self.kind: type[SignedSettings] = signed("function", run.function, self.function)
+                parameters = inspect.signature(self.function).parameters.values()
+        except PartError as error:
+            raise FunctionError(str(error)) from error
+        nameless = [one.name for one in parameters if one.kind is one.POSITIONAL_ONLY]
+        if nameless:
+            raise FunctionError(
+                f"{run.function!r}: takes {nameless[0]} by position only; settings are keyword arguments"
+            )
+        self.names = [*self.kind.model_fields]
+        self.handed = {one.name for one in parameters} & set(HANDED)
+
+    def parse(self, raw: Mapping[str, Mapping[str, Any]]) -> OwnSettings:
+        """The settings, checked against the signature; raises :class:`SettingsError`."""
+        self._checked(raw)
+        return OwnSettings({name: dict(members) for name, members in raw.items() if members}, self.run)
+
+    def takes(self, section: str, raw: Mapping[str, Any], setting: str) -> bool:
+        """Whether a level that is off can be passed on: always, or an error says why not."""
+        return True
+
+    def arguments(self, sections: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+        """The keyword arguments that the settings are; raises :class:`SettingsError`."""
+        return self._checked(sections).arguments()
+
+    def call(self, sections: Mapping[str, Mapping[str, Any]], handed: Mapping[str, Any]) -> Any:
+        """Calls it with the settings, and with those of ``handed`` that it asks for."""
+        return self.function(**self.arguments(sections), **{name: handed[name] for name in sorted(self.handed)})
+
+    def _checked(self, sections: Mapping[str, Mapping[str, Any]]) -> SignedSettings:
+        found: dict[str, Any] = {}
+        paths: dict[str, str] = {}
+        problems = []
+        for name, path, value in offers(sections, self.names):
+            if name in paths:
+                rule = (
+                    f"{shown(paths[name])} offers {self.run.function} the argument {name}, too; leave one of them out"
+                )
+                problems.append(Problem(path, rule))
+            elif name in HANDED:
+                problems.append(Problem(path, f"the harness gives {name} to the function; it is no setting"))
+                continue
+            found[name], paths[name] = value, path
+        try:
+            checked = self.kind.model_validate(found)
+        except ValidationError as error:
+            problems += [self._problem(one, paths) for one in error.errors(include_url=False)]
+        if problems:
+            raise SettingsError(problems)
+        return checked
+
+    def _problem(self, error: Any, paths: Mapping[str, str]) -> Problem:
+        name = str(error["loc"][0])
+        path, field = paths.get(name, name), self.kind.model_fields.get(name)
+        match error["type"]:
+            case "extra_forbidden" | "invalid_key":
+                takes = f"it takes: {', '.join(self.names)}"
+                rule = f"no such argument of {self.run.function}{did_you_mean(name, self.names, takes)}"
+                return Problem(path, rule)
+            case "missing":
+                assert field is not None
+                return Problem(name, f"is required by {self.run.function}: {describe_field(field)}")
+            case "unfit":
+                return Problem(".".join([path, *error["ctx"]["path"]]), error["ctx"]["rule"])
+            case _:
+                allowed = describe_field(field) if field is not None else "another value"
+                return Problem(path, f"must be {allowed}, got {spelled(error['input'])}")
+
+
+def code_of(run: Run) -> Function:
+    """What checks the settings of the run's trials; raises :class:`FunctionError`."""
+    return Function(run)
