@@ -37,7 +37,7 @@ class WriteError(Exception):
 
 
 def seconds(option: str, text: str) -> float:
-    """``0``, ``90``, ``90s``, ``10m`` or ``2h`` in seconds."""
+    """Returns ``0``, ``90``, ``90s``, ``10m`` or ``2h`` in seconds."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
     if not match:
         raise CommandError(f"{option} must be a time such as 90s, 10m or 2h, got {text!r}")
@@ -77,7 +77,7 @@ def grouped(**more: type[Any]) -> Callable[[Callable[..., None]], Callable[..., 
 
 
 def _options(kind: type[Any]) -> Iterator[inspect.Parameter]:
-    """The fields of a dataclass as parameters, in the panel that its docstring names."""
+    """Yields the fields of a dataclass as parameters, in the panel that its docstring names."""
     hints = get_type_hints(kind, include_extras=True)
     for one in fields(kind):
         default = one.default_factory() if one.default_factory is not MISSING else one.default

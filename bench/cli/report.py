@@ -72,7 +72,7 @@ def report(
 
 
 def _gather_all(asked: Sequence[Asked], results: Sequence[Path]) -> tuple[list[Findings], list[str]]:
-    """The findings of the grids that are named, or of all that have results; and why there are none of the others."""
+    """Gathers the findings of the grids named, or of all that have results; and why there are none of the others."""
     from bench.analysis.findings import gather
     from bench.grid.metrics import MetricError
     from bench.record.pool import PoolError
@@ -94,7 +94,7 @@ def _gather_all(asked: Sequence[Asked], results: Sequence[Path]) -> tuple[list[F
 
 
 def _say_last_runs(all_findings: Sequence[Findings], unnamed: bool, file: TextIO) -> None:
-    """Where the last run had options, and a report of that grid is not with the same ones, says how to ask for that."""
+    """Says how to ask for the last run's options, where it had some and a report of that grid has not the same ones."""
     for findings in all_findings:
         for folder in (findings.folder, *findings.others):
             last = read_asked(folder)
@@ -134,7 +134,7 @@ def _write(all_findings: Sequence[Findings], above: Path, *, shown: bool, paper:
 
 
 def recorded_names(results: Sequence[Path]) -> list[str]:
-    """The folders that hold a grid, by name; raises :class:`CommandError` where there are none."""
+    """Returns the folders that hold a grid, by name; raises :class:`CommandError` where there are none."""
     names = sorted({path.parent.name for folder in results for path in folder.glob(f"*/{GRID}")})
     if not names:
         raise CommandError(f"{', '.join(map(str, results))}: no results here; python -m bench run GRID makes some")
@@ -142,7 +142,7 @@ def recorded_names(results: Sequence[Path]) -> list[str]:
 
 
 def recorded_folders(name: str, results: Sequence[Path]) -> list[Path]:
-    """The folders with results of that name; raises :class:`CommandError` where there are none."""
+    """Returns the folders with results of that name; raises :class:`CommandError` where there are none."""
     found = [folder / name for folder in results if (folder / name / "trials.csv").exists()]
     if not found:
         missing = ", ".join(str(folder / name) for folder in results)
@@ -151,7 +151,7 @@ def recorded_folders(name: str, results: Sequence[Path]) -> list[Path]:
 
 
 def folders_of(plan: Plan, results: Sequence[Path]) -> list[Path]:
-    """The folders with results of a plan; raises :class:`CommandError` where there are none, or another grid's."""
+    """Finds the folders with results of a plan; raises :class:`CommandError` if there are none, or another grid's."""
     try:
         found = recorded_folders(plan.name, results)
     except CommandError as error:
@@ -191,7 +191,7 @@ def export(
 
 
 def _exported(grids: Sequence[Path], results: Path) -> list[Path]:
-    """The folders of the grids that are named, or of all."""
+    """Returns the folders of the grids that are named, or of all."""
     if not grids:
         return [folder for name in recorded_names([results]) for folder in recorded_folders(name, [results])]
     return [folder for grid in grids for folder in folders_of(plan_of(Asked(grid), [results]), [results])]

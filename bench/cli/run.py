@@ -89,7 +89,7 @@ class PlanOptions:
 
 
 def _of_executors() -> type[Any]:
-    """The options of the executors themselves, as each kind describes them."""
+    """Returns the options of the executors themselves, as each kind describes them."""
     kinds = [kind.options for kind in EXECUTORS.values() if kind.options is not None]
     made = [
         (one.name, Annotated[get_type_hints(kind)[one.name], typer.Option(**one.metadata)], field(default=one.default))
@@ -244,12 +244,12 @@ def _told(summary: Summary, plan: Plan, folder: Path) -> Iterator[str]:
 
 
 def _torn(folder: Path) -> dict[str, int]:
-    """The files of lines that were set aside, with their sizes."""
+    """Returns the files of lines that were set aside, with their sizes."""
     return {path.name: path.stat().st_size for path in folder.glob("*.csv.torn")}
 
 
 def _given_again() -> list[str]:
-    """The options of this call that shape the trials, for a command that repeats one."""
+    """Returns the options of this call that shape the trials, for a command that repeats one."""
     words, kept = sys.argv[1:], []
     for index, word in enumerate(words):
         name = word.split("=", 1)[0]

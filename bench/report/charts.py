@@ -25,7 +25,7 @@ Chart = dict[str, Any]
 
 
 def forest(effects: pd.DataFrame, metric: Metric) -> Chart:
-    """Each effect with its interval, in points or as a ratio, hollow where undecided; no effect is an upright line."""
+    """Draws each effect with its interval, in points or as ratio, hollow if undecided; no effect is an upright line."""
     symbols = ["diamond-open" if verdict == "undecided" else "diamond" for verdict in effects["verdict"]]
     ratio, unit = metric.scale == "log", metric.difference_unit
     names = [f"{row.factor}: {row.level} {'/' if ratio else '−'} {row.against}" for row in effects.itertuples()]
@@ -50,7 +50,7 @@ def forest(effects: pd.DataFrame, metric: Metric) -> Chart:
 
 
 def _axis(metric: Metric) -> Chart:
-    """An axis for values of the metric: its name, unit and direction; per cents for a share, log for a log scale."""
+    """Makes an axis for the metric: its name, unit and direction; per cents for a share, log for a log scale."""
     axis: Chart = {"title": {"text": axis_label(metric)}}
     return axis | ({"tickformat": ".0%"} if metric.is_share else {"type": "log"} if metric.scale == "log" else {})
 
@@ -60,7 +60,7 @@ def _form(metric: Metric) -> str:
 
 
 def curves(points: pd.DataFrame, cells: pd.DataFrame, metric: Metric) -> Chart:
-    """The metric on dev over epochs, a line a cell with the band over its seeds; the legend toggles both."""
+    """Draws the metric on dev over epochs, a line per cell with the band over its seeds; the legend toggles both."""
     traces: list[Chart] = []
     known = set(points["cell"])
     for index, cell in enumerate(label for label in cells["cell"] if label in known):
@@ -81,7 +81,7 @@ def curves(points: pd.DataFrame, cells: pd.DataFrame, metric: Metric) -> Chart:
 
 
 def trade_offs(cells: pd.DataFrame, metric: Metric) -> list[Chart]:
-    """The primary metric against each cost that is known and differs, with the Pareto front."""
+    """Draws the primary metric against each cost that is known and differs, with the Pareto front."""
     known = cells[cells[metric.name].notna()]
     costs = [cost for cost in COSTS if cost in known and cost.removesuffix("_low") != metric.name]
     return [_trade_off(known, metric, cost) for cost in costs if known[cost].nunique() > 1]
@@ -109,7 +109,7 @@ def _trade_off(cells: pd.DataFrame, metric: Metric, cost: str) -> Chart:
 
 
 def interaction(means: pd.DataFrame, metric: Metric) -> Chart:
-    """The mean of the primary metric by the levels of two factors: parallel lines would be no interaction."""
+    """Draws the mean of the primary metric by the levels of two factors: parallel lines would be no interaction."""
     traces = [
         {
             **{"type": "scatter", "mode": "lines+markers", "name": f"{means.index.name}={level}"},
@@ -125,5 +125,5 @@ def interaction(means: pd.DataFrame, metric: Metric) -> Chart:
 
 
 def _numbers(values: Sequence[float] | pd.Series) -> list[float | None]:
-    """Plain numbers; None, which plotly leaves out, where there is none."""
+    """Returns plain numbers; None, which plotly leaves out, where there is none."""
     return [None if pd.isna(value) else float(value) for value in values]

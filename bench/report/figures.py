@@ -51,7 +51,7 @@ RATE = "train_images_per_second"
 
 
 def drawable(findings: Findings) -> dict[str, tuple[str, Callable[[int], Figure]]]:
-    """The figures that there are numbers for, by file name: what each shows, and how it is drawn for ``columns``."""
+    """Lists the figures that there are numbers for, by file name: what each shows, how to draw it for ``columns``."""
     metric, dev = findings.plan.primary, watched(findings.plan)
     cells, name = findings.cells, capital(spoken(metric))
     means = None if findings.variance is None else findings.variance.cell_means
@@ -194,7 +194,7 @@ BETTER = {"higher": " Up and to the right is better.", "lower": " Down and to th
 
 
 def forest(effects: pd.DataFrame, metric: Metric, columns: int = 0) -> Figure:
-    """The difference of each level to the baseline's with its interval (``effects``: ``findings.effect_tables``)."""
+    """Draws each level's difference to the baseline's, with intervals (``effects``: ``findings.effect_tables``)."""
     ratio, better = metric.scale == "log", f" {capital(direction(metric))}." if direction(metric) else ""
     what = "Ratio" if ratio else "Difference"
     unit = f", {metric.difference_unit}" if metric.difference_unit else ""
@@ -228,7 +228,7 @@ def forest(effects: pd.DataFrame, metric: Metric, columns: int = 0) -> Figure:
 
 
 def interaction(means: pd.DataFrame, metric: Metric, columns: int = 0) -> Figure:
-    """The mean of the primary metric by the levels of two factors: a line per row of ``means``."""
+    """Draws the mean of the primary metric by the levels of two factors: a line per row of ``means``."""
     mean = "Geometric mean" if metric.scale == "log" else "Mean"
     about = f"{mean} over seeds and the levels of other factors. Parallel lines: no interaction."
     title = f"Interaction of {means.index.name} and {means.columns.name}"

@@ -54,7 +54,7 @@ def write_report(findings: Findings) -> Path:
 
 
 def print_report(console: Console, findings: Findings) -> None:
-    """The question, the answer, verdicts, tables, how to read them; no line is wider than the console."""
+    """Prints the question, the answer, verdicts, tables, how to read them; no line is wider than the console."""
     plan = findings.plan
     console.print(Text(plan.name, style="dim"))
     console.print(Text(plan.question, style="bold"))
@@ -98,7 +98,7 @@ def _print_winners(console: Console, winners: pd.DataFrame) -> None:
 
 
 def _terminal_table(text: pd.DataFrame, *, words: Collection[str]) -> Table:
-    """Columns of words fold where there is no room; numbers stay whole."""
+    """Makes a table whose columns of words fold where there is no room; numbers stay whole."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), header_style="", show_edge=False)
     for column in text.columns:
         word = column in words
@@ -137,7 +137,7 @@ def write_paper(findings: Findings) -> Path:
 
 
 def write_markdown(path: Path, findings: Findings, drawn: Mapping[str, str]) -> None:
-    """The whole report as one page of Markdown, figures beside it."""
+    """Writes the whole report as one page of Markdown, figures beside it."""
     plan = findings.plan
     lines = [findings.coverage, *(f"warning: {caution}" for caution in findings.cautions)]
     parts = [f"# {markdown(plan.name)}", markdown(plan.question), f"**{markdown(findings.answer)}**"]

@@ -36,7 +36,7 @@ Escape = Callable[[str], str]
 
 
 def ablation(findings: Findings) -> pd.DataFrame:
-    """A row a cell, as text: a column a factor, with check marks for toggles; n; the metric; difference; parameters."""
+    """Makes a row per cell, as text: a column per factor, checks for toggles; n; metric; difference; parameters."""
     cells, metric = findings.cells, findings.plan.primary
     text = cell_names(findings.plan)
     for column in text.columns:
@@ -58,7 +58,7 @@ def ablation(findings: Findings) -> pd.DataFrame:
 
 
 def caption(findings: Findings) -> str:
-    """What the table shows, over how many seeds, on which hardware, from which commit, and what is missing."""
+    """Says what the table shows, over how many seeds, on which hardware, from which commit, and what is missing."""
     plan, ended = findings.plan, findings.found[findings.found["status"] == Status.OK]
     seeds = len(plan.seeds) + len(plan.further_seeds)
     parts = [
@@ -75,7 +75,7 @@ def caption(findings: Findings) -> str:
 
 
 def _shown(metric: Metric) -> str:
-    """What the numbers of the metric's column are."""
+    """Says what the numbers of the metric's column are."""
     unit = " in percent" if metric.is_share else f" in {metric.unit}" if metric.unit else ""
     better = f" ({amounts.direction(metric)})" if metric.sign else ""
     kind = "geometric mean and" if metric.scale == "log" else "mean ± half of the"
@@ -83,7 +83,7 @@ def _shown(metric: Metric) -> str:
 
 
 def _best(metric: Metric) -> str:
-    """How cells that may be the best are marked; none where neither direction is better."""
+    """Says how cells that may be the best are marked; none where neither direction is better."""
     if metric.sign == 0:
         return ""
     within = "" if metric.tolerance is None else amounts.within(metric, metric.tolerance)
@@ -92,14 +92,14 @@ def _best(metric: Metric) -> str:
 
 
 def paper_markdown(findings: Findings) -> str:
-    """The ablation table in GitHub's Markdown, and its caption."""
+    """Returns the ablation table in GitHub's Markdown, and its caption."""
     text = ablation(findings)
     bold = _bold(findings, text, markdown, "**{}**")
     return f"{_markdown(text.columns.tolist(), bold)}\n\n{markdown(caption(findings))}\n"
 
 
 def latex(findings: Findings) -> str:
-    """The ablation table in LaTeX; needs the packages booktabs and amssymb, and is one ``table`` environment."""
+    """Writes the ablation table in LaTeX, one ``table`` environment; needs the packages booktabs and amssymb."""
     text = ablation(findings)
     rows = _bold(findings, text, tex, r"\textbf{{{}}}")
     align = "l" * (list(text.columns).index("n")) + "r" * (text.shape[1] - list(text.columns).index("n"))
@@ -122,7 +122,7 @@ def latex(findings: Findings) -> str:
 
 
 def _bold(findings: Findings, text: pd.DataFrame, escape: Escape, form: str) -> list[list[str]]:
-    """The escaped cells, the metric of the best and of what is equivalent to it in bold."""
+    """Returns the escaped cells, the metric of the best and of what is equivalent to it in bold."""
     column = amounts.with_unit(findings.plan.primary)
     bold = findings.cells["standing"].isin(["best", "equivalent"])
     return [
@@ -135,7 +135,7 @@ def _bold(findings: Findings, text: pd.DataFrame, escape: Escape, form: str) -> 
 
 
 def markdown_table(text: pd.DataFrame) -> str:
-    """The table in GitHub's Markdown, its text escaped; numbers are set right."""
+    """Returns the table in GitHub's Markdown, its text escaped; numbers are set right."""
     return _markdown(text.columns.tolist(), [[markdown(cell) for cell in row] for row in text.itertuples(index=False)])
 
 
@@ -169,14 +169,14 @@ def tex(text: str) -> str:
 
 
 def as_csv(findings: Sequence[Findings]) -> str:
-    """A row a cell of all grids, as numbers."""
+    """Makes a row per cell of all grids, as numbers."""
     cells = [item.cells.assign(grid=item.plan.name) for item in findings]
     table = pd.concat(cells)
     return table[["grid", *table.columns.drop("grid")]].to_csv(index=False, lineterminator="\n")
 
 
 def as_json(findings: Sequence[Findings]) -> str:
-    """An object a grid, with the answer, verdicts and tables; null where a number is unknown."""
+    """Makes an object per grid, with the answer, verdicts and tables; null where a number is unknown."""
     return json.dumps([_plain(item) for item in findings], indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
