@@ -60,7 +60,7 @@ def test_text_of_the_grid_is_no_markup_in_latex_and_markdown(found: Findings) ->
     assert r"100\% of \$x\_1\$ \& $<$b$>$\#1$<$/b$>$ $|$ \textbackslash{}input\{x\}" in latex(found)
     assert r"\<b\>\#1\</b\> \| \\input{x} \~^ \`code\`" in paper_markdown(found)
     assert markdown("a|b\nc") == "a\\|b c"
-    assert tex("å") == "?"
+    assert tex("å ж") == r"\aa{} ?"
 
 
 def latex_finds(*files: str) -> bool:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
+from rich.console import Console
 
 Grids = Annotated[list[Path], typer.Argument(metavar="GRID", help="Grid files.", show_default=False)]
 RecordedGrids = Annotated[
@@ -34,6 +35,11 @@ class CommandError(Exception):
 
 class WriteError(Exception):
     """A result that was computed and could not be written, exit code 1."""
+
+
+def terminal() -> Console:
+    """The terminal, which prints text as it is: brackets and colons in labels and paths are no markup."""
+    return Console(highlight=False, markup=False, emoji=False)
 
 
 def seconds(option: str, text: str) -> float:

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
-from bench.cli.options import CommandError, Only, Overrides, RecordedGrids, Results, WriteError
+from bench.cli.options import CommandError, Only, Overrides, RecordedGrids, Results, WriteError, terminal
+from bench.cli.spelling import write
 from bench.grid.load import GridError
 from bench.grid.plan import Asked, Plan
 from bench.record.asked import check_folder, command, holders, last_asked, plan_of, read_asked
@@ -64,7 +64,7 @@ def report(
         raise CommandError("\n".join(refused))
     _say_last_runs(all_findings, grids is None, sys.stdout if form == "table" else sys.stderr)
     if form != "table":
-        sys.stdout.write(FORMATS[form](all_findings))
+        write(FORMATS[form](all_findings), form)
     _write(all_findings, results[0] / "report", shown=form == "table", paper=paper, show_page=show_page)
     if refused:
         print("\n".join(refused), file=sys.stderr)
@@ -105,14 +105,14 @@ def _say_last_runs(all_findings: Sequence[Findings], unnamed: bool, file: TextIO
 
 def _write(all_findings: Sequence[Findings], above: Path, *, shown: bool, paper: bool, show_page: bool) -> None:
     """Shows the findings and writes their pages, where asked for; ``above`` is the folder of the overview."""
-    from bench.report.output import print_report, write_paper, write_report
+    from bench.report.output import letters_without_font, print_report, write_paper, write_report
     from bench.report.overview import overview, print_overview, write_overview
 
     for findings in all_findings if paper else []:
         write_paper(findings)
     if not shown and not show_page:
         return
-    console = Console(highlight=False)
+    console = terminal()
     for findings in all_findings:
         if shown:
             print_report(console, findings)
@@ -123,6 +123,8 @@ def _write(all_findings: Sequence[Findings], above: Path, *, shown: bool, paper:
         if shown:
             where = f"page, figures, LaTeX, Markdown and CSV: {findings.target}\n"
             console.print(Text(where), soft_wrap=True)
+            for note in letters_without_font(findings):
+                console.print(Text(f"warning: {note}", style="yellow"), soft_wrap=True)
     if len(all_findings) > 1:
         rows = overview(all_findings, above)
         page = write_overview(rows, above)
@@ -187,7 +189,7 @@ def export(
         raise CommandError(str(error)) from error
     except OSError as error:
         raise WriteError(f"{target}: cannot be written: {error}") from error
-    print(f"{count} runs in {target}: {exporting.LOOK[tool].format(target)}")
+    print(f"{count} runs in {target}: {exporting.look(tool, target)}")
 
 
 def _exported(grids: Sequence[Path], results: Path) -> list[Path]:

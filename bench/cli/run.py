@@ -26,6 +26,7 @@ from bench.cli.options import (
     grouped,
     python,
     seconds,
+    terminal,
 )
 from bench.execute.agenda import Agenda, read_agenda
 from bench.execute.executors import EXECUTORS
@@ -108,7 +109,7 @@ def run(grids: Grids, which: TrialOptions, how: RunOptions, planning: PlanOption
     plans = [load_plan(grid, overrides=which.overrides, only=which.only, seeds=which.seeds) for grid in grids]
     check_folders(plans, options.results)
     _check_trial(plans, grids, options)
-    console = Console(highlight=False)
+    console = terminal()
     if planning.dry_run:
         codes = [_show_plan(plan, options, planning.price, console) for plan in plans]
     else:
@@ -197,7 +198,7 @@ def _run_one(plan: Plan, grid: Path, options: Options, timed: bool, console: Con
     if summary.unwritten is not None:
         raise WriteError(f"{folder}: some results could not be written: {summary.unwritten}; run it again to get them")
     for sentence in _told(summary, plan, folder):
-        console.print(f"{plan.name}: {sentence}", soft_wrap=True, markup=False)
+        console.print(f"{plan.name}: {sentence}", soft_wrap=True)
     if not (options.stale or options.force) and (staleness := _agenda(plan, options).staleness).changed:
         console.print(Text(f"{plan.name}: {staleness}; run again with --stale"), soft_wrap=True)
     whole = not (summary.left or summary.interrupted or summary.exit_code)

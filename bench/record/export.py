@@ -10,6 +10,7 @@ import json
 import math
 import os
 import re
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -145,8 +146,10 @@ def to_mlflow(found: Sequence[Run], target: Path) -> None:
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
-    target.mkdir(parents=True, exist_ok=True)
     database = target.resolve() / "mlflow.db"
+    if set("?#%") & set(str(database)):
+        raise ExportError(f"{database}: ?, # and % have a meaning in a database's address: name another folder")
+    target.mkdir(parents=True, exist_ok=True)
     try:
         client = MlflowClient(tracking_uri=f"sqlite:///{database}")
         for run in found:
@@ -191,7 +194,13 @@ def _milliseconds(seconds: float) -> int:
 # --- both -----------------------------------------------------------------------------------------------------------
 
 TOOLS: dict[str, Callable[[Sequence[Run], Path], None]] = {"tensorboard": to_tensorboard, "mlflow": to_mlflow}
-LOOK = {"tensorboard": "tensorboard --logdir {}", "mlflow": "mlflow ui --backend-store-uri sqlite:///{}/mlflow.db"}
+
+
+def look(tool: str, target: Path) -> str:
+    """What to type to see the runs."""
+    if tool == "mlflow":
+        return shlex.join(["mlflow", "ui", "--backend-store-uri", f"sqlite:///{target}/mlflow.db"])
+    return shlex.join(["tensorboard", "--logdir", str(target)])
 
 
 def export(folders: Sequence[Path], tool: str, target: Path) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import textwrap
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,6 +59,7 @@ STYLE = {
     "ytick.color": INK,
     "pdf.fonttype": 42,  # letters stay letters, as publishers ask
     "svg.hashsalt": "bench",  # the same numbers give the same file
+    "text.parse_math": False,  # a dollar in a label is a dollar
 }
 LABEL = 10.5  # points on the screen, of direct labels
 DPI, PAPER_DPI = 200, 400
@@ -74,7 +76,10 @@ Panels = list[tuple[Axes, pd.DataFrame]]
 def style(columns: int = 0) -> Iterator[None]:
     """The look of every figure, while it is drawn and while it is saved."""
     scale = PAPER_SCALE if columns else 1.0
-    with mpl.rc_context(sns.axes_style("whitegrid") | STYLE | {name: size * scale for name, size in SIZES.items()}):
+    family = {"font.family": mpl.rcParams["font.family"]}  # of :func:`bench.report.lettering.lettering`
+    look = sns.axes_style("whitegrid") | STYLE | family | {name: size * scale for name, size in SIZES.items()}
+    with mpl.rc_context(look), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # said by ``lettering.notes``
         yield
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 from bench.analysis.amounts import axis_label, direction, spoken
 from bench.analysis.tables import pareto
 from bench.grid.metrics import Metric
+from bench.report.escapes import plotly
 
 # Okabe and Ito (2008), without black: the page may be dark.
 COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
@@ -28,13 +29,19 @@ def forest(effects: pd.DataFrame, metric: Metric) -> Chart:
     """Draws each effect with its interval, in points or as ratio, hollow if undecided; no effect is an upright line."""
     symbols = ["diamond-open" if verdict == "undecided" else "diamond" for verdict in effects["verdict"]]
     ratio, unit = metric.scale == "log", metric.difference_unit
-    names = [f"{row.factor}: {row.level} {'/' if ratio else '−'} {row.against}" for row in effects.itertuples()]
+    names = [plotly(f"{row.factor}: {row.level} {'/' if ratio else '−'} {row.against}") for row in effects.itertuples()]
     numbers = effects[["difference", "difference_low", "difference_high"]].astype(float)
     numbers = numbers.map(math.exp) if ratio else numbers * metric.factor
     value, low, high = (numbers[name] for name in numbers)
     hover = "x %{x:.3f}" if ratio else f"%{{x:+.{1 if metric.is_share else 3}{'f' if metric.is_share else 'g'}}} {unit}"
     trace = {
-        **{"type": "scatter", "mode": "markers", "x": _numbers(value), "y": names, "text": list(effects["sentence"])},
+        **{
+            "type": "scatter",
+            "mode": "markers",
+            "x": _numbers(value),
+            "y": names,
+            "text": list(map(plotly, effects["sentence"])),
+        },
         "error_x": {"array": _numbers(high - value), "arrayminus": _numbers(value - low), "thickness": 2, "width": 5},
         "marker": {"size": 11, "color": COLORS[0], "symbol": symbols, "line": {"width": 2, "color": COLORS[0]}},
         "hovertemplate": f"%{{y}}<br>{hover.rstrip()}<br>%{{text}}<extra></extra>",
@@ -71,7 +78,7 @@ def curves(points: pd.DataFrame, cells: pd.DataFrame, metric: Metric) -> Chart:
         traces.append({**band, "fill": "toself", "fillcolor": f"{color}2b", "line": {"width": 0}})
         look = {"color": color, "dash": DASHES[index // len(COLORS) % len(DASHES)], "width": 2}
         marker = {"symbol": SYMBOLS[index % len(SYMBOLS)], "size": 7}
-        trace = {"type": "scatter", "mode": "lines+markers", "name": cell, "legendgroup": cell, "line": look}
+        trace = {"type": "scatter", "mode": "lines+markers", "name": plotly(cell), "legendgroup": cell, "line": look}
         trace |= {"x": x, "y": _numbers(line[metric.name]), "marker": marker}
         traces.append({**trace, "hovertemplate": f"epoch %{{x:.3g}}: %{{y:{_form(metric)}}}"})
     axes: Chart = {"xaxis": {"title": {"text": "epochs trained"}}}
@@ -94,7 +101,7 @@ def _trade_off(cells: pd.DataFrame, metric: Metric, cost: str) -> Chart:
     y = shown[metric.name]
     low, high = (shown[f"{metric.name}_{end}"].clip(*metric.range) for end in ("low", "high"))
     bars = {"array": _numbers(high - y), "arrayminus": _numbers(y - low)}
-    points: Chart = {"type": "scatter", "mode": "markers", "name": "cells", "text": list(shown["cell"])}
+    points: Chart = {"type": "scatter", "mode": "markers", "name": "cells", "text": list(map(plotly, shown["cell"]))}
     points |= {"x": _numbers(shown[cost]), "y": _numbers(y), "error_y": {**bars, "thickness": 1}}
     points |= {"marker": {"size": 10, "color": COLORS[0]}}
     points |= {"hovertemplate": f"%{{text}}<br>%{{x:,.4g}}, %{{y:{_form(metric)}}}<extra></extra>"}
@@ -112,14 +119,18 @@ def interaction(means: pd.DataFrame, metric: Metric) -> Chart:
     """Draws the mean of the primary metric by the levels of two factors: parallel lines would be no interaction."""
     traces = [
         {
-            **{"type": "scatter", "mode": "lines+markers", "name": f"{means.index.name}={level}"},
-            **{"x": [str(column) for column in means], "y": _numbers(means.loc[level])},
+            **{
+                "type": "scatter",
+                "mode": "lines+markers",
+                "name": plotly(f"{means.index.name}={level}"),
+            },
+            **{"x": [plotly(column) for column in means], "y": _numbers(means.loc[level])},
             "line": {"color": COLORS[index % len(COLORS)], "dash": DASHES[index % len(DASHES)], "width": 2},
             "marker": {"symbol": SYMBOLS[index % len(SYMBOLS)], "size": 10},
         }
         for index, level in enumerate(means.index)
     ]
-    axes = {"xaxis": {"title": {"text": str(means.columns.name)}, "type": "category"}}
+    axes = {"xaxis": {"title": {"text": plotly(means.columns.name)}, "type": "category"}}
     axes |= {"yaxis": _axis(metric)}
     return {"data": traces, "layout": {**axes, "height": 360, "legend": {"orientation": "h", "y": -0.25}}}
 

@@ -15,8 +15,9 @@ from bench.analysis import amounts
 from bench.analysis.findings import Findings, gather
 from bench.grid.metrics import Metric
 from bench.grid.plan import Plan
+from bench.report.escapes import markdown
 from bench.report.page import page
-from bench.report.paper import latex, markdown, markdown_table, paper_markdown
+from bench.report.paper import latex, markdown_table, paper_markdown
 from bench.report.wording import Shown, effects_text, first_number, method, show
 
 RULINGS = {"supported": "green", "refuted": "red", "undecided": "yellow"}
@@ -118,12 +119,28 @@ def draw(target: Path, findings: Findings, columns: int = 0) -> dict[str, str]:
     """
     if not findings.cells["n"].any():
         return {}
+    from bench.report.lettering import lettered
+
+    with lettered(findings.plan):
+        return _draw(target, findings, columns)
+
+
+def _draw(target: Path, findings: Findings, columns: int) -> dict[str, str]:
     from bench.report import canvas, figures
 
     drawn = figures.drawable(findings)
     for name, (_, figure) in drawn.items():
         canvas.save(figure(columns), target / (f"{name}-{columns}-column" if columns else name), columns)
     return {name: title for name, (title, _) in drawn.items()}
+
+
+def letters_without_font(findings: Findings) -> list[str]:
+    """What figures cannot show of the labels, if there are figures."""
+    if not findings.cells["n"].any():
+        return []
+    from bench.report import lettering
+
+    return lettering.notes(findings.plan)
 
 
 def write_paper(findings: Findings) -> Path:
@@ -154,5 +171,6 @@ def write_markdown(path: Path, findings: Findings, drawn: Mapping[str, str]) -> 
     shown += show(findings)
     parts += [f"## {markdown(heading)}\n\n{markdown_table(table)}" for heading, table in shown]
     parts += [f"![{title}]({name}.png)" for name, title in drawn.items()]
+    parts += [f"- {markdown(note)}" for note in letters_without_font(findings)]
     parts.append("\n".join(map(markdown, method(findings))))
     path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.text import Text
 
 from bench.analysis.findings import Findings
+from bench.report.escapes import markdown
 from bench.report.page import templates
-from bench.report.paper import markdown
 from bench.report.wording import plural
 
 

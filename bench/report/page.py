@@ -20,6 +20,7 @@ from bench.record.asked import command
 from bench.record.records import ENVIRONMENT
 from bench.record.status import Status
 from bench.report import charts
+from bench.report.telling import last_points, shown
 from bench.report.wording import effects_text, method, show
 
 
@@ -101,7 +102,8 @@ def figures(findings: Findings) -> list[Figure]:
     if len(findings.curves):
         curve = amounts.capital(amounts.spoken(dev))
         said, heading = f"{curve} by epoch and cell; the tables are on test.", f"{curve} while training"
-        found.append(Figure(heading, said, charts.curves(findings.curves, findings.cells, dev)))
+        cells, others = shown(findings.cells, last_points(findings.curves, findings.cells, dev.name))
+        found.append(Figure(heading, said + others, charts.curves(findings.curves, cells, dev)))
     variance = findings.variance
     if variance is not None and variance.strongest is not None and variance.cell_means is not None:
         pair = " and ".join(variance.strongest)

@@ -16,6 +16,7 @@ from bench.analysis.findings import Findings
 from bench.analysis.tables import sampled
 from bench.grid.metrics import Metric
 from bench.record.status import Status
+from bench.report.escapes import OFF, ON, markdown, tex, unset
 from bench.report.wording import (
     cell_names,
     difference_heading,
@@ -27,7 +28,6 @@ from bench.report.wording import (
     values,
 )
 
-ON, OFF = "✓", "✗"
 UNDECIDED = "°"  # beside a cell that is not told apart from the best
 Escape = Callable[[str], str]
 
@@ -105,6 +105,7 @@ def latex(findings: Findings) -> str:
     align = "l" * (list(text.columns).index("n")) + "r" * (text.shape[1] - list(text.columns).index("n"))
     lines = [
         "% needs \\usepackage{booktabs,amssymb}; in two columns write table*",
+        *_unset(caption(findings), *text.columns, *text.to_numpy().ravel()),
         r"\begin{table}",
         r"  \centering",
         rf"  \caption{{{tex(caption(findings))}}}",
@@ -121,6 +122,15 @@ def latex(findings: Findings) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _unset(*texts: str) -> list[str]:
+    """A comment on the letters that are question marks in LaTeX."""
+    letters = [
+        f"{letter if letter.isprintable() else ''} ({' '.join(f'U+{ord(part):04X}' for part in letter)})"
+        for letter in unset(" ".join(texts))
+    ]
+    return [f"% pdflatex cannot set these, which are question marks: {', '.join(letters)}"] if letters else []
+
+
 def _bold(findings: Findings, text: pd.DataFrame, escape: Escape, form: str) -> list[list[str]]:
     """Returns the escaped cells, the metric of the best and of what is equivalent to it in bold."""
     column = amounts.with_unit(findings.plan.primary)
@@ -129,9 +139,6 @@ def _bold(findings: Findings, text: pd.DataFrame, escape: Escape, form: str) -> 
         [form.format(escape(cell)) if mark and name == column else escape(cell) for name, cell in row.items()]
         for mark, row in zip(bold, text.to_dict("records"), strict=True)
     ]
-
-
-# --- escapes --------------------------------------------------------------------------------------------------------
 
 
 def markdown_table(text: pd.DataFrame) -> str:
@@ -144,25 +151,6 @@ def _markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     rule = ["---"] * first + ["---:"] * (len(columns) - first)
     lines = [[markdown(name.replace("\n", " ")) for name in columns], rule, *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def markdown(text: str) -> str:
-    """Text so that Markdown shows it as it is: nothing in it is markup, a table's border or HTML."""
-    escaped = "".join(f"\\{letter}" if letter in "\\`*[]<>|#~" else letter for letter in text)
-    return escaped.replace("&", "&amp;").replace("\n", " ")
-
-
-TEX = {
-    **{letter: f"\\{letter}" for letter in "&%$#_{}"},
-    **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
-    **{"<": "$<$", ">": "$>$", "|": "$|$", '"': "''", "\n": " "},
-    **{"±": r"$\pm$", "°": r"$^\circ$", "×": r"$\times$", "−": "$-$", "–": "--", ON: r"$\checkmark$", OFF: r"$\times$"},
-}
-
-
-def tex(text: str) -> str:
-    """Text so that LaTeX prints it as it is; a letter that pdflatex may lack becomes a question mark."""
-    return "".join(TEX.get(letter, letter if letter.isascii() else "?") for letter in text)
 
 
 # --- for scripts ----------------------------------------------------------------------------------------------------
