@@ -103,10 +103,9 @@ def coverage_line(found: pd.DataFrame) -> str:
 def cautions(plan: Plan, found: pd.DataFrame, trials: pd.DataFrame, timings: pd.DataFrame | None = None) -> list[str]:
     """Warns of what bears on comparing: rows left out, stale or of unlike machines, speeds, too few seeds."""
     result = list(plan.warnings)
-    if plan.untrained == "chance" and len({num_classes(trial.settings.data) for trial in plan.trials} - {None}) != 1:
-        result.append(
-            "untrained: chance is not known of these data, so that untrained trials stay apart; give the number"
-        )
+    classes = {num_classes(trial.lab.data) for trial in plan.trials if plan.run is None}
+    if plan.untrained == "chance" and (len(classes) != 1 or None in classes):
+        result.append("untrained: chance is not known of these data: untrained trials stay apart; give the number")
     if plan.tune and set(plan.tune_seeds) & set(plan.seeds):
         result.append("the seeds that chose the candidates are reported too: accuracies are flattered by having chosen")
     ended = found[found["status"] == Status.OK]
