@@ -52,7 +52,7 @@ def test_the_best_is_bold_and_what_is_not_told_apart_has_another_mark(found: Fin
 
 def test_the_caption_says_what_the_numbers_rest_on(found: Findings) -> None:
     said = caption(found)
-    for part in ("over seeds, 4 seeds a cell", "15 of 16 trials; 1 diverged", "Hardware: EPYC."):
+    for part in ("over seeds, 4 seeds per cell", "15 of 16 trials; 1 diverged", "Hardware: EPYC."):
         assert part in said
 
 

@@ -187,7 +187,7 @@ def interval_of(cell: Any, metric: Metric) -> tuple[float, tuple[float, float]]:
     return value, (low, high)
 
 
-def arm_looks(cells: pd.DataFrame) -> dict[str, tuple[str, str, str]]:
+def variant_looks(cells: pd.DataFrame) -> dict[str, tuple[str, str, str]]:
     """Chooses colour, marker and dashes of each variant."""
     variants = list(cells["arm"].unique())
     scale = cells["ordered"].all() and len(variants) > 2

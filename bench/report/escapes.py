@@ -16,7 +16,7 @@ LEADING = re.compile(r"^(?:(\d{1,9})(?=[.)](?:\s|$))|(?=[-+](?:\s|$))|(?==+$|-+$
 
 
 def markdown(text: str) -> str:
-    """Text so that GitHub's Markdown shows it as it is: no markup, mathematics, border of a table or HTML."""
+    """Escapes the text so that GitHub's Markdown shows it as it is: no markup, mathematics, table border or HTML."""
     plain = BREAKS.sub(" ", text).strip(" ")
     escaped = re.sub(r"[\\`*\[\]<>|#~$]", r"\\\g<0>", plain)
     escaped = OUTER_UNDERSCORE.sub(r"\\_", escaped).replace("&", "&amp;")
@@ -58,7 +58,7 @@ LATIN |= {"Nu": "N", "Omicron": "O", "omicron": "o", "Rho": "P", "Tau": "T", "Ch
 
 
 def tex(text: str) -> str:
-    """Text so that pdflatex prints it as it is; a letter that it cannot set becomes a question mark.
+    """Escapes the text so that pdflatex prints it as it is; a letter that it cannot set becomes a question mark.
 
     Needs the package amssymb, for the check mark.
     """
@@ -67,12 +67,12 @@ def tex(text: str) -> str:
 
 
 def unset(text: str) -> list[str]:
-    """The letters that :func:`tex` cannot write, each once."""
+    """Returns the letters that :func:`tex` cannot write, each once."""
     return list(dict.fromkeys(letter for letter in _clusters(text) if _tex(letter) is None))
 
 
 def _clusters(text: str) -> list[str]:
-    """The text's letters, each with the accents that combine with it; breaks as one space."""
+    """Returns the text's letters, each with the accents that combine with it; breaks as one space."""
     plain = unicodedata.normalize("NFC", BREAKS.sub(" ", text))
     return re.findall(r"[^\u0300-\u036f][\u0300-\u036f]*|[\u0300-\u036f]", plain)
 
@@ -103,5 +103,5 @@ def _greek(letter: str) -> str | None:
 
 
 def plotly(text: object) -> str:
-    """Text so that Plotly, which reads a subset of HTML, shows it as it is."""
+    """Escapes the text so that Plotly, which reads a subset of HTML, shows it as it is."""
     return html.escape(BREAKS.sub(" ", str(text)), quote=False)

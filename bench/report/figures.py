@@ -27,7 +27,6 @@ from bench.report.canvas import (
     LABEL,
     MUTED,
     OKABE_ITO,
-    arm_looks,
     empty_figure,
     heading,
     interval_of,
@@ -43,6 +42,7 @@ from bench.report.canvas import (
     scaled,
     seeds_text,
     style,
+    variant_looks,
     wrapped,
 )
 from bench.report.labels import label_ends, label_points
@@ -61,7 +61,7 @@ def drawable(findings: Findings) -> dict[str, tuple[str, Callable[[int], Figure]
     found: dict[str, tuple[str, Callable[[int], Figure]]] = {}
     if len(findings.curves):
         found["curves"] = (curves_title(dev), lambda columns: curves(findings.curves, cells, dev, columns))
-    found[_file(metric)] = (f"{name} by cell", lambda columns: seeds(findings.seeds, cells, metric, columns))
+    found[_file(metric)] = (f"{name} by cell", lambda columns: metric_by_cell(findings.seeds, cells, metric, columns))
     if metric.name != RATE and cells[RATE].notna().any():
         found["trade_off"] = (f"{name} against training speed", lambda columns: trade_off(cells, metric, columns))
     if len(findings.effects) and findings.effects["difference"].notna().any():
@@ -80,11 +80,11 @@ def curves_title(metric: Metric) -> str:
 
 
 def curves(points: pd.DataFrame, cells: pd.DataFrame, metric: Metric, columns: int = 0) -> Figure:
-    """The metric on dev over epochs by cell (``points``: ``summaries.curve_table``), each line labelled at its end."""
+    """Draws the metric on dev over epochs by cell (``points``: ``summaries.curve_table``), each labelled at its end."""
     cells, others = shown(cells, last_points(points, cells, metric.name), labelled=True)
     mean = "geometric mean" if metric.scale == "log" else "mean"
     about = f"Line: {mean} of {seeds_text(cells)}. Band: from the lowest to the highest seed.{others}"
-    looks = arm_looks(cells)
+    looks = variant_looks(cells)
     with style(columns):
         figure, panels = panelled(cells, curves_title(metric), about, columns)
         ends: list[list[tuple[float, float, str, str]]] = []
@@ -110,12 +110,12 @@ def curves(points: pd.DataFrame, cells: pd.DataFrame, metric: Metric, columns: i
     return figure
 
 
-def seeds(dots: pd.DataFrame, cells: pd.DataFrame, metric: Metric, columns: int = 0) -> Figure:
-    """The primary metric of each cell: every seed (``dots``: ``seed_table``), mean and interval, and what failed."""
+def metric_by_cell(dots: pd.DataFrame, cells: pd.DataFrame, metric: Metric, columns: int = 0) -> Figure:
+    """Draws the primary metric of each cell: every seed (``dots``: ``seed_table``), mean and interval, and failures."""
     cells, others = shown(cells, cells[metric.name])
     average = "geometric mean" if metric.scale == "log" else "mean"
     about = f"Coloured: one seed each. Black: {average} and 95 % interval over {sampled(metric, cells)}.{others}"
-    looks = arm_looks(cells)
+    looks = variant_looks(cells)
     with style(columns):
         groups = list(cells.groupby(["row", "column"], sort=False))
         counts = [len(here) for _, here in groups]
@@ -162,12 +162,12 @@ def _fit(axes: Axes, metric: Metric, values: np.ndarray) -> None:
 
 
 def trade_off(cells: pd.DataFrame, metric: Metric, columns: int = 0) -> Figure:
-    """The primary metric against training throughput: a point a cell, with both intervals."""
+    """Draws the primary metric against training throughput: a point per cell, with both intervals."""
     cells, others = shown(cells, cells[metric.name], labelled=True)
     rounds = "rounds" in set(cells.get("train_images_per_second_basis", ()))
     bars = "Upright: 95 % interval. Level: slowest to fastest round" if rounds else "Bars: 95 % intervals"
     about = f"Point: mean of {seeds_text(cells)}. {bars}.{BETTER[metric.better]}{others}"
-    looks, rates = arm_looks(cells), cells[RATE]
+    looks, rates = variant_looks(cells), cells[RATE]
     known = cells["cell"][rates.notna()]
     with style(columns):
         figure, panels = panelled(cells, f"{capital(spoken(metric))} against training speed", about, columns)

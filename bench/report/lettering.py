@@ -17,13 +17,13 @@ OWN = "DejaVu Sans"  # comes with Matplotlib
 
 
 def letters(plan: Plan) -> str:
-    """All letters of the plan's labels, each once."""
+    """Returns all letters of the plan's labels, each once."""
     return "".join(sorted({letter for cell in plan.cells for letter in cell.label if not letter.isspace()}))
 
 
 @cache
 def fallbacks(wanted: str) -> tuple[tuple[str, ...], str]:
-    """The installed families that have wanted letters that Matplotlib's font lacks, and the letters that none has."""
+    """Finds the installed families with wanted letters that Matplotlib's font lacks, and the letters that none has."""
     lacking = {letter for letter in wanted if not unicodedata.combining(letter)} - _letters(_own())
     families: list[str] = []
     for entry in font_manager.fontManager.ttflist if lacking else ():
@@ -42,7 +42,7 @@ def lettered(plan: Plan) -> Iterator[None]:
 
 
 def notes(plan: Plan) -> list[str]:
-    """A sentence on the letters for which no font is installed."""
+    """Returns a sentence on the letters for which no font is installed."""
     _, lacking = fallbacks(letters(plan))
     if not lacking:
         return []

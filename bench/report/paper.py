@@ -63,7 +63,7 @@ def caption(findings: Findings) -> str:
     seeds = len(plan.seeds) + len(plan.further_seeds)
     parts = [
         f"{plan.question} {_shown(plan.primary)} over {sampled(plan.primary, findings.cells)}, "
-        f"{seeds} seed{'s' * (seeds != 1)} a cell.{_best(plan.primary)} "
+        f"{seeds} seed{'s' * (seeds != 1)} per cell.{_best(plan.primary)} "
         f"{amounts.capital(difference_heading(plan.primary))}s are to the baseline, paired by seed.",
         f"{findings.coverage}.",
     ]
@@ -123,7 +123,7 @@ def latex(findings: Findings) -> str:
 
 
 def _unset(*texts: str) -> list[str]:
-    """A comment on the letters that are question marks in LaTeX."""
+    """Returns a comment on the letters that are question marks in LaTeX."""
     letters = [
         f"{letter if letter.isprintable() else ''} ({' '.join(f'U+{ord(part):04X}' for part in letter)})"
         for letter in unset(" ".join(texts))

@@ -8,7 +8,7 @@ MOST, MOST_IN_PANEL = 60, 12  # cells that a figure and a panel with labels in i
 
 
 def telling(table: pd.DataFrame, by: pd.Series, most: int) -> pd.DataFrame:
-    """The ``most`` rows that say most, in their order: the highest and the lowest ``by`` a number, and the baseline."""
+    """Picks the ``most`` telling rows, in their order: the highest and the lowest ``by`` a number, and the baseline."""
     if len(table) <= most:
         return table
     own = table.get("is_baseline", pd.Series(False, table.index)).astype(bool)
@@ -20,7 +20,7 @@ def telling(table: pd.DataFrame, by: pd.Series, most: int) -> pd.DataFrame:
 
 
 def shown(cells: pd.DataFrame, by: pd.Series, *, labelled: bool = False) -> tuple[pd.DataFrame, str]:
-    """The cells that a figure has room for, and a sentence on the others; in panels fewer where each is labelled."""
+    """Picks the cells that a figure has room for, with a sentence on others; in panels fewer if each is labelled."""
     few = telling(cells, by, MOST)
     if labelled:
         panels = [telling(here, by[here.index], MOST_IN_PANEL) for _, here in few.groupby(["row", "column"])]
