@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lab.limits import whole_memory
+from lab.limits import peak_bytes, whole_memory
 from lab.result import Environment
 
 
@@ -151,10 +151,8 @@ def peak_memory_bytes(device: torch.device) -> int:
     """Returns the most memory held since the reset: allocated on a CUDA device, resident in this process elsewhere."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    status = Path("/proc/self/status")
-    for line in status.read_text().splitlines() if status.exists() else []:
-        if line.startswith("VmHWM"):
-            return int(line.split()[1]) * 1024
+    if (resident := peak_bytes()) is not None:
+        return resident
     import resource  # not there on Windows
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

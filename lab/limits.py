@@ -82,7 +82,7 @@ def _group_memory(folder: Path, groups: Path) -> Memory | None:
             stat = _counts(folder / "memory.stat")
             cache = sum(stat.get(f"{prefix}{kind}_file", 0) for kind in ("active", "inactive"))
             free = max(0, int(limit) - max(0, int(used) - cache))
-            return Memory(int(limit), free, f"the control group {folder}")
+            return Memory(int(limit), free, "a control group of this process")
     return None
 
 
@@ -97,6 +97,12 @@ def kills(proc: Path = PROC, groups: Path = GROUPS) -> int:
         for name in ("memory.events", "memory.oom_control"):
             counted += _counts(folder / name).get("oom_kill", 0)
     return counted
+
+
+def peak_bytes(process: int | str = "self", proc: Path = PROC) -> int | None:
+    """Returns the most memory that a process has held, in bytes; None where the system does not say, or it is gone."""
+    peak = _counts(proc / str(process) / "status").get("VmHWM")
+    return None if peak is None else peak * 1024
 
 
 def _folders(controller: str, proc: Path, groups: Path) -> Iterator[Path]:

@@ -19,6 +19,7 @@ from bench.analysis.summaries import (
     coverage,
     coverage_line,
     curve_table,
+    extremes,
     layout,
     outcomes,
     seed_table,
@@ -381,3 +382,9 @@ def test_a_users_metric_is_found_where_earlier_versions_kept_it() -> None:
     assert summaries.with_own_scores(plan, trials.assign(test_accuracy=0.4))["test_nll"].tolist() == [0.4, 0.4]
     newer = trials.assign(dev_nll=[0.2, np.nan])
     assert summaries.selecting_scores(plan, newer) == {"a": 0.2, "b": None}
+
+
+def test_the_median_and_the_worst_seed_of_each_cell_are_told(plan: Plan) -> None:
+    table = extremes(plan, outcomes(plan, rows(plan, ACCURACY))).set_index("cell")
+    row = table.loc["residual=false batch_norm=true"]
+    assert (row["test_accuracy_median"], row["test_accuracy_worst"]) == (0.71, 0.70)

@@ -54,7 +54,7 @@ class VarianceAnalysis:
 def analyse_variance(
     trials: pd.DataFrame, response: str, factors: Sequence[str], *, seed: str | None = "seed"
 ) -> VarianceAnalysis:
-    """Main effects and pairwise interactions of ``factors`` (columns of levels), with seeds as blocks.
+    """Estimates the main effects and pairwise interactions of ``factors`` (columns of levels), with seeds as blocks.
 
     Type II sums of squares: each term is adjusted for all that do not contain it, so unbalanced grids are fine, and in
     a balanced one the shares add to 1. Ranks give the degrees of freedom, so that empty cells cost an interaction some
@@ -103,7 +103,7 @@ class _Design:
         self.total = float(np.square(self._response).sum())
 
     def residual(self, terms: Sequence[tuple[str, ...]]) -> tuple[float, int]:
-        """Sum of squares, and degrees of freedom, that the terms (and a constant) leave.
+        """Returns the sum of squares, and degrees of freedom, that the terms (and a constant) leave.
 
         The term with the most levels is taken out of all others by subtracting its means (Frisch and Waugh 1933,
         Econometrica 1:387), so that a thousand seeds are no thousand columns.
@@ -119,7 +119,7 @@ class _Design:
         return squares, len(self._response) - int(rank) - int(large.max() + 1)
 
     def gain(self, others: Sequence[tuple[str, ...]], term: tuple[str, ...]) -> tuple[float, int]:
-        """Sum of squares and degrees of freedom that ``term`` takes from what the others leave."""
+        """Returns the sum of squares and degrees of freedom that ``term`` takes from what the others leave."""
         (before, df_before), (after, df_after) = self.residual(others), self.residual([*others, term])
         return max(0.0, before - after), df_before - df_after
 
@@ -133,12 +133,12 @@ class _Design:
         return Source(name, term, squares, df, f, share, omega)
 
     def _codes(self, term: tuple[str, ...]) -> np.ndarray:
-        """For each trial the number of its combination of levels, from 0."""
+        """Numbers the combination of levels of each trial, from 0."""
         return self._table.groupby(list(term), observed=True, dropna=False).ngroup().to_numpy()
 
 
 def _less_means(columns: Floats, codes: np.ndarray) -> Floats:
-    """Each column less its mean over the rows of the same code."""
+    """Returns each column less its mean over the rows of the same code."""
     counts = np.bincount(codes)
     means = np.stack([np.bincount(codes, weights=column) / counts for column in columns.T], axis=1)
     return columns - means[codes]

@@ -31,13 +31,13 @@ def answer(metric: Metric, hypotheses: pd.DataFrame, effects: pd.DataFrame) -> s
 
 
 def _decided(metric: Metric, effects: pd.DataFrame, total: int) -> str:
-    """What was decided. Told because of their results, the intervals are wider: ``picked_level`` of them holds."""
+    """Says what was decided. Told because of their results, the intervals are wider: ``picked_level`` of them holds."""
     said = " ".join(f"{_decision(metric, row)}." for _, row in effects.iterrows())
     return said if len(effects) == total else f"{said} Of {total} effects, {len(effects)} decided."
 
 
 def _decision(metric: Metric, row: pd.Series) -> str:
-    """The difference where both trained, and how often they train where that differs."""
+    """Returns the difference where both trained, and how often they train where that differs."""
     if row["verdict"] not in DECIDED:
         return f"{_what(row)} {row['trains']}"
     said = f"{_what(row)} is {row['verdict']} than {row['against']} {_by(metric, row)}"
@@ -48,7 +48,7 @@ def _decision(metric: Metric, row: pd.Series) -> str:
 
 
 def _by(metric: Metric, row: pd.Series) -> str:
-    """``by 1.2 points of test accuracy``; on a log scale ``in test rmse, x 0.93``."""
+    """Returns ``by 1.2 points of test accuracy``; on a log scale ``in test rmse, x 0.93``."""
     amount = amounts.size(metric, row["difference"], amounts.digits_of(metric))
     if metric.scale == "log":
         return f"in {amounts.spoken(metric)}, {amount}"
@@ -56,7 +56,7 @@ def _by(metric: Metric, row: pd.Series) -> str:
 
 
 def _interval(metric: Metric, row: pd.Series) -> str:
-    """Of the size, whatever the direction; on a log scale of the ratio."""
+    """Returns the interval of the size, whatever the direction; on a log scale of the ratio."""
     low, high = float(row["picked_low"]), float(row["picked_high"])
     if metric.scale == "linear" and row["difference"] < 0:
         low, high = -high, -low

@@ -82,7 +82,7 @@ def _small_dev(plan: Plan, num_dev_images: int) -> Iterator[str]:
 
 
 def audit_recorded(plan: Plan, found: pd.DataFrame) -> list[str]:
-    """The same for a report, with the counts of ``summaries.outcomes``; its intervals say what dev can tell."""
+    """Returns the same for a report, with the counts of ``summaries.outcomes``; its intervals say what dev can tell."""
     first = found.dropna(subset=["parameters", "forward_macs"]).drop_duplicates("cell")
     rows = zip(first["cell"], first["parameters"], first["forward_macs"], strict=True)
     return audit(plan, {cell: (int(parameters), int(macs)) for cell, parameters, macs in rows})

@@ -22,6 +22,7 @@ from bench.grid.plan import Cell, Plan
 from bench.record.status import NOT_ENDED, Status
 from bench.stats import estimates
 from bench.stats.joined import Joined, counting_untrained, share_contrast
+from bench.stats.ratios import log_examples
 from bench.stats.unpaired import unpaired
 from lab.settings import num_classes
 
@@ -67,14 +68,14 @@ class Comparison:
         }
 
     def _matrix(self, ended: pd.DataFrame, measure: str) -> pd.DataFrame:
-        """Cells (rows) by seeds (columns); NaN where there is no result."""
+        """Returns a table of cells (rows) by seeds (columns); NaN where there is no result."""
         matrix = ended.pivot(index="cell", columns="seed", values=measure)
         return matrix.reindex(
             index=[cell.label for cell in self.plan.cells], columns=sorted(self._found["seed"].unique())
         )
 
     def _results(self, metric: Metric) -> pd.DataFrame:
-        """A metric by cell and seed on the scale of comparing; of the trials that trained, but for what any tells.
+        """Lays a metric out by cell and seed on the scale of comparing; of trials that trained, but for what any tells.
 
         Speeds are those of :func:`timed` trials.
         """
@@ -92,17 +93,16 @@ class Comparison:
         return float(self.metric.compared(np.array([value]))[0])
 
     def _by_cell(self, name: str, outcomes: Mapping[str, np.ndarray]) -> dict[str, np.ndarray | None]:
-        """For each cell (seeds, examples), 0 where nothing trained; None where a trial that did lacks its outcomes.
+        """Stacks outcomes per cell (seeds, examples), 0 where nothing trained; None if a trained trial lacks its own.
 
-        On a log scale an outcome x of a trial with the mean v is log v + x / v - 1, whose mean is log v and whose
-        variance is that of the logarithm (the delta method).
+        On a log scale they are those of :func:`bench.stats.ratios.log_examples`.
         """
         metric = self.plan.measures[name]
         trained = self._ended[self._ended["trained"] == 1]
         known = outcomes
         if metric.scale == "log":
             means = dict(zip(trained["trial_id"], trained[name], strict=True))
-            known = {key: np.log(v) + outcomes[key] / v - 1 for key, v in means.items() if key in outcomes}
+            known = {key: log_examples(v, outcomes[key]) for key, v in means.items() if key in outcomes}
         trials = trained.pivot(index="cell", columns="seed", values="trial_id").reindex_like(self._trained)
         return {
             str(cell): _outcomes(row.dropna().tolist(), row.notna().to_numpy(), known)
@@ -110,7 +110,7 @@ class Comparison:
         }
 
     def summary(self, cells: Sequence[Cell], against: Mapping[str, str]) -> dict[str, Any]:
-        """Counts, means, intervals, and the difference to ``against`` (factor levels), paired by seed and cell."""
+        """Gives counts, means, intervals, and difference to ``against`` (factor levels), paired by seed and cell."""
         labels = [cell.label for cell in cells]
         found = self._found[self._found["cell"].isin(labels) & self._found["compared"]]
         further = found["seed"].isin(self.plan.further_seeds)
@@ -133,7 +133,7 @@ class Comparison:
         }
 
     def _sizes(self, ended: pd.DataFrame) -> dict[str, Any]:
-        """The least and the most parameters and multiply-accumulates of the cells."""
+        """Returns the least and the most parameters and multiply-accumulates of the cells."""
         ends: dict[str, Any] = {}
         for name in ("parameters", "forward_macs"):
             if name != self.metric.name:
@@ -141,7 +141,7 @@ class Comparison:
         return ends
 
     def _first(self, labels: Sequence[str]) -> dict[str, Any]:
-        """After one epoch on dev, of all trials that ended well."""
+        """Summarises dev after one epoch, of all trials that ended well."""
         metric = self._first_epoch
         if metric is None:
             return {}
@@ -149,7 +149,7 @@ class Comparison:
         return value_columns(metric, estimates.mean(self._matrix(ended, "compared_").loc[list(labels)]))
 
     def _share(self, labels: Sequence[str]) -> dict[str, Any]:
-        """How many trials trained, of those that had a result, and the share with its exact interval."""
+        """Counts the trials that trained, of those that had a result; gives the share with its exact interval."""
         share = share_contrast([self._trained.loc[list(labels)]], [1])
         counted = share.parts[0].share if share.parts else None
         return {
@@ -169,14 +169,14 @@ class Comparison:
         return self._counting(variants, [self._trained.loc[list(labels)].to_numpy()], [1])
 
     def _with_untrained(self, labels: Sequence[str]) -> Joined:
-        """The mean with untrained trials at chance; nothing where chance is unknown."""
+        """Returns the mean with untrained trials at chance; nothing where chance is unknown."""
         if self._chance is None or self.metric.name != "test_accuracy":
             return Joined((), 0)
         trained = self._trained.loc[list(labels)].to_numpy()
         return counting_untrained([self._variant(labels)], [trained], [1], worth=self._chance, best=1.0)
 
     def _speed(self, labels: Sequence[str]) -> dict[str, Any]:
-        """From the timing protocol where it ran, else from the trials that had their machine to themselves."""
+        """Takes speeds from the timing protocol where it ran, else from trials that had their machine to themselves."""
         if self._alone is None:
             return columns("train_images_per_second", estimates.mean(self._rate.loc[list(labels)]))
         return {
@@ -186,7 +186,7 @@ class Comparison:
         }
 
     def effect(self, cells: Sequence[Cell], against: Mapping[str, str]) -> estimates.Effect | None:
-        """Difference to the cells with the levels ``against``, paired by seed and cell; None where there are none."""
+        """Estimates the difference to cells with the levels ``against``, paired by seed and cell; None without any."""
         pairs = self.partners(cells, against)
         if not pairs:
             return None
@@ -194,34 +194,34 @@ class Comparison:
         return self._effect(ones, others)
 
     def trains(self, cells: Sequence[Cell], against: Mapping[str, str]) -> Joined | None:
-        """How often these cells train less how often the cells with the levels ``against`` do."""
+        """Estimates how often these cells train less how often the cells with the levels ``against`` do."""
         pairs = self.partners(cells, against)
         if not pairs:
             return None
         return share_contrast([self._trained.loc[list(labels)] for labels in zip(*pairs, strict=True)], [1, -1])
 
     def partners(self, cells: Sequence[Cell], against: Mapping[str, str]) -> list[tuple[str, str]]:
-        """The labels of each cell and of the one that differs in the levels ``against``, where the plan has both."""
+        """Pairs the labels of each cell and of the one that differs in the levels ``against``, if the plan has both."""
         partners = {cell.label: self._labels.get(frozenset((cell.levels | dict(against)).items())) for cell in cells}
         return [(one, other) for one, other in partners.items() if other is not None and other != one]
 
     def plain_difference(self, one: str, other: str) -> float:
-        """Mean over the seeds at which both trained; NaN without any."""
+        """Returns the mean over the seeds at which both trained; NaN without any."""
         differences = self._values.loc[one].to_numpy(float) - self._values.loc[other].to_numpy(float)
         known = differences[np.isfinite(differences)]
         return float(known.mean()) if known.size else np.nan
 
     def interaction(self, first: tuple[str, str], second: tuple[str, str]) -> estimates.Estimate:
-        """The difference of two cells less that of two others, of the trials that trained."""
+        """Returns the difference of two cells less that of two others, of the trials that trained."""
         labels = [*first, *second]
         return self._sum(self._alike([self._variant([label]) for label in labels], labels), [1, -1, -1, 1])
 
     def between(self, one: str, other: str) -> estimates.Effect:
-        """Difference of two cells, by label, paired by seed."""
+        """Returns the difference of two cells, by label, paired by seed."""
         return self._effect([one], [other])
 
     def _effect(self, ones: Sequence[str], others: Sequence[str]) -> estimates.Effect:
-        """Of the trials that trained, unless the grid says what the others count as; paired, unless it says not to."""
+        """Compares trials that trained, unless the grid says what others count as; paired, unless it says not to."""
         variants = self._alike([self._variant(ones), self._variant(others)], [*ones, *others])
         effect = estimates.effect(*variants)
         if self.metric.name in EXACT:
@@ -248,7 +248,7 @@ class Comparison:
     def _counting(
         self, variants: Sequence[estimates.Variant], trained: Sequence[np.ndarray], weights: Sequence[float]
     ) -> Joined:
-        """The weighted sum of the variants' means with untrained trials at what the grid says that they count as."""
+        """Estimates a weighted sum of means with untrained trials at what the grid says that they count as."""
         assert self._worth is not None
         end = self.metric.range[1 if self.metric.sign >= 0 else 0]
         spread = unpaired if self.plan.pair == "none" else estimates.unmatched
@@ -263,7 +263,7 @@ class Comparison:
         return self.difference_columns(effect.estimate) | pairs
 
     def difference_columns(self, difference: estimates.Estimated) -> dict[str, Any]:
-        """A row's columns of a difference; on a log scale it is the log ratio, and the ratio stands beside it."""
+        """Makes a row's columns of a difference; on a log scale it is the log ratio, and the ratio stands beside it."""
         low, high = self.metric.range
         bounded = low is not None and high is not None and self.metric.scale == "linear"
         widest = high - low if bounded and low is not None and high is not None else np.inf
@@ -272,7 +272,7 @@ class Comparison:
         return row | dict(zip(amounts.ratio_columns(self.metric), map(float, np.exp(ends)), strict=False))
 
     def trains_in(self, hypothesis: Hypothesis) -> Joined:
-        """How often the cells of each term train, weighted as the hypothesis does."""
+        """Estimates how often the cells of each term train, weighted as the hypothesis does."""
         strata = hypothesis.strata({cell.label: cell.levels for cell in self.plan.cells})
         if not strata:
             return Joined((), 0)
@@ -281,7 +281,7 @@ class Comparison:
         return share_contrast([self._trained.loc[labels] for labels in terms], weights)
 
     def contrast(self, hypothesis: Hypothesis) -> estimates.Estimate | Joined:
-        """The weighted sum of means that a hypothesis is about, in the strata that have all of its terms.
+        """Returns the weighted sum of means that a hypothesis is about, in the strata that have all of its terms.
 
         Of the trials that trained, but for what any trial tells; speeds are those of :func:`timed` trials. Where strata
         differ in the cells of a term, these are averaged first.
@@ -307,13 +307,13 @@ class Comparison:
         return self._sum(variants, weights)
 
     def scaled(self, hypothesis: Hypothesis) -> Metric:
-        """The metric of a hypothesis; linear where differences are compared with a number, and for exact counts."""
+        """Finds the metric of a hypothesis; linear if differences are compared with a number, and for exact counts."""
         metric = self.plan.measures[hypothesis.metric]
         in_units = len(hypothesis.terms) > 1 and hypothesis.bound != 0
         return replace(metric, scale="linear", margin=None) if in_units or metric.name in EXACT else metric
 
     def _groups(self, hypothesis: Hypothesis) -> tuple[list[list[str]], list[float]]:
-        """Cells by group, a context each, and the groups' weights; where strata differ in a term's cells, one each."""
+        """Groups cells, a context each, and weighs the groups; where strata differ in a term's cells, one each."""
         strata = hypothesis.strata({cell.label: cell.levels for cell in self.plan.cells})
         groups: list[list[str]] = []
         weights: list[float] = []
@@ -329,7 +329,7 @@ class Comparison:
         return groups, weights
 
     def typical(self, metric: str) -> float:
-        """Mean size of a measure over the trials compared."""
+        """Returns the mean size of a measure over the trials compared."""
         return float(self._ended[metric].abs().mean())
 
     def _variant(self, labels: Sequence[str]) -> estimates.Variant:
@@ -337,20 +337,20 @@ class Comparison:
         return estimates.Variant(self._values.loc[list(labels)].to_numpy(), self._examples(self.metric.name, labels))
 
     def _examples(self, metric: str, labels: Sequence[str]) -> np.ndarray | None:
-        """The outcomes of single examples (cells, seeds, examples), where they are known of all of these cells."""
+        """Finds the outcomes of single examples (cells, seeds, examples), where all of these cells have them."""
         known = self._examples_of.get(metric)
         if known is None or not self._share_images(labels):
             return None
         return _stacked([known[label] for label in labels])
 
     def _alike(self, variants: Sequence[estimates.Variant], labels: Sequence[str]) -> list[estimates.Variant]:
-        """The variants of these cells, without their bits where these are not of the same images."""
+        """Returns the variants of these cells, without their bits where these are not of the same images."""
         sizes = {np.shape(variant.examples)[-1] for variant in variants if variant.examples is not None}
         alike = len(sizes) < 2 and self._share_images(labels)
         return list(variants) if alike else [estimates.Variant(variant.values) for variant in variants]
 
     def _share_images(self, labels: Sequence[str]) -> bool:
-        """Whether these cells were tested on the same images, as far as it is recorded which."""
+        """Tells whether these cells were tested on the same images, as far as it is recorded which."""
         return len(set().union(*(self._tested.get(label, set()) for label in labels))) < 2
 
 
@@ -377,7 +377,7 @@ def _stacked(tables: Sequence[np.ndarray | None]) -> np.ndarray | None:
 
 
 def columns(name: str, value: estimates.Estimated, least: float = -np.inf, greatest: float = np.inf) -> dict[str, Any]:
-    """A row's columns of an estimate; its interval ends where values do, at ``least`` and ``greatest``."""
+    """Returns a row's columns of an estimate; its interval ends where values do, at ``least`` and ``greatest``."""
     low, high = value.interval()
     return {
         name: value.value,
@@ -389,6 +389,6 @@ def columns(name: str, value: estimates.Estimated, least: float = -np.inf, great
 
 
 def value_columns(metric: Metric, value: estimates.Estimated) -> dict[str, Any]:
-    """A row's columns of a mean, as the metric is recorded: on a log scale the geometric mean."""
+    """Returns a row's columns of a mean, as the metric is recorded: on a log scale the geometric mean."""
     row = columns(metric.name, value)
     return row | {name: amounts.shown(metric, row[name]) for name in list(row)[:3]}

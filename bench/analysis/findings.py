@@ -1,4 +1,4 @@
-"""What a grid's records say: the answer, effects and hypotheses with their verdicts, beside the tables they rest on."""
+"""The findings in a grid's records: the answer, effects and hypotheses with their verdicts, and their tables."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Secondary:
 
 @dataclass(frozen=True)
 class Findings:
-    """All that a report shows, as numbers and sentences. ``levels`` has a table a factor.
+    """All that a report shows, as numbers and sentences. ``levels`` has a table per factor.
 
     ``others`` are further folders with results of the same grid, which are pooled with those of ``folder``.
     """
@@ -61,7 +61,7 @@ class Findings:
     levels: tuple[pd.DataFrame, ...]
     cells: pd.DataFrame
     learning: pd.DataFrame
-    speeds: pd.DataFrame  # as timed alone, a row a machine and cell
+    speeds: pd.DataFrame  # as timed alone, a row per machine and cell
     timed_on: str  # the machine whose speeds the other tables show; empty where none was timed
     machines: pd.DataFrame  # how trials agree that several folders hold
     trials: pd.DataFrame
@@ -73,7 +73,7 @@ class Findings:
 
     @property
     def target(self) -> Path:
-        """Where the report is written: beside the records, or beside all grids where several folders are pooled."""
+        """The folder of the report: beside the records, or beside all grids where several folders are pooled."""
         return self.folder.parent / "report" / self.plan.name if self.others else self.folder / "report"
 
 
@@ -94,7 +94,11 @@ def gather(folder: Path, plan: Plan | None = None, *, others: Sequence[Path] = (
     (effects,) = effect_tables([comparison])
     hypotheses = hypothesis_table(comparison)
     winners = winner_table(plan, trials)
-    cells = cell_table(comparison).merge(summaries.layout(plan), on="cell")
+    cells = (
+        cell_table(comparison)
+        .merge(summaries.layout(plan), on="cell")
+        .merge(summaries.extremes(plan, found), on="cell")
+    )
     standing = cell_standings(comparison, cells)
     said = [*left_out(plan, trials, found), *summaries.cautions(plan, found, trials, timings), *edge_cautions(winners)]
     said += [caution for caution in effects["without_pairs"] if caution]
@@ -135,7 +139,7 @@ def gather(folder: Path, plan: Plan | None = None, *, others: Sequence[Path] = (
 
 
 def _examples(plan: Plan, folders: Sequence[Path], records: pool.Pool) -> dict[str, Mapping[str, np.ndarray]]:
-    """The outcomes of single test examples, by metric and trial: of accuracies their bits, else what was recorded."""
+    """Reads the outcomes of single test examples, by metric and trial: of accuracies the bits, else as recorded."""
     asked = {metric.name for metric in plan.metrics} | {hypothesis.metric for hypothesis in plan.hypotheses}
     found: dict[str, Mapping[str, np.ndarray]] = {"test_accuracy": records.correct}
     if "dev_accuracy" in asked:
@@ -146,7 +150,7 @@ def _examples(plan: Plan, folders: Sequence[Path], records: pool.Pool) -> dict[s
 
 
 def variance(plan: Plan, found: pd.DataFrame) -> VarianceAnalysis | None:
-    """The analysis of variance of the primary metric over a full plan; None for others and where nothing differs.
+    """Analyses the variance of the primary metric over a full plan; None for others and where nothing differs.
 
     On a log scale it is that of the logarithms, and the means of cells are geometric.
     """
@@ -171,7 +175,7 @@ def variance(plan: Plan, found: pd.DataFrame) -> VarianceAnalysis | None:
 
 
 def effect_tables(comparisons: Sequence[Comparison]) -> list[pd.DataFrame]:
-    """For each metric that is compared a table of its effects, with verdicts; all together are one family.
+    """Makes for each metric that is compared a table of its effects, with verdicts; all together are one family.
 
     How often trials train is asked once, beside the primary metric. ``detectable`` is the difference that would show
     with 80 % power; ``seeds_for_margin`` is NaN where decided or endless.
@@ -267,7 +271,7 @@ def _effect_row(item: verdicts.JudgedEffect, level: float) -> dict[str, object]:
 
 
 def winner_table(plan: Plan, trials: pd.DataFrame) -> pd.DataFrame:
-    """A row for each cell and tuned setting: the candidate that won on dev, and whether it is at an end of the list."""
+    """Makes a row per cell and tuned setting: the candidate that won on dev, and whether it ends the list."""
     if not plan.tune:
         return pd.DataFrame(columns=["cell", "setting", "winner", "at_edge"])
     rows = [
@@ -286,7 +290,7 @@ def _at_edge(value: object, candidates: Sequence[object]) -> bool:
 
 
 def edge_cautions(winners: pd.DataFrame) -> list[str]:
-    """A better value may lie beyond the candidates where the winner is the first or last of them."""
+    """Warns that a better value may lie beyond the candidates where the winner is the first or last of them."""
     edge = winners[winners["at_edge"].astype(bool)]
     return [
         f"{setting}: the winner is at the edge of the candidates in {len(rows)} of "

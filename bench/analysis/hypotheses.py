@@ -33,7 +33,7 @@ HYPOTHESIS = ["hypothesis", "ruling", "evidence", "metric", "estimate", "low", "
 
 
 def _row(comparison: Comparison, hypothesis: Hypothesis, item: verdicts.JudgedHypothesis) -> dict[str, object]:
-    """On a log scale the estimate and its ends are a ratio, or a geometric mean."""
+    """Makes a row; on a log scale the estimate and its ends are a ratio, or a geometric mean."""
     metric, estimate = comparison.scaled(hypothesis), item.hypothesis.estimate
     said = evidence(metric, item, is_difference=len(hypothesis.terms) > 1)
     return {
@@ -78,7 +78,7 @@ def _training(comparison: Comparison, hypothesis: Hypothesis) -> str:
 
 
 def counts_of(trained: Joined, *, always: bool = False) -> str:
-    """``18 of 30 against 30 of 30``; empty where all trained, unless it is to be said always."""
+    """Returns ``18 of 30 against 30 of 30``; empty where all trained, unless it is to be said always."""
     shares = [part.share for part in trained.parts]
     if not always and all(share.count == share.total for share in shares):
         return ""
@@ -86,7 +86,7 @@ def counts_of(trained: Joined, *, always: bool = False) -> str:
 
 
 def evidence(metric: Metric, item: verdicts.JudgedHypothesis, *, is_difference: bool) -> str:
-    """``difference +12.3 points (95 %: 8.1 to 16.5), p < 0.001, 5 seeds``."""
+    """Returns ``difference +12.3 points (95 %: 8.1 to 16.5), p < 0.001, 5 seeds``."""
     estimate = item.hypothesis.estimate
     if estimate.num_seeds == 0:
         reason = "timed alone" if metric.name in SPEEDS else "with a result on every side"
@@ -106,7 +106,7 @@ def evidence(metric: Metric, item: verdicts.JudgedHypothesis, *, is_difference: 
 
 
 def _amount(metric: Metric, estimate: Estimated, *, is_difference: bool) -> tuple[str, str]:
-    """The estimate in words, and its interval: a difference or ratio, or a mean in the metric's unit."""
+    """Returns the estimate in words, and its interval: a difference or ratio, or a mean in the metric's unit."""
     form = ".1f" if metric.is_share else "4"
     low, high = estimate.interval()
     if not is_difference:

@@ -1,4 +1,4 @@
-"""Whether trials learn, and how fast."""
+"""Tells whether trials learn, and how fast."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class TimeToTarget:
 
 
 def first_reach(positions: ArrayLike, values: ArrayLike, target: float, sign: int = 1) -> float:
-    """First evaluation (its step, epoch or second) at ``target`` or better; infinite where there is none.
+    """Returns the first evaluation (its step, epoch or second) at ``target`` or better; infinite where there is none.
 
     Higher is better with ``sign`` 1, lower with -1.
     """
@@ -49,7 +49,7 @@ def first_reach(positions: ArrayLike, values: ArrayLike, target: float, sign: in
 
 
 def time_to_target(first: Sequence[float], last: Sequence[float]) -> TimeToTarget:
-    """Median over trials of :func:`first_reach`, where ``last`` is how far each trial was watched.
+    """Returns the median over trials of :func:`first_reach`, where ``last`` is how far each trial was watched.
 
     A trial that ended early for no fault of its own is watched until then; one that diverged never reaches the target:
     give infinity as its last. The interval inverts Brookmeyer and Crowley's (1982) test on the log(-log) scale.
@@ -73,7 +73,7 @@ def time_to_target(first: Sequence[float], last: Sequence[float]) -> TimeToTarge
 
 
 def area_under_curve(positions: ArrayLike, values: ArrayLike) -> float:
-    """Mean of a metric over training, by the trapezoid rule; raises ValueError where positions (E,) do not increase."""
+    """Averages a metric over training, by the trapezoid rule; raises ValueError if positions (E,) do not increase."""
     steps, heights = np.asarray(positions, float), np.asarray(values, float)
     if steps.size < 2 or (np.diff(steps) <= 0).any():
         raise ValueError(f"a curve needs two evaluations or more at increasing positions, got {steps.tolist()}")
@@ -84,7 +84,7 @@ def area_under_curve(positions: ArrayLike, values: ArrayLike) -> float:
 
 
 def default_target(plan: Plan, found: pd.DataFrame, curves: pd.DataFrame) -> float:
-    """A share of 95 % of what the baseline ends with on dev, down to a whole percent, where that is a share to be high.
+    """Returns 95 % of what the baseline ends with on dev, down to a whole percent, where that is a share to be high.
 
     Of any other metric the value 95 % of the way there from before training. NaN where the baseline has no result, does
     not get better, or neither direction is better.
@@ -106,7 +106,7 @@ def default_target(plan: Plan, found: pd.DataFrame, curves: pd.DataFrame) -> flo
 def learning_table(
     plan: Plan, found: pd.DataFrame, curves: pd.DataFrame, cells: pd.DataFrame, target: float
 ) -> pd.DataFrame:
-    """A row for each of ``cells`` (``comparison.cell_table``): its trials that ended, how many trained, and how fast.
+    """Makes a row for each of ``cells`` (``comparison.cell_table``): how many trials ended, how many trained, how fast.
 
     Trials that are not run yet count nowhere. Seconds are those of the timing protocol, NaN where it did not run. Areas
     are over the epochs of each trial, of those that trained.

@@ -1,4 +1,4 @@
-"""What of a record a report counts: every recorded seed of its plan's cells; what is left out is counted by cause."""
+"""Selects what a report counts: every recorded seed of its plan's cells; what is left out is counted by cause."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MOST_SETTINGS = 3
 
 
 def with_recorded_seeds(plan: Plan, trials: pd.DataFrame) -> Plan:
-    """The plan with the recorded seeds of its cells beside those that it asks for; the plan itself with ``--seeds``.
+    """Adds the recorded seeds of the plan's cells to those that it asks for; with ``--seeds`` returns the plan itself.
 
     With ``tune`` the seeds that the grid names choose the candidate, and further ones are the winner's.
     """
@@ -38,7 +38,7 @@ def with_recorded_seeds(plan: Plan, trials: pd.DataFrame) -> Plan:
 
 
 def left_out(plan: Plan, trials: pd.DataFrame, found: pd.DataFrame) -> list[str]:
-    """A sentence on the recorded trials that are not the plan's, by what sets each apart from those that are."""
+    """Says which recorded trials are not the plan's, by what sets each apart from those that are."""
     rows = trials[~trials["trial_id"].isin(found["trial_id"])]
     if not len(rows):
         return []
@@ -56,7 +56,7 @@ def _seeds(rows: pd.DataFrame) -> set[int]:
 
 
 def _causes(plan: Plan, rows: pd.DataFrame) -> list[str]:
-    """Why each row is left out, in words."""
+    """Says why each row is left out."""
     own = [trial.settings.flat() for trial in plan.experiments]
     names = [name for name in dict.fromkeys(name for one in own for name in one) if name in rows.columns]
     if not names:
@@ -72,7 +72,7 @@ def _causes(plan: Plan, rows: pd.DataFrame) -> list[str]:
 
 
 def _nearest(row: np.ndarray, ours: np.ndarray, names: Sequence[str]) -> tuple[str, ...]:
-    """The settings in which a row differs from the experiment of the plan that differs in fewest."""
+    """Returns the settings in which a row differs from the experiment of the plan that differs in fewest."""
     different = ours != row
     fewest = different[different.sum(axis=1).argmin()]
     return tuple(name for name, differs in zip(names, fewest, strict=True) if differs)
@@ -81,7 +81,7 @@ def _nearest(row: np.ndarray, ours: np.ndarray, names: Sequence[str]) -> tuple[s
 def _values(
     differing: Sequence[tuple[str, ...]], distinct: np.ndarray, names: Sequence[str]
 ) -> dict[tuple[str, ...], str]:
-    """For each set of differing settings what they are, in words: ``with train.epochs=1 or 3``."""
+    """Describes each set of differing settings: ``with train.epochs=1 or 3``."""
     said = {}
     for paths in set(differing):
         rows = [row for row, own in zip(distinct, differing, strict=True) if own == paths]
@@ -98,7 +98,7 @@ def _setting(path: str, values: set[str]) -> str:
 
 
 def _without_difference(plan: Plan, seeds: Iterable[int]) -> str:
-    """Why rows are left out whose settings are the plan's own."""
+    """Says why rows are left out whose settings are the plan's own."""
     known = {*plan.seeds, *plan.further_seeds}
     others = [str(seed) for seed in sorted(seeds) if seed not in known]
     if others:

@@ -1,4 +1,4 @@
-"""What a report shows of its trials, as tables of numbers: a plan and its records in, data frames out."""
+"""Tabulates what a report shows of its trials: a plan and its records in, data frames out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bench.grid.metrics import Metric
 from bench.grid.plan import Cell, Plan, Trial
 from bench.record.records import ENVIRONMENT, MEASURES
 from bench.record.status import NOT_ENDED, Status
-from lab.settings import timing_id
+from lab.settings import num_classes, timing_id
 
 MACHINE = ["device", "device_name", "threads", "concurrent_trials", "precision", "torch_version"]
 RATES = [f"train_images_per_second{end}" for end in ("", "_low", "_high")]
@@ -26,7 +26,7 @@ MAX_VARIANTS = 6  # lines in one panel of a figure, before another factor is giv
 
 
 def outcomes(plan: Plan, trials: pd.DataFrame, curves: pd.DataFrame | None = None) -> pd.DataFrame:
-    """A row for each trial that the plan asks for, with status ``missing`` where ``trials`` has none, and its measures.
+    """Makes a row for each trial of the plan, with status ``missing`` where ``trials`` has none, and its measures.
 
     ``compared`` is true for the trials that answer the question: all, or the winning candidate's where a grid tunes, on
     the grid's own seeds.
@@ -55,7 +55,7 @@ def outcomes(plan: Plan, trials: pd.DataFrame, curves: pd.DataFrame | None = Non
 
 
 def tuned_as_recorded(plan: Plan, trials: pd.DataFrame) -> Plan:
-    """The plan, or that of folders whose candidates were tried on the grid's own seeds, as they once were."""
+    """Returns the plan, or that of folders whose candidates were tried on the grid's own seeds, as they once were."""
     recorded = set(trials["trial_id"])
     if not plan.tune or any(trial.trial_id in recorded for trial in plan.trials):
         return plan
@@ -65,7 +65,7 @@ def tuned_as_recorded(plan: Plan, trials: pd.DataFrame) -> Plan:
 
 
 def with_own_scores(plan: Plan, trials: pd.DataFrame) -> pd.DataFrame:
-    """The trials with the columns of a user's metric, which earlier versions kept in those of accuracy."""
+    """Returns the trials with the columns of a user's metric, which earlier versions kept in those of accuracy."""
     if plan.selecting in trials:
         return trials
     starts, name = ("test", "dev", "first_epoch_dev", "final_dev"), plan.selecting.removeprefix("dev_")
@@ -73,7 +73,7 @@ def with_own_scores(plan: Plan, trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def selecting_scores(plan: Plan, trials: pd.DataFrame) -> dict[str, float | None]:
-    """The selecting score of each trial that ended, by its id; None where it failed."""
+    """Returns the selecting score of each trial that ended, by its id; None where it failed."""
     trials = with_own_scores(plan, trials)
     ended = trials[~trials["status"].isin(NOT_ENDED)]
     score = ended[plan.selecting].where(ended["status"] == Status.OK).astype(object)
@@ -81,12 +81,12 @@ def selecting_scores(plan: Plan, trials: pd.DataFrame) -> dict[str, float | None
 
 
 def coverage(found: pd.DataFrame) -> pd.DataFrame:
-    """How many trials of each cell (rows, in the plan's order) ended with each status (columns)."""
+    """Counts the trials of each cell (rows, in the plan's order) that ended with each status (columns)."""
     return pd.crosstab(found["cell"], found["status"]).reindex(found["cell"].unique()).rename_axis(columns=None)
 
 
 def coverage_line(found: pd.DataFrame) -> str:
-    """``38 of 40 trials; 2 diverged: residual=false (seeds 1, 3)``: every trial without a result is counted."""
+    """Returns ``38 of 40 trials; 2 diverged: residual=false (seeds 1, 3)``: every trial without a result is counted."""
     parts = [f"{(found['status'] == Status.OK).sum()} of {len(found)} trials"]
     lost = found[found["status"] != Status.OK]
     for status in sorted(lost["status"].unique(), key=lambda status: (status == Status.MISSING, status)):
@@ -101,8 +101,11 @@ def coverage_line(found: pd.DataFrame) -> str:
 
 
 def cautions(plan: Plan, found: pd.DataFrame, trials: pd.DataFrame, timings: pd.DataFrame | None = None) -> list[str]:
-    """What a reader must know before comparing: rows left out, stale or of unlike machines, speeds, too few seeds."""
+    """Warns of what bears on comparing: rows left out, stale or of unlike machines, speeds, too few seeds."""
     result = list(plan.warnings)
+    classes = {num_classes(trial.lab.data) for trial in plan.trials if plan.run is None}
+    if plan.untrained == "chance" and (len(classes) != 1 or None in classes):
+        result.append("untrained: chance is not known of these data: untrained trials stay apart; give the number")
     if plan.tune and set(plan.tune_seeds) & set(plan.seeds):
         result.append("the seeds that chose the candidates are reported too: accuracies are flattered by having chosen")
     ended = found[found["status"] == Status.OK]
@@ -119,7 +122,7 @@ def cautions(plan: Plan, found: pd.DataFrame, trials: pd.DataFrame, timings: pd.
 
 
 def _uncompiled(trials: pd.DataFrame) -> list[str]:
-    """Where ``train.compile`` was asked for in vain, and the reason that most of them give."""
+    """Says where ``train.compile`` was asked for in vain, and the reason that most of them give."""
     reasons = [reason for reason in trials.get("compile_error", []) if isinstance(reason, str) and reason]
     if not reasons:
         return []
@@ -140,20 +143,20 @@ def _speed_cautions(ended: pd.DataFrame, timings: pd.DataFrame | None) -> list[s
 
 
 def timed(found: pd.DataFrame) -> pd.DataFrame:
-    """The trials that ended well, alone, on the most frequent machine at one precision: only their speeds compare."""
+    """Selects trials that ended well, alone, on the commonest machine at one precision: only their speeds compare."""
     ended = found[(found["status"] == Status.OK) & (found["concurrent_trials"] == 1)]
     machines = ended.groupby(MACHINE, dropna=False, sort=False)
     return ended[machines.ngroup() == machines.size().argmax()] if len(ended) else ended
 
 
 def timed_alone(plan: Plan, timings: pd.DataFrame) -> pd.DataFrame:
-    """Images a second in training by cell, of the machine with most timings: median, slowest and fastest round."""
+    """Tabulates images per second in training by cell, on the machine timed most: median, slowest, fastest round."""
     machines = machine_names(timings)
     return _rates(plan, timings[machines == machines.mode()[0]])
 
 
 def speed_table(plan: Plan, timings: pd.DataFrame) -> pd.DataFrame:
-    """The same for every machine that timed the grid's models: a row a machine and cell."""
+    """Does the same for every machine that timed the grid's models: a row per machine and cell."""
     if not len(timings):
         return pd.DataFrame(columns=["machine", "cell", *RATES])
     machines = machine_names(timings)
@@ -163,7 +166,7 @@ def speed_table(plan: Plan, timings: pd.DataFrame) -> pd.DataFrame:
 
 
 def machine_names(timings: pd.DataFrame) -> pd.Series:
-    """What has to agree for two speeds to compare, as text: device, its name, threads and torch's version."""
+    """Joins what has to agree for two speeds to compare: device, its name, threads and torch's version."""
     names = [name for name in MACHINE if name in timings and name not in ("concurrent_trials", "precision")]
     plain = timings[names].astype(str)
     if "threads" in names:
@@ -181,19 +184,19 @@ def _rates(plan: Plan, timings: pd.DataFrame) -> pd.DataFrame:
 
 
 def watched(plan: Plan) -> Metric:
-    """The metric on dev that curves show, on the scale of the primary: its own one, else that which selects."""
+    """Returns the metric on dev that curves show, on the scale of the primary: its own one, else that which selects."""
     own = plan.measures.get(f"dev_{_score(plan.primary)}")
     return replace(own, scale=plan.primary.scale, margin=None) if own else plan.measures[plan.selecting]
 
 
 def with_watched(plan: Plan, curves: pd.DataFrame) -> pd.DataFrame:
-    """The curves with the column of :func:`watched`, empty where they were recorded without it."""
+    """Returns the curves with the column of :func:`watched`, empty where they were recorded without it."""
     known, name = with_own_scores(plan, curves), watched(plan).name
     return known if name in known else known.assign(**{name: np.nan})
 
 
 def first_epoch(plan: Plan, metric: Metric) -> Metric | None:
-    """The metric on dev after one epoch, on the same scale; None where it is of no score."""
+    """Returns the metric on dev after one epoch, on the same scale; None where it is of no score."""
     found = plan.measures.get(f"first_epoch_dev_{_score(metric)}")
     return replace(found, scale=metric.scale, margin=None) if found else None
 
@@ -203,7 +206,7 @@ def _score(metric: Metric) -> str:
 
 
 def curve_table(plan: Plan, found: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
-    """The metric on dev (:func:`watched`) of each cell at each evaluation, over the trials that ended well.
+    """Returns the metric on dev (:func:`watched`) of each cell at each evaluation, over the trials that ended well.
 
     Its mean (geometric on a log scale), the lowest and the highest seed.
     """
@@ -226,8 +229,17 @@ def positive(metric: Metric, values: pd.Series) -> np.ndarray:
     return metric.compared(np.where(numbers > 0, numbers, np.nan) if metric.scale == "log" else numbers)
 
 
+def extremes(plan: Plan, found: pd.DataFrame) -> pd.DataFrame:
+    """A row per cell: the median and the worst of its seeds that trained, in the primary metric."""
+    name, labels = plan.primary.name, [cell.label for cell in plan.cells]
+    by_cell = found[found["compared"] & (found["trained"] == 1)].groupby("cell")[name]
+    worst = by_cell.min() if plan.primary.sign >= 0 else by_cell.max()
+    columns = {f"{name}_median": by_cell.median(), f"{name}_worst": worst}
+    return pd.DataFrame({"cell": labels} | {key: values.reindex(labels).to_numpy() for key, values in columns.items()})
+
+
 def seed_table(plan: Plan, found: pd.DataFrame) -> pd.DataFrame:
-    """The primary metric of each trial that is compared and ended well, by cell and seed."""
+    """Returns the primary metric of each trial that is compared and ended well, by cell and seed."""
     ended = found[found["compared"] & (found["status"] == Status.OK)]
     return ended[["cell", "seed", plan.primary.name]].reset_index(drop=True)
 
@@ -264,7 +276,7 @@ def is_number(text: str) -> bool:
 
 
 def layout(plan: Plan) -> pd.DataFrame:
-    """Where figures show each cell: ``column`` and ``row`` of its panel, and its label there (the column ``arm``).
+    """Places each cell in figures: ``column`` and ``row`` of its panel, and its label there (the column ``arm``).
 
     ``ordered`` says that variants are numbers.
 

@@ -14,7 +14,7 @@ from bench.stats.families import Standing, standings
 
 
 def sampled(metric: Metric, *shown: pd.DataFrame) -> str:
-    """What the intervals of a metric in these tables count, in words."""
+    """Says what the intervals of a metric in these tables count."""
     bases = {basis for table in shown for basis in table[f"{metric.name}_basis"]}
     if "seeds and test set" in bases:
         return "seeds and test images"
@@ -22,7 +22,7 @@ def sampled(metric: Metric, *shown: pd.DataFrame) -> str:
 
 
 def level_table(comparison: Comparison, factor: Factor) -> pd.DataFrame:
-    """A row for each level of the factor: :meth:`Comparison.summary` against its baseline level, all else equal.
+    """Makes a row for each level of the factor: :meth:`Comparison.summary` against its baseline level, all else equal.
 
     A level whose cells are all those of another one, being the same experiments, has no row of its own.
     A factor that the baseline omits is compared with its first level. ``is_baseline`` marks the row of that level.
@@ -37,7 +37,7 @@ def level_table(comparison: Comparison, factor: Factor) -> pd.DataFrame:
 
 
 def comparable_cells(plan: Plan, factor: Factor) -> dict[str, list[Cell]]:
-    """The cells of each level that has any, where the plan has all of these under the same levels of other factors.
+    """Finds the cells of each level that has any, where the plan has them all under the same levels of other factors.
 
     Where it nowhere has, each level has all of its cells.
     """
@@ -52,7 +52,7 @@ def comparable_cells(plan: Plan, factor: Factor) -> dict[str, list[Cell]]:
 
 
 def cell_table(comparison: Comparison) -> pd.DataFrame:
-    """A row for each cell: :meth:`Comparison.summary` against the cell with the baseline's levels, all else equal."""
+    """Makes a row per cell: :meth:`Comparison.summary` against the cell with the baseline's levels, all else equal."""
     plan = comparison.plan
     rows = []
     for cell in plan.cells:
@@ -62,7 +62,7 @@ def cell_table(comparison: Comparison) -> pd.DataFrame:
 
 
 def cell_standings(comparison: Comparison, cells: pd.DataFrame) -> list[Standing]:
-    """Where each row of ``cells`` stands to the best of them; :func:`bench.stats.families.standings` says how.
+    """Says where each row of ``cells`` stands to the best of them; :func:`bench.stats.families.standings` says how.
 
     All are unknown where neither direction is better.
     """
@@ -78,7 +78,7 @@ def cell_standings(comparison: Comparison, cells: pd.DataFrame) -> list[Standing
 
 
 def pareto(cells: pd.DataFrame, metric: Metric, cost: str, *, low_is_good: bool) -> pd.DataFrame:
-    """The cells that no other beats both in the metric and in ``cost``, from cheap to dear; none without a better."""
+    """Finds the cells that no other beats in both metric and ``cost``, from cheap to dear; none without a direction."""
     if metric.sign == 0:
         return cells.iloc[:0]
     known = cells.dropna(subset=[metric.name, cost]).sort_values(metric.name, ascending=metric.sign < 0)

@@ -1,4 +1,4 @@
-"""Which trials trained: derived from the record, never a status.
+"""Tells which trials trained: derived from the record, never a status.
 
 A trial trained where it ended ``ok`` and was above chance on dev at its selected epoch. One that diverged, or ended at
 chance, did not. One without a result (an error, out of time or memory, not run) is missing: NaN.
@@ -23,7 +23,7 @@ SAMPLE = 500  # accuracies that tell how many examples they are shares of
 
 
 def trained(plan: Plan, found: pd.DataFrame, curves: pd.DataFrame | None = None) -> pd.Series:
-    """For each row of ``found`` 1.0, 0.0, or NaN where there is no result.
+    """Returns 1.0 or 0.0 for each row of ``found``, NaN where there is no result.
 
     The floor is the share of the most frequent class on dev, and the level 5 % over the number of evaluations: the row
     says both (``dev_majority``, ``num_dev_images``) or, where it was recorded before, 1 over the number of classes and
@@ -41,7 +41,7 @@ def trained(plan: Plan, found: pd.DataFrame, curves: pd.DataFrame | None = None)
 
 
 def above_chance(found: pd.DataFrame, floor: float = math.nan, curves: pd.DataFrame | None = None) -> pd.Series:
-    """The same for rows of one data set, whose rows know of no floor but this one; NaN: none."""
+    """Returns the same for rows of one data set, whose rows know of no floor but this one; NaN: none."""
     columns = found.reindex(columns=["trial_id", "status", "dev_accuracy", "num_dev_images", "dev_majority"])
     accuracies, sizes, shares = columns[["dev_accuracy", "num_dev_images", "dev_majority"]].astype(float).to_numpy().T
     curves = curves if curves is not None and "dev_accuracy" in curves else None  # of a regression there are none
@@ -62,7 +62,7 @@ def _is_above(accuracy: float, size: float, floor: float, evaluations: int) -> b
 
 
 def number_of_examples(accuracies: Iterable[float]) -> int | None:
-    """The least number of examples that all of these accuracies are shares of: their common denominator.
+    """Returns the least number of examples that all of these accuracies are shares of: their common denominator.
 
     It may be a divisor of the true number, which makes a test of one accuracy only more careful. None where they are
     no shares of up to a million.

@@ -64,7 +64,7 @@ class JudgedEffect:
 
     @property
     def overall(self) -> Verdict:
-        """What a headline may say: undecided where the two questions are decided in opposite ways.
+        """The verdict that a headline may say: undecided where the two questions are decided in opposite ways.
 
         Where only how often they train is decided, that is it, whatever the difference of those that trained.
         """
@@ -186,7 +186,7 @@ def _hypothesis_verdict(relation: Relation, centre: float, direction: _Direction
 def _decide(
     estimates: Sequence[Estimated], margins: Sequence[float | None], alpha: float
 ) -> Iterator[tuple[_Direction, float, float]]:
-    """Direction of each estimate from 0, and its corrected p-values of a difference and of equivalence."""
+    """Yields the direction of each estimate from 0, and its corrected p-values of a difference and of equivalence."""
     pairs = list(zip(estimates, margins, strict=True))
     differs = holm([estimate.p_value() for estimate in estimates])
     agrees = holm([math.nan if margin is None else estimate.p_equivalence(margin) for estimate, margin in pairs])
@@ -200,7 +200,7 @@ def _decide(
 
 
 def explain(comparison: JudgedEffect) -> str:
-    """The verdict in a sentence, in the unit of its metric.
+    """Returns the verdict in a sentence, in the unit of its metric.
 
     Where some trials did not train it says both: the difference among those that did, and how often each side trains.
     """
@@ -208,12 +208,13 @@ def explain(comparison: JudgedEffect) -> str:
     if not trains:
         return sentence
     verdict, colon, rest = sentence.partition(":")
-    both = "" if comparison.effect.pairs == 0 else " where both trained"
+    counted = not isinstance(comparison.effect.estimate, Estimate)
+    both = "" if counted or comparison.effect.pairs == 0 else " where both trained"
     return f"{verdict}{both}{colon}{rest}; {trains}"
 
 
 def explain_training(comparison: JudgedEffect) -> str:
-    """``trains in 18 of 30 against 30 of 30, p < 0.001``; empty where all trained or nothing is known of it."""
+    """Returns ``trains in 18 of 30 against 30 of 30, p < 0.001``; empty where all trained or nothing is known of it."""
     if comparison.trained is None or not comparison.some_untrained:
         return ""
     counts = " against ".join(f"{part.share.count} of {part.share.total}" for part in comparison.trained.parts)
@@ -246,18 +247,18 @@ def _explain_difference(comparison: JudgedEffect) -> str:
 
 
 def p_both(p: float, corrected: float) -> str:
-    """``p = 0.029, corrected 0.115``: the p of the contrast, the same wherever it stands, and that of its family."""
+    """Says ``p = 0.029, corrected 0.115``: the p of the contrast, the same wherever it stands, and of its family."""
     one, other = p_text(p), p_text(corrected)
     return f"p {one}" if one == other else f"p {one}, corrected {other.removeprefix('= ')}"
 
 
 def p_text(p: float) -> str:
-    """``= 0.032``, or ``< 0.001``; ``unknown`` where nothing tells the size of chance."""
+    """Returns ``= 0.032``, or ``< 0.001``; ``unknown`` where nothing tells the size of chance."""
     return "unknown" if math.isnan(p) else f"< {SMALL_P}" if p < SMALL_P else f"= {p:.3f}"
 
 
 def _plan(comparison: JudgedEffect) -> str:
-    """The seeds of a new run that is planned for the margin; empty without a margin."""
+    """Returns the seeds of a new run that is planned for the margin; empty without a margin."""
     margin, estimate = comparison.margin, comparison.effect.estimate
     if not margin:
         return ""
@@ -270,7 +271,7 @@ def _plan(comparison: JudgedEffect) -> str:
 
 
 def _images_allow(estimate: Estimate, margin: float) -> bool:
-    """Whether seeds without end would show a difference of the margin."""
+    """Tells whether seeds without end would show a difference of the margin."""
     probability = decision_probability(
         margin,
         margin=0.0,

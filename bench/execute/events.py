@@ -30,7 +30,7 @@ class Ended:
 
 @dataclass(frozen=True)
 class Lost:
-    """A worker of a cluster is gone, and why; its trial starts again on another."""
+    """A worker's trial ended without an outcome, and why: its node is gone, or its memory. It starts again later."""
 
     worker: int
     why: str

@@ -15,17 +15,27 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
-from bench.execute.events import Ended, Evaluated, Event, Started
+from bench.execute.events import Ended, Evaluated, Event, Lost, Started
 from bench.execute.executor import POLL_SECONDS, STOP_SECONDS, ExecutorKind
 from bench.execute.job import Job
 from bench.execute.options import Options
-from bench.execute.processes import context, death, end, end_with_parent, lead_group, limit_threads
+from bench.execute.processes import (
+    be_killed_first,
+    context,
+    death,
+    end,
+    end_with_parent,
+    lead_group,
+    limit_threads,
+    out_of_memory,
+    ran_out,
+)
 from bench.execute.trainables import devices as devices_of
 from bench.execute.worker import attempt
 from bench.grid.plan import Trial, run_of
 from bench.record.outcome import Outcome
 from bench.record.status import Status
-from lab.limits import cores
+from lab.limits import cores, kills, peak_bytes
 from lab.result import Evaluation
 
 
@@ -40,17 +50,24 @@ class _Worker:
     job: Job | None = None
     used: bool = False  # it has run a trial: user code needs another
     deadline: float = float("inf")
+    beside: bool = False  # another worker has been busy since its trial began
+    kills_before: int = 0  # what the system had killed for want of memory when its trial began
+    peak: int = 0  # the most memory that it was seen to hold, in bytes
 
 
 @dataclass
 class LocalExecutor:
-    """One process for each of ``devices``, each with so many ``threads``; ``timeout`` is seconds per trial."""
+    """One process for each of ``devices``, each with so many ``threads``; ``timeout`` is seconds per trial.
+
+    A trial for which memory runs out beside others is tried again alone, once they have ended: only that counts.
+    """
 
     devices: Sequence[str]
     threads: int
     timeout: float | None = None
     now: Callable[[], float] = time.monotonic
     _workers: list[_Worker] = field(default_factory=list)
+    _again: list[Job] = field(default_factory=list)  # memory ran out for them beside others
     _stopping: bool = False
 
     @property
@@ -61,7 +78,7 @@ class LocalExecutor:
         waiting = iter(jobs)
         try:
             for index, device in enumerate(self.devices):
-                job = None if self._stopping else next(waiting, None)
+                job = self._next(waiting)
                 if job is None:
                     break
                 self._workers.append(self._start(index, device))
@@ -70,12 +87,21 @@ class LocalExecutor:
                 for worker in self._ready():
                     event = self._receive(worker)
                     yield event
-                    if isinstance(event, Ended):
-                        job = None if self._stopping else next(waiting, None)
-                        if job is not None:
-                            yield self._assign(self._workers[worker.index], job)
+                    if not isinstance(event, Evaluated) and (job := self._next(waiting)) is not None:
+                        yield self._assign(self._workers[worker.index], job)
         finally:
             self._shut_down()
+
+    def _next(self, waiting: Iterator[Job]) -> Job | None:
+        """Takes the job to run next: one that waits, or, once nothing else runs, one that is to run alone."""
+        if self._stopping:
+            return None
+        job = next(waiting, None)
+        if job is not None or not self._again or any(worker.job for worker in self._workers):
+            return job
+        for worker in self._workers:  # what an idle process holds is room, too
+            self._renew(worker)
+        return self._again.pop(0)
 
     def stop(self) -> None:
         """Asks the trials under way to end after their current step; what has not after some seconds is killed."""
@@ -103,7 +129,11 @@ class LocalExecutor:
         if worker.used and job.runs_user_code:
             self._renew(worker)
             worker = self._workers[worker.index]
-        worker.job, worker.used = job, True
+        others = [other for other in self._workers if other.job]
+        for one in others:
+            one.beside = True
+        worker.job, worker.used, worker.beside = job, True, bool(others)
+        worker.kills_before, worker.peak = kills(), 0
         worker.deadline = float("inf") if self.timeout is None else self.now() + self.timeout + job.late_seconds
         with contextlib.suppress(BrokenPipeError):  # it died waiting: receiving from it will tell
             worker.connection.send(job)
@@ -112,33 +142,39 @@ class LocalExecutor:
     def _ready(self) -> list[_Worker]:
         """Workers that have something to say, died, or are late."""
         busy = [worker for worker in self._workers if worker.job]
+        for worker in busy:
+            worker.peak = max(worker.peak, peak_bytes(worker.process.pid or 0) or 0)
         found = wait([end for worker in busy for end in _ends(worker)], timeout=POLL_SECONDS)
         now = self.now()
         return [worker for worker in busy if now > worker.deadline or any(end in found for end in _ends(worker))]
 
     def _receive(self, worker: _Worker) -> Event:
         assert worker.job is not None
-        job = worker.job
+        trial_id = worker.job.trial_id
         try:
             if worker.connection.poll():
                 message: Outcome | Evaluation = worker.connection.recv()
                 if not isinstance(message, Outcome):
-                    return Evaluated(job.trial_id, worker.index, message)
-                worker.job = None
-                if job.runs_user_code:
-                    self._renew(worker)
-                return Ended(worker.index, message)
+                    return Evaluated(trial_id, worker.index, message)
+                return self._ended(worker, message, renew=worker.job.runs_user_code)
             if not worker.process.is_alive():  # what it forked may hold its end of the connection
                 raise EOFError
             status, error = Status.TIMED_OUT, f"ran longer than {self.timeout:g} seconds"
         except (EOFError, ConnectionResetError):
-            worker.process.join()
-            status, error = Status.ERROR, death(worker.process.exitcode)
+            status, error = _death(worker)
         if self._stopping:
             status, error = Status.INTERRUPTED, "asked to stop, and was ended"
-        worker.job = None
-        self._renew(worker)
-        return Ended(worker.index, Outcome(job.trial_id, status, error))
+        return self._ended(worker, Outcome(trial_id, status, error), renew=True)
+
+    def _ended(self, worker: _Worker, outcome: Outcome, *, renew: bool) -> Ended | Lost:
+        job, worker.job = worker.job, None
+        again = outcome.status is Status.OUT_OF_MEMORY and worker.beside and not self._stopping
+        if again and job is not None:
+            self._again.append(job)
+        if renew or again:
+            self._renew(worker)
+        why = f"trial {outcome.trial_id} is tried again alone, after the others: {outcome.error}"
+        return Lost(worker.index, why) if again else Ended(worker.index, outcome)
 
     def _shut_down(self) -> None:
         for worker in self._workers:
@@ -155,9 +191,18 @@ def _ends(worker: _Worker) -> tuple[Connection, int]:
     return worker.connection, worker.process.sentinel
 
 
+def _death(worker: _Worker) -> tuple[Status, str]:
+    """Tells how a worker's process ended, as the status and error of its trial."""
+    worker.process.join()
+    if ran_out(worker.process.exitcode, worker.kills_before):
+        return Status.OUT_OF_MEMORY, out_of_memory(worker.peak)
+    return Status.ERROR, death(worker.process.exitcode)
+
+
 def _serve(connection: Connection, device: str, threads: int) -> None:
     """Runs jobs, in a worker process, until the connection closes. Ctrl-C is the driver's to handle."""
     end_with_parent()
+    be_killed_first()
     lead_group()
     asked_to_stop = False
 

@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lab.imports import import_paths
+from lab.limits import kills, mebibytes, memory
 
 DATA_VARIABLE = "BENCH_WARM_DATA"  # what the server process reads ahead: [folder or null, [data section, ...]]
+SERVER_GONE = 255  # the exit code of a process whose server process ended before it could tell
 PATH_VARIABLE = "BENCH_PATH_BEFORE"  # what the server process puts back in its environment
 
 T = TypeVar("T")
@@ -81,11 +83,16 @@ class CallError(ValueError):
     """A call in another process gave no answer: the process died, took too long, or could not read what it needs."""
 
 
+class OutOfMemoryError(CallError):
+    """A call in another process gave no answer: memory ran out."""
+
+
 def call_in_child(function: Callable[..., T], *args: Any, timeout: float | None = None) -> T:
     """Calls a function in a process that may import torch; its ValueError is raised here.
 
     Raises :class:`CallError` where it raises OSError, dies, or takes longer than ``timeout`` seconds.
     """
+    before = kills()
     receiver, sender = context().Pipe(duplex=False)
     process = context().Process(target=_call, args=(sender, Path.cwd(), function, args))
     process.start()
@@ -98,6 +105,8 @@ def call_in_child(function: Callable[..., T], *args: Any, timeout: float | None 
         value = receiver.recv()
     except EOFError:
         process.join()
+        if ran_out(process.exitcode, before):
+            raise OutOfMemoryError(out_of_memory(None)) from None
         raise CallError(death(process.exitcode)) from None
     finally:
         end(process)
@@ -115,6 +124,7 @@ def _silence() -> None:
 
 def _call(sender: Connection, working_dir: Path, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
     end_with_parent()
+    be_killed_first()
     lead_group()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.chdir(working_dir)
@@ -128,6 +138,27 @@ def _call(sender: Connection, working_dir: Path, function: Callable[..., Any], a
         answer = CallError(str(error))
     with contextlib.suppress(BrokenPipeError):  # the driver was stopped meanwhile
         sender.send(answer)
+
+
+def ran_out(exitcode: int | None, kills_before: int) -> bool:
+    """Tells whether the system ended a process for want of memory: its counters have grown since ``kills_before``.
+
+    Where it ended the server process instead, and all workers with that, multiprocessing reports an exit code of 255.
+    """
+    return exitcode in (-signal.SIGKILL, SERVER_GONE) and kills() > kills_before
+
+
+def out_of_memory(peak: int | None) -> str:
+    """Says that the system ended a process for want of memory, what that held at most, and what there is."""
+    held = f" when it held {mebibytes(peak)}" if peak else ""
+    room = memory()
+    return f"out of memory: the system ended the process{held}" + (f"; {room}" if room is not None else "")
+
+
+def be_killed_first() -> None:
+    """Where the system can: when memory runs out, it ends this process, not the driver nor the server of the others."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def death(exitcode: int | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import io
 import os
@@ -17,6 +18,7 @@ from bench.execute.job import Job
 from bench.execute.trainables import TRAINABLES
 from bench.record.outcome import Outcome
 from bench.record.status import Status
+from lab.limits import kills, mebibytes, memory, peak_bytes
 from lab.result import Evaluation
 from lab.visiting import output_to
 
@@ -28,7 +30,7 @@ def attempt(
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Outcome:
     """Runs the trial; its output and, where it failed, the traceback are left in its log."""
-    own = os.getpid()
+    own, before = os.getpid(), kills()
 
     def evaluated(point: Evaluation) -> None:
         _end_if_forked(own)
@@ -41,8 +43,10 @@ def attempt(
             return TRAINABLES[job.trainable].run(job, device, evaluated, should_stop)
         except (Exception, SystemExit) as error:  # noqa: BLE001  # the one place where any failure of a trial becomes its record
             traceback.print_exc()
-            status = Status.OUT_OF_MEMORY if is_out_of_memory(error) else Status.ERROR
-            return Outcome(job.trial_id, status, f"{type(error).__name__}: {error}")
+            told = f"{type(error).__name__}: {error}"
+            if not is_out_of_memory(error, before):
+                return Outcome(job.trial_id, Status.ERROR, told)
+            return Outcome(job.trial_id, Status.OUT_OF_MEMORY, f"{told}{_room(device)}")
         finally:
             _end_if_forked(own)
             release_memory()
@@ -73,13 +77,28 @@ def open_log(path: Path) -> TextIO:
     return io.TextIOWrapper(io.BufferedWriter(file), encoding="utf-8", errors="replace", line_buffering=True)
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Tells whether host or device had no room: torch has no one type for it."""
+def is_out_of_memory(error: BaseException, kills_before: int) -> bool:
+    """Tells whether host or device had no room: torch has no one type for it.
+
+    Where a process that reads ahead for the trial is killed for it, torch says only that it was killed.
+    """
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    if isinstance(error, RuntimeError) and "DataLoader worker" in str(error):
+        return kills() > kills_before
     torch = sys.modules.get("torch")
-    words = ("out of memory", "not enough memory", "can't allocate memory")
+    words = ("out of memory", "not enough memory", "can't allocate memory", "STATUS_ALLOC_FAILED")
     return isinstance(error, (MemoryError, torch.OutOfMemoryError) if torch else MemoryError) or (
         isinstance(error, RuntimeError) and any(word in str(error) for word in words)
     )
+
+
+def _room(device: str) -> str:
+    """Says what this process held and what there is; of a card torch has said it."""
+    held, room = peak_bytes(), memory()
+    if device != "cpu" or held is None or room is None:
+        return ""
+    return f"; this process held {mebibytes(held)}; {room}"
 
 
 def release_memory() -> None:

@@ -47,13 +47,13 @@ COLUMNS = (
 
 
 KNOWN = {column.name for column in COLUMNS}
-MEASURES = {column.name for column in COLUMNS if column.kind == "measure"}
+MEASURE_NAMES = {column.name for column in COLUMNS if column.kind == "measure"}
 NUMBERS = {column.name for column in COLUMNS if column.is_number}
 
 
 def is_measure(name: str) -> bool:
     """Tells whether a column holds what a trial measured: one of the list, or any without a dot."""
-    return name in MEASURES or ("." not in name and name not in KNOWN)
+    return name in MEASURE_NAMES or ("." not in name and name not in KNOWN)
 
 
 def is_number(name: str) -> bool:

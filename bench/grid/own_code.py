@@ -43,16 +43,16 @@ class Function:
         self.handed = {one.name for one in parameters} & set(HANDED)
 
     def parse(self, raw: Mapping[str, Mapping[str, Any]]) -> OwnSettings:
-        """The settings, checked against the signature; raises :class:`SettingsError`."""
+        """Parses the settings, checked against the signature; raises :class:`SettingsError`."""
         self._checked(raw)
         return OwnSettings({name: dict(members) for name, members in raw.items() if members}, self.run)
 
     def takes(self, section: str, raw: Mapping[str, Any], setting: str) -> bool:
-        """Whether a level that is off can be passed on: always, or an error says why not."""
+        """Tells whether a level that is off can be passed on: always, or an error says why not."""
         return True
 
     def arguments(self, sections: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-        """The keyword arguments that the settings are; raises :class:`SettingsError`."""
+        """Returns the keyword arguments that the settings are; raises :class:`SettingsError`."""
         return self._checked(sections).arguments()
 
     def call(self, sections: Mapping[str, Mapping[str, Any]], handed: Mapping[str, Any]) -> Any:
@@ -100,5 +100,5 @@ class Function:
 
 
 def code_of(run: Run) -> Function | Command:
-    """What checks the settings of the run's trials; raises :class:`FunctionError` or :class:`CommandProblem`."""
+    """What checks the settings of the run's trials; raises :class:`FunctionError` or :class:`CommandLineError`."""
     return Function(run) if run.function else Command(run)

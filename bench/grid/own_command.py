@@ -22,7 +22,7 @@ LISTS = ("flags", "overrides")  # each a word of its own: as many arguments as t
 PLAIN = re.compile(r"[A-Za-z0-9_.:/+-]*")  # text that Hydra takes without quotes
 
 
-class CommandProblem(ValueError):
+class CommandLineError(ValueError):
     """The command breaks a rule by itself."""
 
 
@@ -30,25 +30,25 @@ class Command:
     """A command line, split once, with the settings that it places."""
 
     def __init__(self, run: Run) -> None:
-        """Raises :class:`CommandProblem`."""
+        """Raises :class:`CommandLineError`."""
         self.run = run
         try:
             self.words = shlex.split(run.command)
             self.placed = [name for word in self.words for name in _placeholders(word)]
         except ValueError as error:
-            raise CommandProblem(f"{error}; braces that are meant are doubled: {{{{ }}}}") from None
+            raise CommandLineError(f"{error}; braces that are meant are doubled: {{{{ }}}}") from None
         for word in self.words:
             if any(f"{{{name}}}" in word and word != f"{{{name}}}" for name in LISTS):
-                raise CommandProblem(f"{word}: {{flags}} and {{overrides}} stand alone, each is several arguments")
+                raise CommandLineError(f"{word}: {{flags}} and {{overrides}} stand alone, each is several arguments")
         self._check_program()
 
     def _check_program(self) -> None:
         program, *rest = self.words
         if not _placeholders(program) and program_path(program) is None:
-            raise CommandProblem(f"no such program, or not executable: {program}")
+            raise CommandLineError(f"no such program, or not executable: {program}")
         script = next(iter(rest), "")
         if program.startswith("python") and script.endswith(".py") and "{" not in script and not Path(script).exists():
-            raise CommandProblem(f"no such file: {script}")
+            raise CommandLineError(f"no such file: {script}")
 
     def takes(self, section: str, raw: Mapping[str, Any], setting: str) -> bool:
         """Whether a level that is off can be passed on: always, or an error says why not."""

@@ -13,7 +13,7 @@ from bench.grid.language import LAB, Language
 from bench.grid.metric_words import WrittenMetric, with_direction
 from bench.grid.own import shown
 from bench.grid.own_code import FunctionError, code_of
-from bench.grid.own_command import CommandProblem
+from bench.grid.own_command import CommandLineError
 from bench.grid.plan import Cell, Excluded, TrialSettings
 from bench.grid.strict_yaml import Node, Position, plain_mapping
 from lab.settings import (
@@ -77,7 +77,7 @@ def apply(base: Mapping[str, Mapping[str, Value]], changes: Sequence[Change], la
 
 
 def _nested(whole: Value, path: Sequence[str], value: Value) -> Value:
-    """The mapping with the value at a path below it, whatever else stood on the way."""
+    """Returns the mapping with the value at a path below it, whatever else stood on the way."""
     first, *rest = path
     old = whole if isinstance(whole, dict) else {}
     return old | {first: _nested(old.get(first), rest, value) if rest else value}
@@ -139,7 +139,7 @@ class Resolver:
         if self.sheet.run is not None:
             try:
                 self.code = code_of(self.sheet.run)
-            except (FunctionError, CommandProblem) as error:
+            except (FunctionError, CommandLineError) as error:
                 self.errors.append((self.sheet.at("run"), f"run.{self.sheet.run.name}: {error}"))
                 return []
         dropped: dict[str, tuple[Change, Cell]] = {}

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from bench.stats.estimates import Variant
+from bench.stats.estimates import Floats, Variant
 
 
 def logarithms(variant: Variant, *, power: float = 1.0) -> Variant:
@@ -29,6 +29,6 @@ def logarithms(variant: Variant, *, power: float = 1.0) -> Variant:
     return Variant(logs, np.nan_to_num(relative) + np.nan_to_num(logs)[..., None])
 
 
-def ratio(difference: float) -> float:
-    """Returns the ratio that a difference of logarithms stands for."""
-    return math.exp(difference)
+def log_examples(value: float, examples: Floats) -> Floats:
+    """Returns outcomes of examples (I,), whose mean is ``value``, on the log scale: their mean is its logarithm."""
+    return math.log(value) + examples / value - 1

@@ -133,7 +133,7 @@ def _handed(job: Job, folder: Path, environment: Mapping[str, str]) -> dict[str,
 
 
 def _environment(job: Job, folder: Path, device: str, goes_on: bool) -> dict[str, str]:
-    """This process's environment, with what a trial is told; of the cards it sees its own alone, as the first."""
+    """The environment of this process, with what a trial is told; of the cards it sees its own alone, as the first."""
     kind, _, index = device.partition(":")
     seen = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
     cards_seen = seen[int(index)] if index and len(seen) > int(index) and any(seen) else index
