@@ -47,6 +47,6 @@ torture:
 reference:
 	$(PYTHON) -m bench.studies.reference
 
-# What docs/statistics.md says of the answers: 15 minutes of one core, shared among as many processes as there are.
+# What docs/statistics.md says of the answers: 22 minutes of one core beside other work, shared among as many processes as there are.
 studies:
 	$(PYTHON) -m bench.studies.validity --repetitions 4000

@@ -6,6 +6,7 @@ Nothing is trained here.
 from __future__ import annotations
 
 import math
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -111,6 +112,19 @@ def test_a_second_export_to_tensorboard_replaces_the_first(results: Path, tmp_pa
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of libraries among each other
+@pytest.mark.parametrize("name", ["é [b]", "a 'b' \"c\" $d"])
+def test_the_database_is_where_it_was_asked_for_whatever_letters_its_path_has(
+    results: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mlflow = pytest.importorskip("mlflow", reason="mlflow is not installed")
+    command(("mlflow", tmp_path / name), results=results)
+    assert (tmp_path / name / "mlflow.db").stat().st_size > 0
+    address = shlex.split(capsys.readouterr().out.partition(": mlflow ")[2])[-1]
+    client = mlflow.MlflowClient(tracking_uri=address)
+    assert len(client.search_runs([client.get_experiment_by_name("rates").experiment_id])) == 2
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of libraries among each other
 def test_mlflow_reads_the_runs_once_however_often_they_are_exported(results: Path, tmp_path: Path) -> None:
     mlflow = pytest.importorskip("mlflow", reason="mlflow is not installed")
     pytest.importorskip("sqlalchemy", reason="sqlalchemy is not installed")
@@ -144,7 +158,25 @@ def test_mlflow_reads_the_runs_once_however_often_they_are_exported(results: Pat
     assert found()["ba9876543210"].data.metrics["test_accuracy"] == 0.25
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_command_that_shows_the_runs_is_quoted(
+    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed")
+    folder = tmp_path / "a 'b' $d é"
+    command(("tensorboard", folder), results=results)
+    assert shlex.split(capsys.readouterr().out.partition(": ")[2]) == ["tensorboard", "--logdir", str(folder)]
+
+
 # --- refusals -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("letter", "%#?")
+def test_a_folder_that_a_database_address_cannot_say_is_refused(results: Path, tmp_path: Path, letter: str) -> None:
+    pytest.importorskip("mlflow", reason="mlflow is not installed")
+    pytest.importorskip("sqlalchemy", reason="sqlalchemy is not installed")
+    with pytest.raises(CommandError, match="have a meaning in a database's address: name another folder"):
+        command(("mlflow", tmp_path / f"a{letter}b"), results=results)
 
 
 def test_another_tool_is_refused_by_name(results: Path, tmp_path: Path) -> None:

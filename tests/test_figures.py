@@ -142,19 +142,19 @@ def test_a_cell_without_result_is_named_with_its_reason() -> None:
     table = without_last(cells(NEAR, [1000.0, 2000.0, 1500.0, 1200.0]))
     for figure in (figures.curves(points(table), table, DEV), figures.trade_off(table, TEST)):
         assert "not shown: no residual, no batch_norm (5 diverged)" in texts(figure)
-    assert "n = 0, 5 diverged" in texts(figures.seeds(dots(table), table, TEST))
+    assert "n = 0, 5 diverged" in texts(figures.metric_by_cell(dots(table), table, TEST))
 
 
 def test_a_line_of_fewer_seeds_than_planned_says_so() -> None:
     table = cells(NEAR, [1.0] * 4)
     table.loc[0, ["n", "diverged"]] = (3, 2)
     assert "residual, batch_norm (3 of 5)" in texts(figures.curves(points(table), table, DEV))
-    assert "n = 3, 2 diverged" in texts(figures.seeds(dots(table), table, TEST))
+    assert "n = 3, 2 diverged" in texts(figures.metric_by_cell(dots(table), table, TEST))
 
 
 def test_every_seed_is_a_dot_and_intervals_end_at_all_right() -> None:
     table = cells([0.99, 0.5, 0.4, 0.3], [1.0] * 4)
-    (axes,) = figures.seeds(dots(table), table, TEST).axes
+    (axes,) = figures.metric_by_cell(dots(table), table, TEST).axes
     assert [len(drawn.get_offsets()) for drawn in axes.collections] == [5, 5, 5, 5]
     assert axes.lines[0].get_xdata().tolist() == pytest.approx([0.97, 1.0])
     assert [label.get_text() for label in axes.get_yticklabels()] == VARIANTS
@@ -172,18 +172,18 @@ def test_one_seed_without_interval_is_drawn() -> None:
     assert "Line: mean of one seed. Band: from the lowest to the highest seed." in texts(
         figures.curves(points(table), table, DEV)
     )
-    assert "n = 1" in texts(figures.seeds(dots(table), table, TEST))
+    assert "n = 1" in texts(figures.metric_by_cell(dots(table), table, TEST))
     assert len(labels_of(figures.trade_off(table, TEST), VARIANTS)) == 4
 
 
 def test_colours_and_shapes_tell_arms_apart_and_numbers_go_from_dark_to_light() -> None:
-    looks = canvas.arm_looks(cells(NEAR, [1.0] * 4))
+    looks = canvas.variant_looks(cells(NEAR, [1.0] * 4))
     assert len({color for color, _, _ in looks.values()}) == len({marker for _, marker, _ in looks.values()}) == 4
     assert len({dash for _, _, dash in looks.values()}) == 4
     ordered = cells(NEAR, [1.0] * 4).assign(ordered=True)
     grey = [
         sum(int(color[i : i + 2], 16) * w for i, w in ((1, 0.3), (3, 0.59), (5, 0.11)))
-        for color, _, _ in canvas.arm_looks(ordered).values()
+        for color, _, _ in canvas.variant_looks(ordered).values()
     ]
     assert grey == sorted(grey)
     assert min(np.diff(grey)) > 20
@@ -205,7 +205,7 @@ def test_panels_stand_in_rows_and_columns_and_wrap_where_there_is_one_row() -> N
 def test_the_same_numbers_give_the_same_files_and_no_figure_stays_open(tmp_path: Path) -> None:
     for name in ("one", "two"):
         table = cells(NEAR, [1000.0, 2000.0, 1500.0, 1200.0])
-        canvas.save(figures.seeds(dots(table), table, TEST), tmp_path / name)
+        canvas.save(figures.metric_by_cell(dots(table), table, TEST), tmp_path / name)
     assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
     assert (tmp_path / "one.png").read_bytes().startswith(b"\x89PNG")
@@ -238,7 +238,10 @@ def test_the_interaction_has_a_line_a_level_labelled_at_its_end() -> None:
 @pytest.mark.parametrize(("columns", "inches"), [(1, 3.3), (2, 6.9)])
 def test_figures_for_a_paper_are_as_wide_as_its_columns_in_letters_of_8_points(columns: int, inches: float) -> None:
     table = cells(NEAR * 2, [1000.0, 2000.0, 1500.0, 1200.0] * 2, panels=2)
-    drawn = [figures.curves(points(table), table, DEV, columns), figures.seeds(dots(table), table, TEST, columns)]
+    drawn = [
+        figures.curves(points(table), table, DEV, columns),
+        figures.metric_by_cell(dots(table), table, TEST, columns),
+    ]
     for figure in [*drawn, figures.trade_off(table, TEST, columns)]:
         assert figure.get_figwidth() == inches
         figure.draw_without_rendering()

@@ -52,7 +52,7 @@ def test_the_best_is_bold_and_what_is_not_told_apart_has_another_mark(found: Fin
 
 def test_the_caption_says_what_the_numbers_rest_on(found: Findings) -> None:
     said = caption(found)
-    for part in ("over seeds, 4 seeds a cell", "15 of 16 trials; 1 diverged", "Hardware: EPYC."):
+    for part in ("over seeds, 4 seeds per cell", "15 of 16 trials; 1 diverged", "Hardware: EPYC."):
         assert part in said
 
 
@@ -60,7 +60,7 @@ def test_text_of_the_grid_is_no_markup_in_latex_and_markdown(found: Findings) ->
     assert r"100\% of \$x\_1\$ \& $<$b$>$\#1$<$/b$>$ $|$ \textbackslash{}input\{x\}" in latex(found)
     assert r"\<b\>\#1\</b\> \| \\input{x} \~^ \`code\`" in paper_markdown(found)
     assert markdown("a|b\nc") == "a\\|b c"
-    assert tex("å") == "?"
+    assert tex("å ж") == r"\aa{} ?"
 
 
 def latex_finds(*files: str) -> bool:

@@ -81,3 +81,10 @@ def test_hypotheses_about_training_are_judged_by_exact_tests(tmp_path: Path) -> 
     assert table["evidence"][0].startswith("trains in 10 of 10 against 3 of 10: difference +70.0 points (95 %: ")
     assert table["evidence"][1].startswith("trains in 10 of 10: share 100.0 % (95 %: 69.2 to 100.0)")
     assert table["p"][1] == pytest.approx(2 * 0.2**10, abs=1e-9)
+
+
+def test_where_chance_is_not_known_it_is_said_that_the_untrained_stay_apart(tmp_path: Path) -> None:
+    grid = GRID.replace("{name: digits}", "{name: npz, path: mine.npz}") + "untrained: chance\n"
+    made = findings(tmp_path, grid, value)
+    assert any(said.startswith("untrained: chance is not known of these data") for said in made.cautions)
+    assert made.effects.iloc[0]["pairs"] == 3

@@ -13,38 +13,38 @@ from bench.grid.metrics import Metric
 
 
 def shown(metric: Metric, compared: float) -> float:
-    """A mean on the scale of comparing as it is recorded: on a log scale the geometric mean."""
+    """Returns a mean on the scale of comparing as it is recorded: on a log scale the geometric mean."""
     return float(np.exp(compared)) if metric.scale == "log" else compared
 
 
 def size(metric: Metric, difference: float, form: str = "3") -> str:
-    """How large a difference is, its sign told by other words: ``1.2 points``, ``0.034 nats``; ``x 0.93`` if log."""
+    """Says how large a difference is, its sign told elsewhere: ``1.2 points``, ``0.034 nats``; ``x 0.93`` if log."""
     if metric.scale == "log":
         return f"x {ratio(difference)}"
     return f"{number(abs(difference) * metric.factor, form)} {metric.difference_unit}".rstrip()
 
 
 def signed(metric: Metric, difference: float, form: str = "3") -> str:
-    """The difference with its sign, or the ratio."""
+    """Returns the difference with its sign, or the ratio."""
     if metric.scale == "log":
         return size(metric, difference)
     return f"{number(difference * metric.factor, form, '+')} {metric.difference_unit}".rstrip()
 
 
 def ends(metric: Metric, low: float, high: float, form: str = "3", sign: str = "") -> str:
-    """``8.1 to 16.5``: an interval of a difference, without its unit."""
+    """Returns ``8.1 to 16.5``: an interval of a difference, without its unit."""
     if metric.scale == "log":
         return f"{ratio(low)} to {ratio(high)}"
     return " to ".join(number(end * metric.factor, form, sign) for end in (low, high))
 
 
 def number(value: float, form: str, sign: str = "") -> str:
-    """A number with ``form`` decimals (``.1f``) or significant digits (``3``)."""
+    """Returns a number with ``form`` decimals (``.1f``) or significant digits (``3``)."""
     return f"{value:{sign}{form}}" if form.endswith("f") else significant(value, int(form), sign)
 
 
 def significant(value: float, digits: int, sign: str = "") -> str:
-    """A number with at least so many digits that matter, and no exponent: ``0.0125``, ``100``, ``61,706``."""
+    """Returns a number with at least so many digits that matter, and no exponent: ``0.0125``, ``100``, ``61,706``."""
     if value == 0 or not math.isfinite(value):
         return f"{value:{sign}g}"
     places = max(0, digits - 1 - math.floor(math.log10(abs(value))))
@@ -53,7 +53,7 @@ def significant(value: float, digits: int, sign: str = "") -> str:
 
 
 def ratio(log_ratio: float) -> str:
-    """A ratio with two digits or more of what tells it from 1: ``0.93``, ``1.004``, ``12.3``."""
+    """Returns a ratio with two digits or more of what tells it from 1: ``0.93``, ``1.004``, ``12.3``."""
     value = float(np.exp(log_ratio))
     distance = abs(value - 1)
     if not 0.01 <= value < 100:
@@ -63,7 +63,7 @@ def ratio(log_ratio: float) -> str:
 
 
 def within(metric: Metric, margin: float) -> str:
-    """A margin on the scale of comparing: ``1 point``, ``0.02 nats``, ``2 %`` on a log scale."""
+    """Returns a margin on the scale of comparing: ``1 point``, ``0.02 nats``, ``2 %`` on a log scale."""
     if metric.scale == "log":
         return f"{significant(100 * math.expm1(margin), 3)} %"
     amount = significant(margin * metric.factor, 3)
@@ -72,17 +72,17 @@ def within(metric: Metric, margin: float) -> str:
 
 
 def perplexity(metric: Metric, difference: float) -> str:
-    """`` (perplexity x 0.93)`` after a difference in nats, the ratio that it is; empty for other metrics."""
+    """Returns `` (perplexity x 0.93)`` after a difference in nats, the ratio that it is; empty for other metrics."""
     return f" (perplexity x {ratio(difference)})" if "perplexity_ratio" in ratio_columns(metric) else ""
 
 
 def digits_of(metric: Metric) -> str:
-    """The form of numbers in sentences: a decimal of a per cent, else three digits."""
+    """Returns the form of numbers in sentences: a decimal of a per cent, else three digits."""
     return ".1f" if metric.is_share else "3"
 
 
 def spoken(metric: Metric) -> str:
-    """The metric's name as a reader says it: ``test accuracy``."""
+    """Returns the metric's name as a reader says it: ``test accuracy``."""
     return metric.name.replace("_", " ")
 
 
@@ -91,17 +91,17 @@ def capital(text: str) -> str:
 
 
 def direction(metric: Metric) -> str:
-    """``higher is better``; empty where neither is."""
+    """Returns ``higher is better``; empty where neither is."""
     return "" if metric.better == "neither" else f"{metric.better} is better"
 
 
 def with_unit(metric: Metric) -> str:
-    """``test loss, nats``; a share is in per cent, a metric without unit is named alone."""
+    """Returns ``test loss, nats``; a share is in per cent, a metric without unit is named alone."""
     return f"{spoken(metric)}, {metric.unit}" if metric.unit else spoken(metric)
 
 
 def axis_label(metric: Metric) -> str:
-    """``test loss, nats (lower is better)``; the ticks of a share say per cent."""
+    """Returns ``test loss, nats (lower is better)``; the ticks of a share say per cent."""
     name = spoken(metric) if metric.is_share else with_unit(metric)
     return f"{name} ({direction(metric)})" if direction(metric) else name
 

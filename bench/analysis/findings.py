@@ -44,7 +44,7 @@ class Secondary:
 
 @dataclass(frozen=True)
 class Findings:
-    """All that a report shows, as numbers and sentences. ``levels`` has a table a factor.
+    """All that a report shows, as numbers and sentences. ``levels`` has a table per factor.
 
     ``others`` are further folders with results of the same grid, which are pooled with those of ``folder``.
     """
@@ -61,7 +61,7 @@ class Findings:
     levels: tuple[pd.DataFrame, ...]
     cells: pd.DataFrame
     learning: pd.DataFrame
-    speeds: pd.DataFrame  # as timed alone, a row a machine and cell
+    speeds: pd.DataFrame  # as timed alone, a row per machine and cell
     timed_on: str  # the machine whose speeds the other tables show; empty where none was timed
     machines: pd.DataFrame  # how trials agree that several folders hold
     trials: pd.DataFrame

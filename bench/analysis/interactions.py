@@ -30,7 +30,7 @@ class SimpleEffects:
 
 
 def simple_effects(comparison: Comparison, cells: Sequence[Cell], against: Mapping[str, str]) -> SimpleEffects:
-    """The difference of each of ``cells`` to its partner with the levels ``against``."""
+    """Returns the difference of each of ``cells`` to its partner with the levels ``against``."""
     pairs = comparison.partners(cells, against)
     values = np.array([comparison.plain_difference(one, other) for one, other in pairs])
     without = tuple(one for (one, _), value in zip(pairs, values, strict=True) if np.isnan(value))
@@ -46,7 +46,7 @@ def simple_effects(comparison: Comparison, cells: Sequence[Cell], against: Mappi
 
 
 def explain_average(simple: SimpleEffects, metric: Metric) -> str:
-    """What must be said beside an average: that it is one of unlike effects, or of some settings only; else empty."""
+    """Says what goes beside an average: that it is one of unlike effects, or of some settings only; else empty."""
     known = simple.total - len(simple.without)
     said = ""
     if simple.differ:
@@ -59,7 +59,7 @@ def explain_average(simple: SimpleEffects, metric: Metric) -> str:
 
 
 def without_pairs(name: str, simple: SimpleEffects) -> list[str]:
-    """A caution that names the cells in which no pair of an effect trained."""
+    """Returns a caution that names the cells in which no pair of an effect trained."""
     if not simple.without or len(simple.without) == simple.total:
         return []
     shown = ", ".join(simple.without[:3]) + (", ..." if len(simple.without) > 3 else "")

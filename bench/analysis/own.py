@@ -1,4 +1,4 @@
-"""What a report says of training code of the user's own: what it cannot promise, and what the seeds show of that."""
+"""Says of training code of the user's own what it cannot promise, and what the seeds show of that."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from bench.grid.metrics import Metric
 from bench.grid.plan import Cell, Plan, Trial
 from bench.record.records import ENVIRONMENT, MEASURES
 from bench.record.status import NOT_ENDED, Status
-from lab.settings import timing_id
+from lab.settings import num_classes, timing_id
 
 MACHINE = ["device", "device_name", "threads", "concurrent_trials", "precision", "torch_version"]
 RATES = [f"train_images_per_second{end}" for end in ("", "_low", "_high")]
@@ -103,6 +103,9 @@ def coverage_line(found: pd.DataFrame) -> str:
 def cautions(plan: Plan, found: pd.DataFrame, trials: pd.DataFrame, timings: pd.DataFrame | None = None) -> list[str]:
     """Warns of what bears on comparing: rows left out, stale or of unlike machines, speeds, too few seeds."""
     result = list(plan.warnings)
+    classes = {num_classes(trial.lab.data) for trial in plan.trials if plan.run is None}
+    if plan.untrained == "chance" and (len(classes) != 1 or None in classes):
+        result.append("untrained: chance is not known of these data: untrained trials stay apart; give the number")
     if plan.tune and set(plan.tune_seeds) & set(plan.seeds):
         result.append("the seeds that chose the candidates are reported too: accuracies are flattered by having chosen")
     ended = found[found["status"] == Status.OK]

@@ -17,6 +17,7 @@ from bench.cli.measure import time, verify
 from bench.cli.options import CommandError, WriteError
 from bench.cli.report import export, report
 from bench.cli.run import run
+from bench.cli.spelling import spelling
 from bench.cli.start import new, schema
 from bench.grid.load import GridError
 
@@ -37,6 +38,7 @@ def main() -> None:
     """Runs the command; a refusal is its message on standard error and exit code 2."""
     from bench.record.table import RecordError
 
+    spelling()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     script = sys.modules["__main__"]
     if Path(getattr(script, "__file__", None) or "").stem == "bench":  # the command: no worker needs to run it

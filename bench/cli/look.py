@@ -15,6 +15,7 @@ from bench.cli.options import (
     CommandError,
     Results,
     python,
+    terminal,
 )
 from bench.grid.load import GridError
 from bench.record.plan_file import read_plan
@@ -31,7 +32,7 @@ def list_parts(
     from lab.settings import NOUNS, PARTS, SECTIONS, TrainSettings, did_you_mean
     from lab.visiting import visiting
 
-    console = Console(highlight=False)
+    console = terminal()
     if not parts:
         for section, known in PARTS.items():
             console.print(Text(f"{section}", style="bold"))
@@ -95,7 +96,7 @@ def show(
         what = f"is the beginning of {', '.join(ids)}" if ids else "no such trial"
         raise CommandError(f"{trial_id!r}: {what} in {results}")
     folder, row = found[-1]
-    console = Console(highlight=False)
+    console = terminal()
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for name, value in row.items():
         if value:

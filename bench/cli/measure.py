@@ -18,6 +18,7 @@ from bench.cli.options import (
     Only,
     Overrides,
     Results,
+    terminal,
 )
 from bench.grid.load import Plan, load_plan
 from bench.record.asked import check_folders
@@ -38,7 +39,7 @@ def time(
     """Time every distinct model, batch size and precision alone on the device, into timings.csv."""
     plans = [load_plan(grid, overrides=overrides, only=only) for grid in grids]
     check_folders(plans, results)
-    console = Console(highlight=False)
+    console = terminal()
     for plan in plans:
         time_plan(plan, results / plan.name, device, data_dir, force, console)
         console.print(f"{plan.name}: timed; recorded in {results / plan.name / 'timings.csv'}", soft_wrap=True)
@@ -71,7 +72,7 @@ def verify(
         trial = check.trial
         words = (trial.trial_id, trial.cell.label, str(trial.seed), f"{check.recorded:.4f}", again, check.rule)
         table.add_row(*words, told)
-    Console(highlight=False).print(table)
+    terminal().print(table)
     raise typer.Exit(0 if all(check.agrees for check in checks) else 1)
 
 
@@ -88,4 +89,5 @@ def time_plan(plan: Plan, folder: Path, device: str, data_dir: Path | None, forc
         raise CommandError(f"{plan.name}: cannot be timed: {error}") from error
     unreliable = sum(not row["reliable"] for row in rows)
     if unreliable:
-        console.print(f"[yellow]warning:[/] {unreliable} of them not reliable: the machine's speed drifted meanwhile")
+        drifted = f"warning: {unreliable} of them not reliable: the machine's speed drifted meanwhile"
+        console.print(Text(drifted, style="yellow"))

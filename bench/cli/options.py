@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
+from rich.console import Console
 
 Grids = Annotated[list[Path], typer.Argument(metavar="GRID", help="Grid files.", show_default=False)]
 RecordedGrids = Annotated[
@@ -36,8 +37,13 @@ class WriteError(Exception):
     """A result that was computed and could not be written, exit code 1."""
 
 
+def terminal() -> Console:
+    """The terminal, which prints text as it is: brackets and colons in labels and paths are no markup."""
+    return Console(highlight=False, markup=False, emoji=False)
+
+
 def seconds(option: str, text: str) -> float:
-    """``0``, ``90``, ``90s``, ``10m`` or ``2h`` in seconds."""
+    """Returns ``0``, ``90``, ``90s``, ``10m`` or ``2h`` in seconds."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
     if not match:
         raise CommandError(f"{option} must be a time such as 90s, 10m or 2h, got {text!r}")
@@ -77,7 +83,7 @@ def grouped(**more: type[Any]) -> Callable[[Callable[..., None]], Callable[..., 
 
 
 def _options(kind: type[Any]) -> Iterator[inspect.Parameter]:
-    """The fields of a dataclass as parameters, in the panel that its docstring names."""
+    """Yields the fields of a dataclass as parameters, in the panel that its docstring names."""
     hints = get_type_hints(kind, include_extras=True)
     for one in fields(kind):
         default = one.default_factory() if one.default_factory is not MISSING else one.default

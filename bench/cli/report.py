@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
-from bench.cli.options import CommandError, Only, Overrides, RecordedGrids, Results, WriteError
+from bench.cli.options import CommandError, Only, Overrides, RecordedGrids, Results, WriteError, terminal
+from bench.cli.spelling import write
 from bench.grid.load import GridError
 from bench.grid.plan import Asked, Plan
 from bench.record.asked import check_folder, command, holders, last_asked, plan_of, read_asked
@@ -64,7 +64,7 @@ def report(
         raise CommandError("\n".join(refused))
     _say_last_runs(all_findings, grids is None, sys.stdout if form == "table" else sys.stderr)
     if form != "table":
-        sys.stdout.write(FORMATS[form](all_findings))
+        write(FORMATS[form](all_findings), form)
     _write(all_findings, results[0] / "report", shown=form == "table", paper=paper, show_page=show_page)
     if refused:
         print("\n".join(refused), file=sys.stderr)
@@ -72,7 +72,7 @@ def report(
 
 
 def _gather_all(asked: Sequence[Asked], results: Sequence[Path]) -> tuple[list[Findings], list[str]]:
-    """The findings of the grids that are named, or of all that have results; and why there are none of the others."""
+    """Gathers the findings of the grids named, or of all that have results; and why there are none of the others."""
     from bench.analysis.findings import gather
     from bench.grid.metrics import MetricError
     from bench.record.pool import PoolError
@@ -94,7 +94,7 @@ def _gather_all(asked: Sequence[Asked], results: Sequence[Path]) -> tuple[list[F
 
 
 def _say_last_runs(all_findings: Sequence[Findings], unnamed: bool, file: TextIO) -> None:
-    """Where the last run had options, and a report of that grid is not with the same ones, says how to ask for that."""
+    """Says how to ask for the last run's options, where it had some and a report of that grid has not the same ones."""
     for findings in all_findings:
         for folder in (findings.folder, *findings.others):
             last = read_asked(folder)
@@ -105,14 +105,14 @@ def _say_last_runs(all_findings: Sequence[Findings], unnamed: bool, file: TextIO
 
 def _write(all_findings: Sequence[Findings], above: Path, *, shown: bool, paper: bool, show_page: bool) -> None:
     """Shows the findings and writes their pages, where asked for; ``above`` is the folder of the overview."""
-    from bench.report.output import print_report, write_paper, write_report
+    from bench.report.output import letters_without_font, print_report, write_paper, write_report
     from bench.report.overview import overview, print_overview, write_overview
 
     for findings in all_findings if paper else []:
         write_paper(findings)
     if not shown and not show_page:
         return
-    console = Console(highlight=False)
+    console = terminal()
     for findings in all_findings:
         if shown:
             print_report(console, findings)
@@ -123,6 +123,8 @@ def _write(all_findings: Sequence[Findings], above: Path, *, shown: bool, paper:
         if shown:
             where = f"page, figures, LaTeX, Markdown and CSV: {findings.target}\n"
             console.print(Text(where), soft_wrap=True)
+            for note in letters_without_font(findings):
+                console.print(Text(f"warning: {note}", style="yellow"), soft_wrap=True)
     if len(all_findings) > 1:
         rows = overview(all_findings, above)
         page = write_overview(rows, above)
@@ -134,7 +136,7 @@ def _write(all_findings: Sequence[Findings], above: Path, *, shown: bool, paper:
 
 
 def recorded_names(results: Sequence[Path]) -> list[str]:
-    """The folders that hold a grid, by name; raises :class:`CommandError` where there are none."""
+    """Returns the folders that hold a grid, by name; raises :class:`CommandError` where there are none."""
     names = sorted({path.parent.name for folder in results for path in folder.glob(f"*/{GRID}")})
     if not names:
         raise CommandError(f"{', '.join(map(str, results))}: no results here; python -m bench run GRID makes some")
@@ -142,7 +144,7 @@ def recorded_names(results: Sequence[Path]) -> list[str]:
 
 
 def recorded_folders(name: str, results: Sequence[Path]) -> list[Path]:
-    """The folders with results of that name; raises :class:`CommandError` where there are none."""
+    """Returns the folders with results of that name; raises :class:`CommandError` where there are none."""
     found = [folder / name for folder in results if (folder / name / "trials.csv").exists()]
     if not found:
         missing = ", ".join(str(folder / name) for folder in results)
@@ -151,7 +153,7 @@ def recorded_folders(name: str, results: Sequence[Path]) -> list[Path]:
 
 
 def folders_of(plan: Plan, results: Sequence[Path]) -> list[Path]:
-    """The folders with results of a plan; raises :class:`CommandError` where there are none, or another grid's."""
+    """Finds the folders with results of a plan; raises :class:`CommandError` if there are none, or another grid's."""
     try:
         found = recorded_folders(plan.name, results)
     except CommandError as error:
@@ -187,11 +189,11 @@ def export(
         raise CommandError(str(error)) from error
     except OSError as error:
         raise WriteError(f"{target}: cannot be written: {error}") from error
-    print(f"{count} runs in {target}: {exporting.LOOK[tool].format(target)}")
+    print(f"{count} runs in {target}: {exporting.look(tool, target)}")
 
 
 def _exported(grids: Sequence[Path], results: Path) -> list[Path]:
-    """The folders of the grids that are named, or of all."""
+    """Returns the folders of the grids that are named, or of all."""
     if not grids:
         return [folder for name in recorded_names([results]) for folder in recorded_folders(name, [results])]
     return [folder for grid in grids for folder in folders_of(plan_of(Asked(grid), [results]), [results])]

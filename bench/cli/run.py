@@ -27,6 +27,7 @@ from bench.cli.options import (
     grouped,
     python,
     seconds,
+    terminal,
 )
 from bench.execute.agenda import Agenda, read_agenda
 from bench.execute.executors import EXECUTORS
@@ -90,7 +91,7 @@ class PlanOptions:
 
 
 def _of_executors() -> type[Any]:
-    """The options of the executors themselves, as each kind describes them."""
+    """Returns the options of the executors themselves, as each kind describes them."""
     kinds = [kind.options for kind in EXECUTORS.values() if kind.options is not None]
     made = [
         (one.name, Annotated[get_type_hints(kind)[one.name], typer.Option(**one.metadata)], field(default=one.default))
@@ -109,7 +110,7 @@ def run(grids: Grids, which: TrialOptions, how: RunOptions, planning: PlanOption
     plans = [load_plan(grid, overrides=which.overrides, only=which.only, seeds=which.seeds) for grid in grids]
     check_folders(plans, options.results)
     _check_trial(plans, grids, options)
-    console = Console(highlight=False)
+    console = terminal()
     if planning.dry_run:
         codes = [_show_plan(plan, options, planning.price, console) for plan in plans]
     else:
@@ -200,7 +201,7 @@ def _run_one(plan: Plan, grid: Path, options: Options, timed: bool, console: Con
     if summary.unwritten is not None:
         raise WriteError(f"{folder}: some results could not be written: {summary.unwritten}; run it again to get them")
     for sentence in _told(summary, plan, folder):
-        console.print(f"{plan.name}: {sentence}", soft_wrap=True, markup=False)
+        console.print(f"{plan.name}: {sentence}", soft_wrap=True)
     if not (options.stale or options.force) and (staleness := _agenda(plan, options).staleness).changed:
         console.print(Text(f"{plan.name}: {staleness}; run again with --stale"), soft_wrap=True)
     whole = not (summary.left or summary.interrupted or summary.exit_code)
@@ -247,12 +248,12 @@ def _told(summary: Summary, plan: Plan, folder: Path) -> Iterator[str]:
 
 
 def _torn(folder: Path) -> dict[str, int]:
-    """The files of lines that were set aside, with their sizes."""
+    """Returns the files of lines that were set aside, with their sizes."""
     return {path.name: path.stat().st_size for path in folder.glob("*.csv.torn")}
 
 
 def _given_again() -> list[str]:
-    """The options of this call that shape the trials, for a command that repeats one."""
+    """Returns the options of this call that shape the trials, for a command that repeats one."""
     words, kept = sys.argv[1:], []
     for index, word in enumerate(words):
         name = word.split("=", 1)[0]

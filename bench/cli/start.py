@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -35,4 +36,4 @@ def new(
     if not path.parent.is_dir():
         raise CommandError(f"{path}: no such folder: {path.parent}")
     path.write_text(starter_grid(path.stem), encoding="utf-8")
-    print(f"{path}: written; python -m bench run {path} --dry-run shows its plan")
+    print(f"{path}: written; python -m bench run {shlex.quote(str(path))} --dry-run shows its plan")

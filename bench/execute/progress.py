@@ -50,9 +50,11 @@ class Progress:
         self._start = self._now()
         recorded = len(plan.trials) - len(trials)
         self.console.print(
-            f"[bold]{plan.name}[/]: {len(trials)} trials on {num_workers} worker{'s' * (num_workers > 1)}"
-            + (f", {recorded} recorded already" if recorded else ""),
-            highlight=False,
+            Text.assemble(
+                (plan.name, "bold"),
+                f": {len(trials)} trials on {num_workers} worker{'s' * (num_workers > 1)}",
+                f", {recorded} recorded already" if recorded else "",
+            ),
         )
 
     def __enter__(self) -> Self:
@@ -113,7 +115,7 @@ class Progress:
         table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
         table.add_column(no_wrap=True, justify="right")
         for node, done in self._nodes.items():
-            table.add_row(node, self._node_state(node), f"{done} done")
+            table.add_row(Text(node), self._node_state(node), f"{done} done")
         for index, line in self._lines.items() if not self._nodes else ():
             if line is None:
                 table.add_row(f"worker {index}", Text("idle", style="dim"), "")

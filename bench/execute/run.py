@@ -78,7 +78,7 @@ def longest_first(trials: Sequence[Trial], macs: Mapping[str, int]) -> list[Tria
 
 
 def _epochs(trial: Trial) -> float:
-    """Those that the trial asks for, where it has such a setting."""
+    """Returns those that the trial asks for, if it has such a setting."""
     epochs = trial.settings.flat().get("train.epochs")
     return epochs if isinstance(epochs, int | float) else 1
 

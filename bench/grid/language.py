@@ -1,4 +1,4 @@
-"""Which words of a grid are settings: the laboratory's sections, or whatever training code of one's own takes.
+"""Says which words of a grid are settings: the laboratory's sections, or whatever training code of one's own takes.
 
 Own code has free sections, and settings at top level: these stand in the section ``settings`` of a trial.
 """
@@ -26,15 +26,15 @@ class Language:
     sections: tuple[str, ...] = tuple(SECTIONS)
 
     def path_of(self, name: str) -> str:
-        """The dotted path that a name stands for."""
+        """Returns the dotted path that a name stands for."""
         return name
 
     def is_free(self, name: str, node: Node) -> bool:
-        """Whether a factor's name is a word of the user's own, no setting and no section."""
+        """Tells whether a factor's name is a word of the user's own, no setting and no section."""
         return "," not in name and "." not in name and name not in self.sections
 
     def section_problem(self, key: str, node: Node) -> str | None:
-        """The rule that an entry of ``base`` breaks by its key; None where it breaks none."""
+        """Returns the rule that an entry of ``base`` breaks by its key; None where it breaks none."""
         section, dot, setting = key.partition(".")
         if dot and section in SECTIONS:
             return f"is nested in base: `{section}: {{{setting}: {spell(node)}}}`"
@@ -45,7 +45,7 @@ class Language:
         return None
 
     def path_problem(self, path: str, whole: bool = False) -> str | None:
-        """The rule that ``path`` breaks as a setting's dotted path (``whole``: or a section); None where it is one."""
+        """Returns the rule that ``path`` breaks as a setting's dotted path (``whole``: or a section's), or None."""
         section, dot, setting = path.partition(".")
         if whole and path in SECTIONS:
             return None
@@ -71,7 +71,7 @@ class OwnLanguage(Language):
         return name if "." in name or name in self.sections else f"{TOP}.{name}"
 
     def is_free(self, name: str, node: Node) -> bool:
-        """A word with labelled levels that are mappings; with other levels it is a setting at top level."""
+        """Accepts a word with labelled levels that are mappings; with other levels it is a setting at top level."""
         levels = list(node.mapping.values())
         return super().is_free(name, node) and bool(levels) and all(level.mapping for level in levels)
 
@@ -99,7 +99,7 @@ LAB = Language()
 
 
 def language_of(root: Node) -> Language:
-    """The language of a grid, by whether it names training code of its own."""
+    """Returns the language of a grid, by whether it names training code of its own."""
     return OwnLanguage(tuple(dict.fromkeys([TOP, *_own_sections(root)]))) if "run" in root.mapping else LAB
 
 
@@ -115,7 +115,7 @@ def _own_sections(root: Node) -> Iterator[str]:
 
 
 def known_settings(section: str) -> dict[str, None]:
-    """Every setting of the section's built-in parts, in the order of declaration."""
+    """Returns every setting of the section's built-in parts, in the order of declaration."""
     kinds = list(dict.fromkeys(PARTS.get(section, {}).values())) or [SECTIONS[section]]
     return dict.fromkeys(name for kind in kinds for name in kind.model_fields)
 

@@ -253,7 +253,7 @@ def own_metrics(
     tuned: bool,
     errors: Errors,
 ) -> ResolvedMetrics | None:
-    """The metrics that training code of one's own is to report, each declared whole; None, with causes in ``errors``.
+    """Resolves the metrics that own training code is to report, each declared whole; None, with causes in ``errors``.
 
     What selects is the first of ``split: dev``; without one, nothing is tuned, and the primary one stands there.
     """

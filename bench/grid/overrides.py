@@ -89,7 +89,7 @@ def _set(root: Node, key: str, values: list[Node], at: Position, errors: Errors,
 
 
 def _nested(whole: Node, path: list[str], value: Node) -> Node:
-    """The mapping with the value at a path below it; the value itself where there is no path."""
+    """Returns the mapping with the value at a path below it; the value itself where there is no path."""
     first, *rest = path
     if not first:
         return value

@@ -29,7 +29,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        """Which trainable runs it."""
+        """The name of the trainable that runs it."""
         return "function"
 
     @property
@@ -66,15 +66,15 @@ class OwnSettings:
         return digest({**self.sections, "run": self.run.identity}, self.seed)
 
     def with_seed(self, seed: int) -> OwnSettings:
-        """The same experiment, another replicate."""
+        """Returns the same experiment, another replicate."""
         return replace(self, seed=seed)
 
     def flat(self) -> dict[str, Value]:
-        """Every setting but the seed by its dotted path."""
+        """Returns every setting but the seed by its dotted path."""
         return dict(_flat("", self.sections))
 
     def model_dump(self) -> dict[str, Any]:
-        """The settings and the seed as plain data."""
+        """Returns the settings and the seed as plain data."""
         return {**{name: dict(members) for name, members in self.sections.items()}, "seed": self.seed}
 
 
@@ -87,7 +87,7 @@ def _flat(path: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def shown(path: str) -> str:
-    """A setting's path as a grid writes it."""
+    """Returns a setting's path as a grid writes it."""
     return path.removeprefix(f"{TOP}.")
 
 
@@ -124,7 +124,7 @@ def _there_are() -> str:
 
 
 def offers(sections: Mapping[str, Mapping[str, Any]], asked: Sequence[str]) -> Iterator[tuple[str, str, Any]]:
-    """Each argument that the settings offer to a function that asks for these: its name, the path, the value.
+    """Yields each argument that the settings offer to a function that asks for these: its name, the path, the value.
 
     A section is one argument where the function asks for it by its name; else each of its settings is one.
     """

@@ -42,16 +42,16 @@ class Function:
         self.handed = {one.name for one in parameters} & set(HANDED)
 
     def parse(self, raw: Mapping[str, Mapping[str, Any]]) -> OwnSettings:
-        """The settings, checked against the signature; raises :class:`SettingsError`."""
+        """Parses the settings, checked against the signature; raises :class:`SettingsError`."""
         self._checked(raw)
         return OwnSettings({name: dict(members) for name, members in raw.items() if members}, self.run)
 
     def takes(self, section: str, raw: Mapping[str, Any], setting: str) -> bool:
-        """Whether a level that is off can be passed on: always, or an error says why not."""
+        """Tells whether a level that is off can be passed on: always, or an error says why not."""
         return True
 
     def arguments(self, sections: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-        """The keyword arguments that the settings are; raises :class:`SettingsError`."""
+        """Returns the keyword arguments that the settings are; raises :class:`SettingsError`."""
         return self._checked(sections).arguments()
 
     def call(self, sections: Mapping[str, Mapping[str, Any]], handed: Mapping[str, Any]) -> Any:

@@ -68,7 +68,7 @@ class Trial:
 
 
 def run_of(trials: Sequence[Trial]) -> Run | None:
-    """The training code of a plan's trials, of which there is one; None for the laboratory, or without trials."""
+    """Returns the one training code of a plan's trials; None for the laboratory, or without trials."""
     return next((one.settings.run for one in trials if isinstance(one.settings, OwnSettings)), None)
 
 

@@ -76,7 +76,7 @@ def apply(base: Mapping[str, Mapping[str, Value]], changes: Sequence[Change], la
 
 
 def _nested(whole: Value, path: Sequence[str], value: Value) -> Value:
-    """The mapping with the value at a path below it, whatever else stood on the way."""
+    """Returns the mapping with the value at a path below it, whatever else stood on the way."""
     first, *rest = path
     old = whole if isinstance(whole, dict) else {}
     return old | {first: _nested(old.get(first), rest, value) if rest else value}

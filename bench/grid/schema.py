@@ -48,7 +48,7 @@ def grid_schema() -> Schema:
 
 
 def _free(form: Schema) -> Schema:
-    """The outer form alone; what the laboratory has stays as names to choose from, with their descriptions."""
+    """Returns the outer form alone; what the laboratory has stays as names to choose from, with their descriptions."""
     kept = {name: form[name] for name in ("type", "default", "description") if name in form}
     names = {name: {"description": one.get("description", name)} for name, one in form.get("properties", {}).items()}
     return kept | ({"properties": names} if names else {})

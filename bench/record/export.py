@@ -10,6 +10,7 @@ import json
 import math
 import os
 import re
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ class ExportError(ValueError):
 
 
 @dataclass(frozen=True)
-class Run:
+class ExportedRun:
     """A recorded trial in plain words; times in seconds, ``started`` since 1970."""
 
     trial_id: str
@@ -48,18 +49,18 @@ class Run:
     curve: list[dict[Any, Any]]
 
 
-def runs(folder: Path) -> list[Run]:
+def runs(folder: Path) -> list[ExportedRun]:
     """Reads the recorded trials of a results folder, each by its last row; raises RecordError."""
     points = read_curves(folder).groupby("trial_id")
     curves = {trial_id: curve.to_dict("records") for trial_id, curve in points}
     return [_run(row, curves.get(row["trial_id"], [])) for row in read_trials(folder).to_dict("records")]
 
 
-def _run(row: Mapping[Any, Any], curve: list[dict[Any, Any]]) -> Run:
+def _run(row: Mapping[Any, Any], curve: list[dict[Any, Any]]) -> ExportedRun:
     text = {str(name): _text(value) for name, value in row.items()}
     started = datetime.fromisoformat(text["started_at"]).timestamp() if text.get("started_at") else 0.0
     measures = _finite({name: value for name, value in row.items() if is_measure(str(name))})
-    return Run(
+    return ExportedRun(
         trial_id=text["trial_id"],
         grid=text["grid"],
         name=f"{text['cell']} seed={text['seed']}",
@@ -90,7 +91,7 @@ def _finite(numbers: Mapping[str, Any]) -> dict[str, float]:
 # --- TensorBoard ----------------------------------------------------------------------------------------------------
 
 
-def to_tensorboard(found: Sequence[Run], target: Path) -> None:
+def to_tensorboard(found: Sequence[ExportedRun], target: Path) -> None:
     """Writes an event file per run, in ``target/<grid>/<cell> seed=<seed> <trial_id>``, over one that is there."""
     from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
@@ -107,7 +108,7 @@ def to_tensorboard(found: Sequence[Run], target: Path) -> None:
         writer.close()
 
 
-def _events(run: Run) -> list[Any]:
+def _events(run: ExportedRun) -> list[Any]:
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.compat.proto.summary_pb2 import Summary
     from tensorboard.plugins.hparams.summary_v2 import hparams_pb
@@ -137,7 +138,7 @@ def _plain(text: str) -> bool | float | str:
 # --- MLflow ---------------------------------------------------------------------------------------------------------
 
 
-def to_mlflow(found: Sequence[Run], target: Path) -> None:
+def to_mlflow(found: Sequence[ExportedRun], target: Path) -> None:
     """Writes an experiment per grid to the database ``target/mlflow.db``; a run there is kept unless it changed."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # an export tells nobody of itself
     import alembic  # noqa: F401  # with sqlalchemy what mlflow-skinny lacks for a database
@@ -145,8 +146,10 @@ def to_mlflow(found: Sequence[Run], target: Path) -> None:
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
-    target.mkdir(parents=True, exist_ok=True)
     database = target.resolve() / "mlflow.db"
+    if set("?#%") & set(str(database)):
+        raise ExportError(f"{database}: ?, # and % have a meaning in a database's address: name another folder")
+    target.mkdir(parents=True, exist_ok=True)
     try:
         client = MlflowClient(tracking_uri=f"sqlite:///{database}")
         for run in found:
@@ -155,7 +158,7 @@ def to_mlflow(found: Sequence[Run], target: Path) -> None:
         raise ExportError(f"{database}: {error}") from error
 
 
-def _log(client: Any, run: Run, artifacts: Path) -> None:
+def _log(client: Any, run: ExportedRun, artifacts: Path) -> None:
     from mlflow.entities import Metric, Param
 
     experiment = client.get_experiment_by_name(run.grid)
@@ -190,8 +193,14 @@ def _milliseconds(seconds: float) -> int:
 
 # --- both -----------------------------------------------------------------------------------------------------------
 
-TOOLS: dict[str, Callable[[Sequence[Run], Path], None]] = {"tensorboard": to_tensorboard, "mlflow": to_mlflow}
-LOOK = {"tensorboard": "tensorboard --logdir {}", "mlflow": "mlflow ui --backend-store-uri sqlite:///{}/mlflow.db"}
+TOOLS: dict[str, Callable[[Sequence[ExportedRun], Path], None]] = {"tensorboard": to_tensorboard, "mlflow": to_mlflow}
+
+
+def look(tool: str, target: Path) -> str:
+    """What to type to see the runs."""
+    if tool == "mlflow":
+        return shlex.join(["mlflow", "ui", "--backend-store-uri", f"sqlite:///{target}/mlflow.db"])
+    return shlex.join(["tensorboard", "--logdir", str(target)])
 
 
 def export(folders: Sequence[Path], tool: str, target: Path) -> int:

@@ -9,7 +9,7 @@ from lab.settings import Settings
 
 
 def sources(settings: TrialSettings) -> dict[str, str]:
-    """A digest of each source file that a trial uses."""
+    """Returns a digest of each source file that a trial uses."""
     if isinstance(settings, OwnSettings):
         return settings.run.sources()
     assert isinstance(settings, Settings)
@@ -17,5 +17,5 @@ def sources(settings: TrialSettings) -> dict[str, str]:
 
 
 def source_fingerprint(settings: TrialSettings) -> str:
-    """12 hex digits over :func:`sources`."""
+    """Returns 12 hex digits over :func:`sources`."""
     return fingerprint.fingerprint(sources(settings))

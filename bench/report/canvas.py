@@ -1,4 +1,4 @@
-"""What all figures share: their style and size, panels, colours and names of variants, and how they are saved.
+"""The parts that all figures share: style and size, panels, colours and names of variants, and how they are saved.
 
 Colours are Okabe and Ito's (2008), which colour-blind readers tell apart, or a scale from dark to light where variants
 are numbers; marker shapes, dashes and direct labels say the same again, so that a print in grey loses nothing.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import textwrap
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,6 +59,7 @@ STYLE = {
     "ytick.color": INK,
     "pdf.fonttype": 42,  # letters stay letters, as publishers ask
     "svg.hashsalt": "bench",  # the same numbers give the same file
+    "text.parse_math": False,  # a dollar in a label is a dollar
 }
 LABEL = 10.5  # points on the screen, of direct labels
 DPI, PAPER_DPI = 200, 400
@@ -74,12 +76,15 @@ Panels = list[tuple[Axes, pd.DataFrame]]
 def style(columns: int = 0) -> Iterator[None]:
     """The look of every figure, while it is drawn and while it is saved."""
     scale = PAPER_SCALE if columns else 1.0
-    with mpl.rc_context(sns.axes_style("whitegrid") | STYLE | {name: size * scale for name, size in SIZES.items()}):
+    family = {"font.family": mpl.rcParams["font.family"]}  # of :func:`bench.report.lettering.lettering`
+    look = sns.axes_style("whitegrid") | STYLE | family | {name: size * scale for name, size in SIZES.items()}
+    with mpl.rc_context(look), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # said by ``lettering.notes``
         yield
 
 
 def scaled(size: float) -> float:
-    """What a size in points on the screen is in the figure that is drawn now."""
+    """Converts a size in points on the screen to the figure that is drawn now."""
     return size * float(mpl.rcParams["font.size"]) / SIZES["font.size"]
 
 
@@ -96,7 +101,7 @@ def save(figure: Figure, path: Path, columns: int = 0) -> None:
 
 
 def empty_figure(width: float, height: float, title: str, about: str, columns: int) -> Figure:
-    """An empty figure of so many inches on the screen, there below its title and the line that says what marks mean."""
+    """Makes an empty figure of so many inches on the screen, below its title and the line that says what marks mean."""
     if columns:
         figure = Figure(figsize=(PAPER_WIDTHS[columns], height * PAPER_SCALE))
         FigureCanvasAgg(figure)
@@ -114,7 +119,7 @@ def empty_figure(width: float, height: float, title: str, about: str, columns: i
 
 
 def panelled(cells: pd.DataFrame, title: str, about: str, columns: int) -> tuple[Figure, Panels]:
-    """A figure with a panel for each combination of facets, and the cells of each panel."""
+    """Returns a figure with a panel for each combination of facets, and the cells of each panel."""
     levels, facets = cells["row"].unique(), cells["column"].unique()
     most = columns or (len(facets) if len(levels) > 1 else MAX_COLUMNS)
     num_columns = min(most, len(facets))
@@ -175,15 +180,15 @@ def plain_ticks(axes: Axes, which: Literal["x", "y"], most: int = 5) -> None:
 
 
 def interval_of(cell: Any, metric: Metric) -> tuple[float, tuple[float, float]]:
-    """A cell's mean in the metric, and its interval as far as the metric's range goes."""
+    """Returns a cell's mean in the metric, and its interval as far as the metric's range goes."""
     value, *ends = (float(getattr(cell, f"{metric.name}{end}")) for end in ("", "_low", "_high"))
     least, most = (math.nan if end is None else end for end in metric.range)
     low, high = (float(np.fmin(np.fmax(end, least), most)) if end == end else end for end in ends)
     return value, (low, high)
 
 
-def arm_looks(cells: pd.DataFrame) -> dict[str, tuple[str, str, str]]:
-    """Colour, marker and dashes of each variant."""
+def variant_looks(cells: pd.DataFrame) -> dict[str, tuple[str, str, str]]:
+    """Chooses colour, marker and dashes of each variant."""
     variants = list(cells["arm"].unique())
     scale = cells["ordered"].all() and len(variants) > 2
     colors = sns.color_palette("viridis", len(variants)).as_hex() if scale else OKABE_ITO
@@ -204,7 +209,7 @@ def seeds_text(cells: pd.DataFrame) -> str:
 
 
 def losses(cell: Any) -> str:
-    """``2 diverged``: what became of the trials of a cell that have no result."""
+    """Returns ``2 diverged``: what became of the trials of a cell that have no result."""
     missing = cell.planned - cell.n - cell.diverged - cell.failed
     counts = [(cell.diverged, "diverged"), (cell.failed, "failed"), (missing, "missing")]
     return ", ".join(f"{count} {word}" for count, word in counts if count)
@@ -218,7 +223,7 @@ def name_absent(axes: Axes, absent: pd.DataFrame) -> None:
 
 
 def wrapped(label: str) -> str:
-    """The label in short lines, broken between levels only."""
+    """Returns the label in short lines, broken between levels only."""
     return textwrap.fill(
         ", ".join(level.replace(" ", "\xa0") for level in label.split(", ")), 18, break_long_words=False
     )

@@ -11,6 +11,7 @@ import pandas as pd
 from bench.analysis.amounts import axis_label, direction, spoken
 from bench.analysis.tables import pareto
 from bench.grid.metrics import Metric
+from bench.report.escapes import plotly
 
 # Okabe and Ito (2008), without black: the page may be dark.
 COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
@@ -25,16 +26,22 @@ Chart = dict[str, Any]
 
 
 def forest(effects: pd.DataFrame, metric: Metric) -> Chart:
-    """Each effect with its interval, in points or as a ratio, hollow where undecided; no effect is an upright line."""
+    """Draws each effect with its interval, in points or as ratio, hollow if undecided; no effect is an upright line."""
     symbols = ["diamond-open" if verdict == "undecided" else "diamond" for verdict in effects["verdict"]]
     ratio, unit = metric.scale == "log", metric.difference_unit
-    names = [f"{row.factor}: {row.level} {'/' if ratio else '−'} {row.against}" for row in effects.itertuples()]
+    names = [plotly(f"{row.factor}: {row.level} {'/' if ratio else '−'} {row.against}") for row in effects.itertuples()]
     numbers = effects[["difference", "difference_low", "difference_high"]].astype(float)
     numbers = numbers.map(math.exp) if ratio else numbers * metric.factor
     value, low, high = (numbers[name] for name in numbers)
     hover = "x %{x:.3f}" if ratio else f"%{{x:+.{1 if metric.is_share else 3}{'f' if metric.is_share else 'g'}}} {unit}"
     trace = {
-        **{"type": "scatter", "mode": "markers", "x": _numbers(value), "y": names, "text": list(effects["sentence"])},
+        **{
+            "type": "scatter",
+            "mode": "markers",
+            "x": _numbers(value),
+            "y": names,
+            "text": list(map(plotly, effects["sentence"])),
+        },
         "error_x": {"array": _numbers(high - value), "arrayminus": _numbers(value - low), "thickness": 2, "width": 5},
         "marker": {"size": 11, "color": COLORS[0], "symbol": symbols, "line": {"width": 2, "color": COLORS[0]}},
         "hovertemplate": f"%{{y}}<br>{hover.rstrip()}<br>%{{text}}<extra></extra>",
@@ -50,7 +57,7 @@ def forest(effects: pd.DataFrame, metric: Metric) -> Chart:
 
 
 def _axis(metric: Metric) -> Chart:
-    """An axis for values of the metric: its name, unit and direction; per cents for a share, log for a log scale."""
+    """Makes an axis for the metric: its name, unit and direction; per cents for a share, log for a log scale."""
     axis: Chart = {"title": {"text": axis_label(metric)}}
     return axis | ({"tickformat": ".0%"} if metric.is_share else {"type": "log"} if metric.scale == "log" else {})
 
@@ -60,7 +67,7 @@ def _form(metric: Metric) -> str:
 
 
 def curves(points: pd.DataFrame, cells: pd.DataFrame, metric: Metric) -> Chart:
-    """The metric on dev over epochs, a line a cell with the band over its seeds; the legend toggles both."""
+    """Draws the metric on dev over epochs, a line per cell with the band over its seeds; the legend toggles both."""
     traces: list[Chart] = []
     known = set(points["cell"])
     for index, cell in enumerate(label for label in cells["cell"] if label in known):
@@ -71,7 +78,7 @@ def curves(points: pd.DataFrame, cells: pd.DataFrame, metric: Metric) -> Chart:
         traces.append({**band, "fill": "toself", "fillcolor": f"{color}2b", "line": {"width": 0}})
         look = {"color": color, "dash": DASHES[index // len(COLORS) % len(DASHES)], "width": 2}
         marker = {"symbol": SYMBOLS[index % len(SYMBOLS)], "size": 7}
-        trace = {"type": "scatter", "mode": "lines+markers", "name": cell, "legendgroup": cell, "line": look}
+        trace = {"type": "scatter", "mode": "lines+markers", "name": plotly(cell), "legendgroup": cell, "line": look}
         trace |= {"x": x, "y": _numbers(line[metric.name]), "marker": marker}
         traces.append({**trace, "hovertemplate": f"epoch %{{x:.3g}}: %{{y:{_form(metric)}}}"})
     axes: Chart = {"xaxis": {"title": {"text": "epochs trained"}}}
@@ -81,7 +88,7 @@ def curves(points: pd.DataFrame, cells: pd.DataFrame, metric: Metric) -> Chart:
 
 
 def trade_offs(cells: pd.DataFrame, metric: Metric) -> list[Chart]:
-    """The primary metric against each cost that is known and differs, with the Pareto front."""
+    """Draws the primary metric against each cost that is known and differs, with the Pareto front."""
     known = cells[cells[metric.name].notna()]
     costs = [cost for cost in COSTS if cost in known and cost.removesuffix("_low") != metric.name]
     return [_trade_off(known, metric, cost) for cost in costs if known[cost].nunique() > 1]
@@ -94,7 +101,7 @@ def _trade_off(cells: pd.DataFrame, metric: Metric, cost: str) -> Chart:
     y = shown[metric.name]
     low, high = (shown[f"{metric.name}_{end}"].clip(*metric.range) for end in ("low", "high"))
     bars = {"array": _numbers(high - y), "arrayminus": _numbers(y - low)}
-    points: Chart = {"type": "scatter", "mode": "markers", "name": "cells", "text": list(shown["cell"])}
+    points: Chart = {"type": "scatter", "mode": "markers", "name": "cells", "text": list(map(plotly, shown["cell"]))}
     points |= {"x": _numbers(shown[cost]), "y": _numbers(y), "error_y": {**bars, "thickness": 1}}
     points |= {"marker": {"size": 10, "color": COLORS[0]}}
     points |= {"hovertemplate": f"%{{text}}<br>%{{x:,.4g}}, %{{y:{_form(metric)}}}<extra></extra>"}
@@ -109,21 +116,25 @@ def _trade_off(cells: pd.DataFrame, metric: Metric, cost: str) -> Chart:
 
 
 def interaction(means: pd.DataFrame, metric: Metric) -> Chart:
-    """The mean of the primary metric by the levels of two factors: parallel lines would be no interaction."""
+    """Draws the mean of the primary metric by the levels of two factors: parallel lines would be no interaction."""
     traces = [
         {
-            **{"type": "scatter", "mode": "lines+markers", "name": f"{means.index.name}={level}"},
-            **{"x": [str(column) for column in means], "y": _numbers(means.loc[level])},
+            **{
+                "type": "scatter",
+                "mode": "lines+markers",
+                "name": plotly(f"{means.index.name}={level}"),
+            },
+            **{"x": [plotly(column) for column in means], "y": _numbers(means.loc[level])},
             "line": {"color": COLORS[index % len(COLORS)], "dash": DASHES[index % len(DASHES)], "width": 2},
             "marker": {"symbol": SYMBOLS[index % len(SYMBOLS)], "size": 10},
         }
         for index, level in enumerate(means.index)
     ]
-    axes = {"xaxis": {"title": {"text": str(means.columns.name)}, "type": "category"}}
+    axes = {"xaxis": {"title": {"text": plotly(means.columns.name)}, "type": "category"}}
     axes |= {"yaxis": _axis(metric)}
     return {"data": traces, "layout": {**axes, "height": 360, "legend": {"orientation": "h", "y": -0.25}}}
 
 
 def _numbers(values: Sequence[float] | pd.Series) -> list[float | None]:
-    """Plain numbers; None, which plotly leaves out, where there is none."""
+    """Returns plain numbers; None, which plotly leaves out, where there is none."""
     return [None if pd.isna(value) else float(value) for value in values]

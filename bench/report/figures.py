@@ -27,7 +27,6 @@ from bench.report.canvas import (
     LABEL,
     MUTED,
     OKABE_ITO,
-    arm_looks,
     empty_figure,
     heading,
     interval_of,
@@ -43,22 +42,26 @@ from bench.report.canvas import (
     scaled,
     seeds_text,
     style,
+    variant_looks,
     wrapped,
 )
 from bench.report.labels import label_ends, label_points
+from bench.report.telling import MOST, MOST_IN_PANEL, last_points, shown, telling
+
+ROOM = 60  # letters that an axis has room for in one line
 
 RATE = "train_images_per_second"
 
 
 def drawable(findings: Findings) -> dict[str, tuple[str, Callable[[int], Figure]]]:
-    """The figures that there are numbers for, by file name: what each shows, and how it is drawn for ``columns``."""
+    """Lists the figures that there are numbers for, by file name: what each shows, how to draw it for ``columns``."""
     metric, dev = findings.plan.primary, watched(findings.plan)
     cells, name = findings.cells, capital(spoken(metric))
     means = None if findings.variance is None else findings.variance.cell_means
     found: dict[str, tuple[str, Callable[[int], Figure]]] = {}
     if len(findings.curves):
         found["curves"] = (curves_title(dev), lambda columns: curves(findings.curves, cells, dev, columns))
-    found[_file(metric)] = (f"{name} by cell", lambda columns: seeds(findings.seeds, cells, metric, columns))
+    found[_file(metric)] = (f"{name} by cell", lambda columns: metric_by_cell(findings.seeds, cells, metric, columns))
     if metric.name != RATE and cells[RATE].notna().any():
         found["trade_off"] = (f"{name} against training speed", lambda columns: trade_off(cells, metric, columns))
     if len(findings.effects) and findings.effects["difference"].notna().any():
@@ -77,10 +80,11 @@ def curves_title(metric: Metric) -> str:
 
 
 def curves(points: pd.DataFrame, cells: pd.DataFrame, metric: Metric, columns: int = 0) -> Figure:
-    """The metric on dev over epochs by cell (``points``: ``summaries.curve_table``), each line labelled at its end."""
+    """Draws the metric on dev over epochs by cell (``points``: ``summaries.curve_table``), each labelled at its end."""
+    cells, others = shown(cells, last_points(points, cells, metric.name), labelled=True)
     mean = "geometric mean" if metric.scale == "log" else "mean"
-    about = f"Line: {mean} of {seeds_text(cells)}. Band: from the lowest to the highest seed."
-    looks = arm_looks(cells)
+    about = f"Line: {mean} of {seeds_text(cells)}. Band: from the lowest to the highest seed.{others}"
+    looks = variant_looks(cells)
     with style(columns):
         figure, panels = panelled(cells, curves_title(metric), about, columns)
         ends: list[list[tuple[float, float, str, str]]] = []
@@ -106,11 +110,12 @@ def curves(points: pd.DataFrame, cells: pd.DataFrame, metric: Metric, columns: i
     return figure
 
 
-def seeds(dots: pd.DataFrame, cells: pd.DataFrame, metric: Metric, columns: int = 0) -> Figure:
-    """The primary metric of each cell: every seed (``dots``: ``seed_table``), mean and interval, and what failed."""
+def metric_by_cell(dots: pd.DataFrame, cells: pd.DataFrame, metric: Metric, columns: int = 0) -> Figure:
+    """Draws the primary metric of each cell: every seed (``dots``: ``seed_table``), mean and interval, and failures."""
+    cells, others = shown(cells, cells[metric.name])
     average = "geometric mean" if metric.scale == "log" else "mean"
-    about = f"Coloured: one seed each. Black: {average} and 95 % interval over {sampled(metric, cells)}."
-    looks = arm_looks(cells)
+    about = f"Coloured: one seed each. Black: {average} and 95 % interval over {sampled(metric, cells)}.{others}"
+    looks = variant_looks(cells)
     with style(columns):
         groups = list(cells.groupby(["row", "column"], sort=False))
         counts = [len(here) for _, here in groups]
@@ -157,11 +162,12 @@ def _fit(axes: Axes, metric: Metric, values: np.ndarray) -> None:
 
 
 def trade_off(cells: pd.DataFrame, metric: Metric, columns: int = 0) -> Figure:
-    """The primary metric against training throughput: a point a cell, with both intervals."""
+    """Draws the primary metric against training throughput: a point per cell, with both intervals."""
+    cells, others = shown(cells, cells[metric.name], labelled=True)
     rounds = "rounds" in set(cells.get("train_images_per_second_basis", ()))
     bars = "Upright: 95 % interval. Level: slowest to fastest round" if rounds else "Bars: 95 % intervals"
-    about = f"Point: mean of {seeds_text(cells)}. {bars}.{BETTER[metric.better]}"
-    looks, rates = arm_looks(cells), cells[RATE]
+    about = f"Point: mean of {seeds_text(cells)}. {bars}.{BETTER[metric.better]}{others}"
+    looks, rates = variant_looks(cells), cells[RATE]
     known = cells["cell"][rates.notna()]
     with style(columns):
         figure, panels = panelled(cells, f"{capital(spoken(metric))} against training speed", about, columns)
@@ -194,11 +200,14 @@ BETTER = {"higher": " Up and to the right is better.", "lower": " Down and to th
 
 
 def forest(effects: pd.DataFrame, metric: Metric, columns: int = 0) -> Figure:
-    """The difference of each level to the baseline's with its interval (``effects``: ``findings.effect_tables``)."""
+    """Draws each level's difference to the baseline's, with intervals (``effects``: ``findings.effect_tables``)."""
     ratio, better = metric.scale == "log", f" {capital(direction(metric))}." if direction(metric) else ""
     what = "Ratio" if ratio else "Difference"
     unit = f", {metric.difference_unit}" if metric.difference_unit else ""
     about = f"{what} to the baseline in {spoken(metric)}{unit}, with its 95 % interval. Hollow: undecided.{better}"
+    few = telling(effects, effects["difference"], MOST)
+    about += f" Shown: {len(few)} of {len(effects)}, the highest and the lowest." if len(few) < len(effects) else ""
+    effects = few
     numbers = effects[["difference", "difference_low", "difference_high"]].to_numpy(float)
     numbers = np.exp(numbers) if ratio else numbers * metric.factor
     with style(columns):
@@ -228,9 +237,12 @@ def forest(effects: pd.DataFrame, metric: Metric, columns: int = 0) -> Figure:
 
 
 def interaction(means: pd.DataFrame, metric: Metric, columns: int = 0) -> Figure:
-    """The mean of the primary metric by the levels of two factors: a line per row of ``means``."""
+    """Draws the mean of the primary metric by the levels of two factors: a line per row of ``means``."""
     mean = "Geometric mean" if metric.scale == "log" else "Mean"
     about = f"{mean} over seeds and the levels of other factors. Parallel lines: no interaction."
+    few = telling(means, means.mean(axis=1), MOST_IN_PANEL)
+    about += f" Shown: {len(few)} of {len(means)} levels, the highest and the lowest." if len(few) < len(means) else ""
+    means = few
     title = f"Interaction of {means.index.name} and {means.columns.name}"
     with style(columns):
         figure = empty_figure(7.5, 3.7, title, about, columns)
@@ -244,6 +256,8 @@ def interaction(means: pd.DataFrame, metric: Metric, columns: int = 0) -> Figure
             if known.size:
                 lines.append((float(known[-1]), float(heights[known[-1]]), str(level), color))
         axes.set(xticks=range(means.shape[1]), xticklabels=[str(level) for level in means], xlabel=means.columns.name)
+        if sum(len(str(level)) + 2 for level in means) > ROOM:
+            axes.tick_params(axis="x", labelrotation=90, labelsize=scaled(min(12, 12 * 30 / means.shape[1])))
         axes.set_ylabel(axis_label(metric))
         measure_axis(axes, "y", metric)
         figure.draw_without_rendering()

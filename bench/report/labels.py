@@ -15,7 +15,7 @@ from bench.report.canvas import LABEL, MUTED, interval_of, rows, scaled, wrapped
 
 
 def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> np.ndarray:
-    """The places nearest to ``wanted`` (least squares), in its order, ``gap`` apart and within ``low`` to ``high``.
+    """Finds the places nearest to ``wanted`` (least squares), in its order, ``gap`` apart, within ``low`` to ``high``.
 
     With the gaps taken out this is isotonic regression. Where there is no room for all, the gap shrinks.
     """
@@ -68,7 +68,7 @@ Mark = tuple[float, float, float, float, float]  # a box in pixels, and how bad 
 
 
 def _marks(axes: Axes, cell: Any, metric: Metric) -> list[Mark]:
-    """A cell's point and its two bars."""
+    """Returns a cell's point and its two bars."""
     rate, (value, (low, high)) = cell.train_images_per_second, interval_of(cell, metric)
     bars = [(cell.train_images_per_second_low, value), (cell.train_images_per_second_high, value)]
     bars += [(rate, low), (rate, high)]
@@ -78,13 +78,13 @@ def _marks(axes: Axes, cell: Any, metric: Metric) -> list[Mark]:
 
 
 def _beside(point: np.ndarray, offset: np.ndarray, width: float, height: float) -> np.ndarray:
-    """The box (left, bottom, right, top) of a text that begins ``offset`` from the point, on that side of it."""
+    """Places the box (left, bottom, right, top) of a text that begins ``offset`` from the point, on that side."""
     low = point + offset + np.array([width, height]) * (np.sign(offset) - 1) / 2
     return np.concatenate([low, low + np.array([width, height])])
 
 
 def _cost(box: np.ndarray, taken: Sequence[Mark], axes: Axes) -> float:
-    """How bad a place is: pixels over what is drawn already, weighted, and pixels outside the axes."""
+    """Rates how bad a place is: pixels over what is drawn already, weighted, and pixels outside the axes."""
     marks = np.array(taken)
     sides = np.minimum(box[2:], marks[:, 2:4]) - np.maximum(box[:2], marks[:, :2])
     frame = axes.get_window_extent()

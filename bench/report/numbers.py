@@ -17,7 +17,7 @@ def heading(metric: Metric) -> str:
 
 
 def first_heading(plan: Plan) -> list[str]:
-    """The heading of the column for the first epoch; empty where there is none."""
+    """Returns the heading of the column for the first epoch; empty where there is none."""
     metric = first_epoch(plan, plan.primary)
     return [] if metric is None else ["first\nepoch" + (f", {metric.unit}" if metric.unit else "")]
 
@@ -51,7 +51,7 @@ def _fewest(numbers: pd.Series, metric: Metric) -> int:
 
 
 def _with_interval(table: pd.DataFrame, name: str, seeds: pd.Series) -> pd.Series:
-    """``0.93 (0.90 to 0.96)``: intervals that are not as wide on either side, three digits of each number."""
+    """Returns ``0.93 (0.90 to 0.96)``: intervals that are not as wide on either side, three digits of each number."""
     ends = table[[name, f"{name}_low", f"{name}_high"]].astype(float)
     digits = 2 if name == "ratio" else _fewest(ends[name], Metric(name, "neither"))
     text = [
@@ -66,7 +66,7 @@ def _between(low: float, high: float, digits: int) -> str:
 
 
 def with_half_width(table: pd.DataFrame, name: str, scale: float, fewest: int, sign: str = "") -> pd.Series:
-    """``94.1 ± 1.2``, a dash where nothing is known, ``± ?`` or ``alike`` where no interval can be said.
+    """Returns ``94.1 ± 1.2``, a dash where nothing is known, ``± ?`` or ``alike`` where no interval can be said.
 
     At least ``fewest`` decimals, up to two more where the column's narrowest interval needs them.
     """
@@ -90,7 +90,7 @@ def span(low: float, high: float) -> str:
 
 
 def _count(number: float) -> str:
-    """A count with three digits that matter: ``850``, ``61.7k``, ``11.2M``."""
+    """Returns a count with three digits that matter: ``850``, ``61.7k``, ``11.2M``."""
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if number >= size:
             return f"{number / size:.3g}{unit}"

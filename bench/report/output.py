@@ -15,8 +15,9 @@ from bench.analysis import amounts
 from bench.analysis.findings import Findings, gather
 from bench.grid.metrics import Metric
 from bench.grid.plan import Plan
+from bench.report.escapes import markdown
 from bench.report.page import page
-from bench.report.paper import latex, markdown, markdown_table, paper_markdown
+from bench.report.paper import latex, markdown_table, paper_markdown
 from bench.report.wording import Shown, effects_text, first_number, method, show
 
 RULINGS = {"supported": "green", "refuted": "red", "undecided": "yellow"}
@@ -54,7 +55,7 @@ def write_report(findings: Findings) -> Path:
 
 
 def print_report(console: Console, findings: Findings) -> None:
-    """The question, the answer, verdicts, tables, how to read them; no line is wider than the console."""
+    """Prints the question, the answer, verdicts, tables, how to read them; no line is wider than the console."""
     plan = findings.plan
     console.print(Text(plan.name, style="dim"))
     console.print(Text(plan.question, style="bold"))
@@ -98,7 +99,7 @@ def _print_winners(console: Console, winners: pd.DataFrame) -> None:
 
 
 def _terminal_table(text: pd.DataFrame, *, words: Collection[str]) -> Table:
-    """Columns of words fold where there is no room; numbers stay whole."""
+    """Makes a table whose columns of words fold where there is no room; numbers stay whole."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), header_style="", show_edge=False)
     for column in text.columns:
         word = column in words
@@ -118,12 +119,28 @@ def draw(target: Path, findings: Findings, columns: int = 0) -> dict[str, str]:
     """
     if not findings.cells["n"].any():
         return {}
+    from bench.report.lettering import lettered
+
+    with lettered(findings.plan):
+        return _draw(target, findings, columns)
+
+
+def _draw(target: Path, findings: Findings, columns: int) -> dict[str, str]:
     from bench.report import canvas, figures
 
     drawn = figures.drawable(findings)
     for name, (_, figure) in drawn.items():
         canvas.save(figure(columns), target / (f"{name}-{columns}-column" if columns else name), columns)
     return {name: title for name, (title, _) in drawn.items()}
+
+
+def letters_without_font(findings: Findings) -> list[str]:
+    """What figures cannot show of the labels, if there are figures."""
+    if not findings.cells["n"].any():
+        return []
+    from bench.report import lettering
+
+    return lettering.notes(findings.plan)
 
 
 def write_paper(findings: Findings) -> Path:
@@ -137,7 +154,7 @@ def write_paper(findings: Findings) -> Path:
 
 
 def write_markdown(path: Path, findings: Findings, drawn: Mapping[str, str]) -> None:
-    """The whole report as one page of Markdown, figures beside it."""
+    """Writes the whole report as one page of Markdown, figures beside it."""
     plan = findings.plan
     lines = [findings.coverage, *(f"warning: {caution}" for caution in findings.cautions)]
     parts = [f"# {markdown(plan.name)}", markdown(plan.question), f"**{markdown(findings.answer)}**"]
@@ -154,5 +171,6 @@ def write_markdown(path: Path, findings: Findings, drawn: Mapping[str, str]) -> 
     shown += show(findings)
     parts += [f"## {markdown(heading)}\n\n{markdown_table(table)}" for heading, table in shown]
     parts += [f"![{title}]({name}.png)" for name, title in drawn.items()]
+    parts += [f"- {markdown(note)}" for note in letters_without_font(findings)]
     parts.append("\n".join(map(markdown, method(findings))))
     path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")

@@ -12,13 +12,13 @@ from rich.console import Console
 from rich.text import Text
 
 from bench.analysis.findings import Findings
+from bench.report.escapes import markdown
 from bench.report.page import templates
-from bench.report.paper import markdown
 from bench.report.wording import plural
 
 
 def overview(findings: Sequence[Findings], target: Path) -> pd.DataFrame:
-    """A row a grid: question, answer, counts of verdicts, coverage, and its page as seen from the folder ``target``."""
+    """Makes a row per grid: question, answer, counts of verdicts, coverage, and its page as seen from ``target``."""
     return pd.DataFrame(
         [
             {
@@ -35,7 +35,7 @@ def overview(findings: Sequence[Findings], target: Path) -> pd.DataFrame:
 
 
 def verdicts(findings: Findings) -> str:
-    """``3 effects: 2 worse, 1 undecided; 1 hypothesis: 1 supported``."""
+    """Returns ``3 effects: 2 worse, 1 undecided; 1 hypothesis: 1 supported``."""
     effects, rulings = findings.effects["verdict"], findings.hypotheses["ruling"]
     parts = [plural(len(effects), "effect") + _counts(effects)]
     if len(rulings):
@@ -49,7 +49,7 @@ def _counts(words: pd.Series) -> str:
 
 
 def print_overview(console: Console, rows: pd.DataFrame) -> None:
-    """Each grid's name, answer, verdicts and coverage."""
+    """Prints each grid's name, answer, verdicts and coverage."""
     console.print(Text(f"\n{len(rows)} grids", style="bold"))
     for row in rows.itertuples():
         console.print(Text(f"\n{row.grid}: {row.question}", style="bold"))
@@ -58,7 +58,7 @@ def print_overview(console: Console, rows: pd.DataFrame) -> None:
 
 
 def overview_page(rows: pd.DataFrame) -> str:
-    """HTML of the overview, its style within."""
+    """Makes the HTML of the overview, its style within."""
     return templates().get_template("overview.html").render(rows=rows.to_dict("records"))
 
 

@@ -20,6 +20,7 @@ from bench.record.asked import command
 from bench.record.records import ENVIRONMENT
 from bench.record.status import Status
 from bench.report import charts
+from bench.report.telling import last_points, shown
 from bench.report.wording import effects_text, method, show
 
 
@@ -33,7 +34,7 @@ class Figure:
 
 
 def page(findings: Findings) -> str:
-    """HTML of the whole report, the chart library within."""
+    """Makes the HTML of the whole report, the chart library within."""
     drawn = figures(findings)
     plan, headings = findings.plan, [word for word, _ in measured(findings.plan).values()]
     return (
@@ -64,7 +65,7 @@ def page(findings: Findings) -> str:
 
 
 def repeating(findings: Findings) -> str:
-    """What to type for the results and for the report of them; of pooled results, for the report."""
+    """Returns what to type for the results and for the report of them; of pooled results, for the report."""
     results = [folder.parent for folder in (findings.folder, *findings.others)]
     asked = findings.plan.asked
     verbs = ["report"] if findings.others else ["run", "report"]
@@ -82,13 +83,13 @@ def templates() -> Environment:
 
 
 def embedded(value: object) -> Markup:
-    """JSON that a script element can hold, whatever the text in it."""
+    """Writes JSON that a script element can hold, whatever the text in it."""
     text = json.dumps(value, allow_nan=False)
     return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
 
 
 def figures(findings: Findings) -> list[Figure]:
-    """The charts there are numbers for."""
+    """Returns the charts there are numbers for."""
     found: list[Figure] = []
     metric, dev = findings.plan.primary, watched(findings.plan)
     name = amounts.spoken(metric)
@@ -101,7 +102,8 @@ def figures(findings: Findings) -> list[Figure]:
     if len(findings.curves):
         curve = amounts.capital(amounts.spoken(dev))
         said, heading = f"{curve} by epoch and cell; the tables are on test.", f"{curve} while training"
-        found.append(Figure(heading, said, charts.curves(findings.curves, findings.cells, dev)))
+        cells, others = shown(findings.cells, last_points(findings.curves, findings.cells, dev.name))
+        found.append(Figure(heading, said + others, charts.curves(findings.curves, cells, dev)))
     variance = findings.variance
     if variance is not None and variance.strongest is not None and variance.cell_means is not None:
         pair = " and ".join(variance.strongest)
@@ -116,20 +118,20 @@ def figures(findings: Findings) -> list[Figure]:
 
 
 def variance_text(findings: Findings) -> list[tuple[str, str]]:
-    """Source and share of the variance of each line of the analysis of variance."""
+    """Lists source and share of the variance of each line of the analysis of variance."""
     if findings.variance is None:
         return []
     return [(source.name, f"{100 * source.share:.1f} %") for source in findings.variance.sources]
 
 
 def varying(findings: Findings) -> list[str]:
-    """The settings, by dotted path, that are not the same in all trials."""
+    """Returns the settings, by dotted path, that are not the same in all trials."""
     trials = findings.trials
     return [name for name in trials.columns if "." in name and trials[name].nunique(dropna=False) > 1]
 
 
 def measured(plan: Plan) -> dict[str, tuple[str, str]]:
-    """The numbers that the table of trials shows: their columns, with a heading and a form for each."""
+    """Returns the numbers that the table of trials shows: their columns, with a heading and a form for each."""
     first = first_epoch(plan, plan.primary)
     found = {one.name: (amounts.spoken(one), ".4f" if one.is_share else ".5g") for one in (plan.primary, watched(plan))}
     found |= {first.name: ("first epoch", ".4f" if first.is_share else ".5g")} if first else {}
@@ -137,7 +139,7 @@ def measured(plan: Plan) -> dict[str, tuple[str, str]]:
 
 
 def trial_rows(findings: Findings) -> list[dict[str, Any]]:
-    """A row a recorded trial of the grid: its cells as text, and what its log says where it failed."""
+    """Makes a row per recorded trial of the grid: its cells as text, and what its log says where it failed."""
     names, shown = varying(findings), measured(findings.plan)
     trials = findings.trials[findings.trials["trial_id"].isin(findings.found["trial_id"])]
     rows = []
@@ -157,7 +159,7 @@ def _log(findings: Findings, trial_id: str, error: Any) -> str:
 
 
 def environment_text(found: pd.DataFrame) -> list[tuple[str, str]]:
-    """What the trials ran on: each property with its values."""
+    """Says what the trials ran on: each property with its values."""
     ended = found[found["status"] == Status.OK]
     values: list[tuple[str, Sequence[Any]]] = [
         (name, list(ended[name].dropna().unique())) for name in ENVIRONMENT if name != "started_at"

@@ -16,6 +16,7 @@ from bench.analysis.findings import Findings
 from bench.analysis.tables import sampled
 from bench.grid.metrics import Metric
 from bench.record.status import Status
+from bench.report.escapes import OFF, ON, markdown, tex, unset
 from bench.report.wording import (
     cell_names,
     difference_heading,
@@ -27,7 +28,6 @@ from bench.report.wording import (
     values,
 )
 
-ON, OFF = "✓", "✗"
 UNDECIDED = "°"  # beside a cell that is not told apart from the best
 Escape = Callable[[str], str]
 
@@ -36,7 +36,7 @@ Escape = Callable[[str], str]
 
 
 def ablation(findings: Findings) -> pd.DataFrame:
-    """A row a cell, as text: a column a factor, with check marks for toggles; n; the metric; difference; parameters."""
+    """Makes a row per cell, as text: a column per factor, checks for toggles; n; metric; difference; parameters."""
     cells, metric = findings.cells, findings.plan.primary
     text = cell_names(findings.plan)
     for column in text.columns:
@@ -58,12 +58,12 @@ def ablation(findings: Findings) -> pd.DataFrame:
 
 
 def caption(findings: Findings) -> str:
-    """What the table shows, over how many seeds, on which hardware, from which commit, and what is missing."""
+    """Says what the table shows, over how many seeds, on which hardware, from which commit, and what is missing."""
     plan, ended = findings.plan, findings.found[findings.found["status"] == Status.OK]
     seeds = len(plan.seeds) + len(plan.further_seeds)
     parts = [
         f"{plan.question} {_shown(plan.primary)} over {sampled(plan.primary, findings.cells)}, "
-        f"{seeds} seed{'s' * (seeds != 1)} a cell.{_best(plan.primary)} "
+        f"{seeds} seed{'s' * (seeds != 1)} per cell.{_best(plan.primary)} "
         f"{amounts.capital(difference_heading(plan.primary))}s are to the baseline, paired by seed.",
         f"{findings.coverage}.",
     ]
@@ -75,7 +75,7 @@ def caption(findings: Findings) -> str:
 
 
 def _shown(metric: Metric) -> str:
-    """What the numbers of the metric's column are."""
+    """Says what the numbers of the metric's column are."""
     unit = " in percent" if metric.is_share else f" in {metric.unit}" if metric.unit else ""
     better = f" ({amounts.direction(metric)})" if metric.sign else ""
     kind = "geometric mean and" if metric.scale == "log" else "mean ± half of the"
@@ -83,7 +83,7 @@ def _shown(metric: Metric) -> str:
 
 
 def _best(metric: Metric) -> str:
-    """How cells that may be the best are marked; none where neither direction is better."""
+    """Says how cells that may be the best are marked; none where neither direction is better."""
     if metric.sign == 0:
         return ""
     within = "" if metric.tolerance is None else amounts.within(metric, metric.tolerance)
@@ -92,19 +92,20 @@ def _best(metric: Metric) -> str:
 
 
 def paper_markdown(findings: Findings) -> str:
-    """The ablation table in GitHub's Markdown, and its caption."""
+    """Returns the ablation table in GitHub's Markdown, and its caption."""
     text = ablation(findings)
     bold = _bold(findings, text, markdown, "**{}**")
     return f"{_markdown(text.columns.tolist(), bold)}\n\n{markdown(caption(findings))}\n"
 
 
 def latex(findings: Findings) -> str:
-    """The ablation table in LaTeX; needs the packages booktabs and amssymb, and is one ``table`` environment."""
+    """Writes the ablation table in LaTeX, one ``table`` environment; needs the packages booktabs and amssymb."""
     text = ablation(findings)
     rows = _bold(findings, text, tex, r"\textbf{{{}}}")
     align = "l" * (list(text.columns).index("n")) + "r" * (text.shape[1] - list(text.columns).index("n"))
     lines = [
         "% needs \\usepackage{booktabs,amssymb}; in two columns write table*",
+        *_unset(caption(findings), *text.columns, *text.to_numpy().ravel()),
         r"\begin{table}",
         r"  \centering",
         rf"  \caption{{{tex(caption(findings))}}}",
@@ -121,8 +122,17 @@ def latex(findings: Findings) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _unset(*texts: str) -> list[str]:
+    """Returns a comment on the letters that are question marks in LaTeX."""
+    letters = [
+        f"{letter if letter.isprintable() else ''} ({' '.join(f'U+{ord(part):04X}' for part in letter)})"
+        for letter in unset(" ".join(texts))
+    ]
+    return [f"% pdflatex cannot set these, which are question marks: {', '.join(letters)}"] if letters else []
+
+
 def _bold(findings: Findings, text: pd.DataFrame, escape: Escape, form: str) -> list[list[str]]:
-    """The escaped cells, the metric of the best and of what is equivalent to it in bold."""
+    """Returns the escaped cells, the metric of the best and of what is equivalent to it in bold."""
     column = amounts.with_unit(findings.plan.primary)
     bold = findings.cells["standing"].isin(["best", "equivalent"])
     return [
@@ -131,11 +141,8 @@ def _bold(findings: Findings, text: pd.DataFrame, escape: Escape, form: str) -> 
     ]
 
 
-# --- escapes --------------------------------------------------------------------------------------------------------
-
-
 def markdown_table(text: pd.DataFrame) -> str:
-    """The table in GitHub's Markdown, its text escaped; numbers are set right."""
+    """Returns the table in GitHub's Markdown, its text escaped; numbers are set right."""
     return _markdown(text.columns.tolist(), [[markdown(cell) for cell in row] for row in text.itertuples(index=False)])
 
 
@@ -146,37 +153,18 @@ def _markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def markdown(text: str) -> str:
-    """Text so that Markdown shows it as it is: nothing in it is markup, a table's border or HTML."""
-    escaped = "".join(f"\\{letter}" if letter in "\\`*[]<>|#~" else letter for letter in text)
-    return escaped.replace("&", "&amp;").replace("\n", " ")
-
-
-TEX = {
-    **{letter: f"\\{letter}" for letter in "&%$#_{}"},
-    **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
-    **{"<": "$<$", ">": "$>$", "|": "$|$", '"': "''", "\n": " "},
-    **{"±": r"$\pm$", "°": r"$^\circ$", "×": r"$\times$", "−": "$-$", "–": "--", ON: r"$\checkmark$", OFF: r"$\times$"},
-}
-
-
-def tex(text: str) -> str:
-    """Text so that LaTeX prints it as it is; a letter that pdflatex may lack becomes a question mark."""
-    return "".join(TEX.get(letter, letter if letter.isascii() else "?") for letter in text)
-
-
 # --- for scripts ----------------------------------------------------------------------------------------------------
 
 
 def as_csv(findings: Sequence[Findings]) -> str:
-    """A row a cell of all grids, as numbers."""
+    """Makes a row per cell of all grids, as numbers."""
     cells = [item.cells.assign(grid=item.plan.name) for item in findings]
     table = pd.concat(cells)
     return table[["grid", *table.columns.drop("grid")]].to_csv(index=False, lineterminator="\n")
 
 
 def as_json(findings: Sequence[Findings]) -> str:
-    """An object a grid, with the answer, verdicts and tables; null where a number is unknown."""
+    """Makes an object per grid, with the answer, verdicts and tables; null where a number is unknown."""
     return json.dumps([_plain(item) for item in findings], indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 

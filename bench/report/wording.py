@@ -22,7 +22,7 @@ Shown = list[tuple[str, pd.DataFrame]]  # headings and tables of text
 
 
 def method(findings: Findings) -> list[str]:
-    """How to read the tables: what is averaged, what the intervals count, where the speeds come from."""
+    """Explains the tables: what is averaged, what the intervals count, where the speeds come from."""
     shown, metric = [*findings.levels, findings.cells], findings.plan.primary
     notes = [_metric_note(metric), *_interval_notes(metric, sampled(metric, *shown))]
     if len(findings.effects):
@@ -39,7 +39,7 @@ def method(findings: Findings) -> list[str]:
     if any((table[f"{metric.name}_seeds"] > 1).any() for table in shown):
         notes.append(
             "Intervals take seeds to be roughly normal: where those of one cell are strongly skewed, one of 95 % may "
-            "hold the truth in 83 %. Every seed is in the figure and in seeds.csv, median and worst are in cells.csv."
+            "hold the truth in 84 %. Every seed is in the figure and in seeds.csv, median and worst are in cells.csv."
         )
     notes += _learning_notes(findings)
     text = [cell for _, table in show(findings) for cell in table.to_numpy().ravel()]
@@ -62,7 +62,7 @@ def _metric_note(metric: Metric) -> str:
 
 
 def _interval_notes(metric: Metric, over: str) -> list[str]:
-    """What intervals count, and what a difference is of."""
+    """Explains what intervals count, and what a difference is of."""
     paired = "paired by seed and by the levels of the other factors"
     if metric.scale == "log":
         return [f"in parentheses: the 95 % interval over {over}.", f"ratio: to the baseline, {paired}."]
@@ -153,7 +153,7 @@ def effects_text(effects: pd.DataFrame, metric: Metric) -> pd.DataFrame:
 
 
 def show(findings: Findings, *, width: int | None = None) -> Shown:
-    """A table a factor, one of all cells where that says more, and how they learn, in ``width`` characters if given."""
+    """Makes a table per factor, one of all cells where that says more, and of how they learn, ``width`` wide."""
     plan, levels, cells, narrow = findings.plan, findings.levels, findings.cells, width is not None
     shown = [(table["factor"].iloc[0], _level_text(plan, table, width)) for table in levels]
     names, words = cell_names(plan), _cell_words(cells)
@@ -180,7 +180,7 @@ def show(findings: Findings, *, width: int | None = None) -> Shown:
 
 
 def _secondary(one: Secondary, names: pd.DataFrame, words: pd.DataFrame, width: int | None) -> pd.DataFrame:
-    """Its mean and difference by cell."""
+    """Tabulates its mean and difference by cell."""
     choices = [text.assign(n=one.cells["trained"].astype(str)) for text in (names, words)]
     for text in choices:
         text[heading(one.metric)] = values(one.cells, one.metric)
@@ -200,7 +200,7 @@ def _fitting(choices: Sequence[pd.DataFrame], width: int | None) -> pd.DataFrame
 
 
 def _training(findings: Findings, names: pd.DataFrame) -> pd.DataFrame:
-    """Trials that trained of those that had a result, and what the former reach beside what all do, where known."""
+    """Tells how many trials trained, and what these reach beside what all with a result do, where known."""
     text, metric = names.copy(), findings.plan.primary
     text["n"] = [f"{n}/{judged}" for n, judged in findings.cells[["trained", "judged"]].to_numpy()]
     text["trained, %"] = trained_text(findings.cells)
@@ -230,7 +230,7 @@ def _learning(plan: Plan, learning: pd.DataFrame, names: pd.DataFrame) -> pd.Dat
 
 
 def _times(learning: pd.DataFrame, name: str, digits: int) -> list[str]:
-    """``42 (21 to 63)``: a median and its interval, whose upper end may be open."""
+    """Returns ``42 (21 to 63)``: a median and its interval, whose upper end may be open."""
     ends = learning[[name, f"{name}_low", f"{name}_high"]].to_numpy(float)
     return [
         "–" if not np.isfinite(median) else f"{median:,.{digits}f}{_range(low, high, digits)}"
@@ -245,7 +245,7 @@ def _range(low: float, high: float, digits: int) -> str:
 
 
 def _speeds(speeds: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
-    """Every machine's own, one below the other: speeds of unlike machines do not compare."""
+    """Lists every machine's own, one below the other: speeds of unlike machines do not compare."""
     words = dict(zip(cells["cell"], _cell_words(cells)["cell"], strict=True))
     text = pd.DataFrame({"machine": speeds["machine"].mask(speeds["machine"].duplicated(), "")}, dtype=str)
     text["cell"] = speeds["cell"].map(words)
@@ -268,12 +268,12 @@ def _or_dash(numbers: pd.Series, form: str) -> list[str]:
 
 
 def first_number(columns: Sequence[str]) -> int:
-    """Where a table's words end and its numbers begin."""
+    """Finds where a table's words end and its numbers begin."""
     return next((index for index, name in enumerate(columns) if name in ("n", "images/s", "trials")), len(columns))
 
 
 def cell_names(plan: Plan) -> pd.DataFrame:
-    """A column a factor; the label alone where a cell beside the plan has no level of some."""
+    """Makes a column per factor; the label alone where a cell beside the plan has no level of some."""
     short = short_names([factor.name for factor in plan.factors])
     if not short or any(len(cell.levels) < len(short) for cell in plan.cells):
         return pd.DataFrame({"cell": [cell.label for cell in plan.cells]}, dtype=str)
@@ -292,7 +292,7 @@ def width_of(text: pd.DataFrame) -> int:
 
 
 def _text(plan: Plan, table: pd.DataFrame, names: pd.DataFrame, *, narrow: bool) -> pd.DataFrame:
-    """What a reader compares, as text. Parameters stand there where they differ, pairs where some are incomplete."""
+    """Writes what a reader compares. Parameters stand there where they differ, pairs where some are incomplete."""
     text = names.copy()
     whole = (table["trained"] == table["planned"]).all()
     counts = zip(table["trained"], table["planned"], strict=True)
@@ -320,12 +320,12 @@ def _text(plan: Plan, table: pd.DataFrame, names: pd.DataFrame, *, narrow: bool)
 
 
 def some_untrained(table: pd.DataFrame) -> bool:
-    """Whether a trial of the table's rows had a result and did not train."""
+    """Tells whether a trial of the table's rows had a result and did not train."""
     return bool((table["trained"] < table["judged"]).any())
 
 
 def trained_text(table: pd.DataFrame) -> list[str]:
-    """``60 (15 to 95)``: how often trials trained, in per cent, with the exact interval."""
+    """Returns ``60 (15 to 95)``: how often trials trained, in per cent, with the exact interval."""
     shares = 100 * table[["trained_share", "trained_share_low", "trained_share_high"]]
     return [
         "–" if np.isnan(share) else f"{share:.0f} ({low:.0f} to {high:.0f})" for share, low, high in shares.to_numpy()

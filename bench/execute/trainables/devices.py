@@ -1,4 +1,4 @@
-"""Which devices own code can be given, found without torch."""
+"""Finds the devices that own code can be given, without torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ KNOWN = "device must be auto, cpu, cuda, cuda:N or mps"
 
 
 def cards(device: str) -> list[str]:
-    """The devices that trials can be spread over: each CUDA device, else the CPU; a named one is that one.
+    """Returns the devices that trials can be spread over: each CUDA device, else the CPU; a named one is that one.
 
     Raises ValueError for one that is not there.
     """
@@ -33,7 +33,7 @@ def cards(device: str) -> list[str]:
 
 @functools.cache
 def num_cards() -> int:
-    """How many CUDA devices this process may use, as the driver's own program lists them."""
+    """Counts the CUDA devices that this process may use, as the driver's own program lists them."""
     allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
     program = shutil.which("nvidia-smi")
     if program is None:

@@ -114,7 +114,7 @@ def _examples(returned: Mapping[str, Any]) -> dict[str, bytes]:
 
 
 def _digest(data: Any) -> str:
-    """What the data are: 12 hex digits of a text of any length."""
+    """Returns what the data are: 12 hex digits of a text of any length."""
     return "" if data is None else hashlib.sha256(str(data).encode()).hexdigest()[:12]
 
 

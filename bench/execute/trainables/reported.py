@@ -1,4 +1,4 @@
-"""What own code reported, as the outcome of its trial: which value of a curve counts, and what its status is."""
+"""Turns what own code reported into the outcome of its trial: which value of a curve counts, and what its status is."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SIGN_SECONDS = 0.05  # signs of life come no faster
 
 
 def numbers(values: Mapping[str, Any], above: str = "") -> dict[str, float]:
-    """The numbers among what was reported by name, those of inner mappings as ``outer/inner``; infinite ones, too."""
+    """Collects the numbers reported by name, those of inner mappings as ``outer/inner``; infinite ones, too."""
     found: dict[str, float] = {}
     for key, value in values.items():
         name = f"{above}{key}".replace(".", "/")
@@ -41,7 +41,7 @@ def numbers(values: Mapping[str, Any], above: str = "") -> dict[str, float]:
 
 
 def number_of(value: Any) -> float | None:
-    """A number of Python, numpy or torch as a float; None of anything else, truth values and text included."""
+    """Returns a number of Python, numpy or torch as a float; None of anything else, truth values and text included."""
     if isinstance(value, bool | str | bytes) or not hasattr(value, "__float__"):
         return None
     try:
@@ -52,7 +52,7 @@ def number_of(value: Any) -> float | None:
 
 @dataclass
 class Reported:
-    """What a trial reported so far: ``final`` values, and by step those on the way."""
+    """The reports of a trial so far: ``final`` values, and by step those on the way."""
 
     final: dict[str, float] = field(default_factory=dict)
     points: dict[int, dict[str, float]] = field(default_factory=dict)
@@ -73,7 +73,7 @@ class Reported:
         return list(dict.fromkeys([*self.final, *(name for values in self.points.values() for name in values)]))
 
     def curve(self) -> list[Evaluation]:
-        """Every point with every name, from step 0 on: where nothing was reported there, before training."""
+        """Returns every point with every name, from step 0 on: where nothing was reported there, before training."""
         names = list(dict.fromkeys(name for values in self.points.values() for name in values))
         steps = sorted(self.points)
         begin = [Evaluation(0, 0.0, math.nan, 0.0, dict.fromkeys(_scores(names), math.nan))]
@@ -87,7 +87,7 @@ class Reported:
         return Evaluation(step, values.get("epoch", float(step)), loss, self.seconds[step], scores)
 
     def value(self, metric: Metric, metrics: Sequence[Metric]) -> float | None:
-        """The value of a metric that counts, which need not be finite; None where it was not reported."""
+        """Returns the value of a metric that counts, which need not be finite; None where it was not reported."""
         curve = {step: values[metric.name] for step, values in sorted(self.points.items()) if metric.name in values}
         if not curve or (metric.at is None and metric.name in self.final):
             return self.final.get(metric.name)
@@ -128,7 +128,7 @@ class Extras:
 
 
 def outcome(job: Job, device: str, threads: int, reported: Reported, extras: Extras = Extras()) -> Outcome:
-    """The outcome of a trial that came to its end."""
+    """Returns the outcome of a trial that came to its end."""
     status, error, stops_run = _judged(job.metrics, reported)
     measures = _measures(job.metrics, reported) | {"total_seconds": time.perf_counter() - reported.start}
     files = {} if job.run is None else job.run.sources()
@@ -148,7 +148,7 @@ def outcome(job: Job, device: str, threads: int, reported: Reported, extras: Ext
 
 
 def _judged(metrics: Sequence[Metric], reported: Reported) -> tuple[Status, str | None, bool]:
-    """Status, error in words, and whether the run is to stop: a metric that is not there is not there in any trial."""
+    """Returns status, error, and whether the run is to stop: a metric that one trial lacks is in no trial."""
     values = {metric.name: reported.value(metric, metrics) for metric in metrics}
     missing = [metric for metric in metrics if values[metric.name] is None]
     if missing:
@@ -178,7 +178,7 @@ def _problem(metric: Metric, value: float) -> str | None:
 
 
 def _measures(metrics: Sequence[Metric], reported: Reported) -> dict[str, float]:
-    """Every finite number by name: of declared metrics what counts, of others the final or else the last value."""
+    """Collects finite numbers by name: of declared metrics what counts, of others the final or else the last value."""
     declared = {metric.name: metric for metric in metrics}
     found = {}
     for name in [*declared, *(name for name in reported.names if name not in declared and name not in NO_METRICS)]:
@@ -189,7 +189,7 @@ def _measures(metrics: Sequence[Metric], reported: Reported) -> dict[str, float]
 
 
 def environment(device: str, threads: int) -> Environment:
-    """What a trial of own code was computed on, told without torch."""
+    """Tells what a trial of own code was computed on, without torch."""
     try:
         torch_version = metadata.version("torch")
     except metadata.PackageNotFoundError:

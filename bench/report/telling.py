@@ -1,0 +1,35 @@
+"""Which of many cells a figure shows: it has room for few, and says how many there are."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+MOST, MOST_IN_PANEL = 60, 12  # cells that a figure and a panel with labels in it have room for
+
+
+def telling(table: pd.DataFrame, by: pd.Series, most: int) -> pd.DataFrame:
+    """Picks the ``most`` telling rows, in their order: the highest and the lowest ``by`` a number, and the baseline."""
+    if len(table) <= most:
+        return table
+    own = table.get("is_baseline", pd.Series(False, table.index)).astype(bool)
+    by = by.astype(float)
+    order = by[~own].sort_values(kind="stable", na_position="first").index
+    room = most - int(own.sum())
+    kept = {*table.index[own], *order[len(order) - (room - room // 2) :], *order[by[order].isna().sum() :][: room // 2]}
+    return table[[index in kept for index in table.index]]
+
+
+def shown(cells: pd.DataFrame, by: pd.Series, *, labelled: bool = False) -> tuple[pd.DataFrame, str]:
+    """Picks the cells that a figure has room for, with a sentence on others; in panels fewer if each is labelled."""
+    few = telling(cells, by, MOST)
+    if labelled:
+        panels = [telling(here, by[here.index], MOST_IN_PANEL) for _, here in few.groupby(["row", "column"])]
+        few = few[few.index.isin(pd.concat(panels).index)]
+    if len(few) == len(cells):
+        return cells, ""
+    return few, f" Shown: {len(few)} of {len(cells)} cells, the highest, the lowest, the baseline; all: cells.csv."
+
+
+def last_points(points: pd.DataFrame, cells: pd.DataFrame, name: str) -> pd.Series:
+    """Where the curve of each cell ends, NaN without one."""
+    return cells["cell"].map(points.groupby("cell")[name].last())
