@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-PROC, GROUPS = Path("/proc"), Path("/sys/fs/cgroup")
+PROC, GROUPS, SHARED = Path("/proc"), Path("/sys/fs/cgroup"), Path("/dev/shm")
 NO_LIMIT = 2**60  # version 1 writes a number near 2**63 where there is no limit
 
 
@@ -97,6 +98,11 @@ def kills(proc: Path = PROC, groups: Path = GROUPS) -> int:
         for name in ("memory.events", "memory.oom_control"):
             counted += _counts(folder / name).get("oom_kill", 0)
     return counted
+
+
+def has_shared_memory(num_bytes: int, folder: Path = SHARED) -> bool:
+    """Tells whether each trial that may run at once can share so many bytes; a container often has 64 MB in all."""
+    return not folder.is_dir() or num_bytes * cores() <= shutil.disk_usage(folder).free
 
 
 def peak_bytes(process: int | str = "self", proc: Path = PROC) -> int | None:
