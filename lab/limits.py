@@ -1,4 +1,4 @@
-"""What this process may use of the machine: cores and memory, as affinity and control groups leave them.
+"""Finds what this process may use of the machine: cores and memory, as affinity and control groups leave them.
 
 Control groups nest, and a limit holds for all below it: each is read from the process's own group up to the root. A
 container sees its own group as the root, or finds under ``/proc/self/cgroup`` a path that only the host has: what is
@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-PROC, GROUPS = Path("/proc"), Path("/sys/fs/cgroup")
+PROC, GROUPS, SHARED = Path("/proc"), Path("/sys/fs/cgroup"), Path("/dev/shm")
 NO_LIMIT = 2**60  # version 1 writes a number near 2**63 where there is no limit
 
 
@@ -97,6 +98,11 @@ def kills(proc: Path = PROC, groups: Path = GROUPS) -> int:
         for name in ("memory.events", "memory.oom_control"):
             counted += _counts(folder / name).get("oom_kill", 0)
     return counted
+
+
+def has_shared_memory(num_bytes: int, folder: Path = SHARED) -> bool:
+    """Tells whether each trial that may run at once can share so many bytes; a container often has 64 MB in all."""
+    return not folder.is_dir() or num_bytes * cores() <= shutil.disk_usage(folder).free
 
 
 def peak_bytes(process: int | str = "self", proc: Path = PROC) -> int | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import os
+import subprocess
 import sys
 import textwrap
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="control groups and namespaces are Linux's")
 Ran = CompletedProcess[str]
+ROOT = Path(__file__).parents[1]
 
 NETS = """
     import os, time
@@ -80,3 +83,111 @@ def test_a_trial_that_does_not_fit_alone_is_out_of_memory_with_need_and_limit(fo
     for row in rows:
         assert row["error"].startswith("out of memory: the system ended the process when it held ")
         assert row["error"].endswith(" MiB; a control group of this process has 1,000 MiB")
+
+
+# --- folders --------------------------------------------------------------------------------------------------------
+
+TINY = """
+    question: Does the rate matter?
+    base:
+      data: {name: digits, limit: 100, batch_size: 50}
+      model: {name: mlp, hidden: [8]}
+      optimizer: {name: sgd}
+      train: {epochs: 1}
+    factors: {optimizer.lr: [0.1, 0.2]}
+    baseline: {optimizer.lr: 0.1}
+    seeds: 1
+"""
+RUN = ["-m", "bench", "run", "grid.yaml", "--no-time", "-j", "2"]
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    (tmp_path / "grid.yaml").write_text(textwrap.dedent(TINY))
+    return tmp_path
+
+
+def run(folder: Path, words: list[str], **environment: str) -> Ran:
+    own = {"PYTHONPATH": str(ROOT), **os.environ, **environment}
+    return subprocess.run(words, cwd=folder, env=own, capture_output=True, text=True, check=False, timeout=100)
+
+
+def in_namespace(folder: Path, mounts: str, words: list[str], **environment: str) -> Ran:
+    """Runs a command where these shell commands have mounted something else; skips where nobody may."""
+    if run(folder, ["unshare", "--mount", "true"]).returncode:
+        pytest.skip("no namespace of mounts can be made here")
+    return run(
+        folder,
+        ["unshare", "--mount", "bash", "-ec", f'cd "$0"\n{mounts}\nexec "$@"', str(folder), *words],
+        **environment,
+    )
+
+
+def test_a_temporary_folder_with_a_name_too_long_for_a_socket_does(tiny: Path) -> None:
+    long = tiny / ("x" * 120)
+    long.mkdir()
+    ran = run(tiny, [sys.executable, *RUN], TMPDIR=str(long))
+    assert (ran.returncode, ran.stderr) == (0, "")
+
+
+def test_a_temporary_folder_that_is_missing_does(tiny: Path) -> None:
+    ran = run(tiny, [sys.executable, *RUN], TMPDIR=str(tiny / "nowhere"))
+    assert (ran.returncode, ran.stderr) == (0, "")
+
+
+def test_no_temporary_folder_at_all_is_refused_in_words(tiny: Path) -> None:
+    nowhere = "import tempfile; tempfile._candidate_tempdir_list = lambda: ['/nowhere']\n"
+    program = f"{nowhere}import sys; sys.argv = ['bench', *{RUN[2:]}]\nfrom bench.cli import main; main()"
+    ran = run(tiny, [sys.executable, "-c", program])
+    message = "no folder for temporary files can be written to; set TMPDIR to one: "
+    assert (ran.returncode, ran.stderr.startswith(message), ran.stderr.count("\n")) == (2, True, 1)
+
+
+@pytest.mark.parametrize(("error", "code"), [("ENOLCK", 37), ("EOPNOTSUPP", 95)])
+def test_a_file_system_without_locks_is_refused_in_words(tiny: Path, error: str, code: int) -> None:
+    lockless = f"import fcntl, errno\ndef flock(*_): raise OSError({code}, 'no locks')\nfcntl.flock = flock\n"
+    program = f"{lockless}import sys; sys.argv = ['bench', *{RUN[2:]}]\nfrom bench.cli import main; main()"
+    ran = run(tiny, [sys.executable, "-c", program])
+    told = f"results/grid: cannot be written: [Errno {code}] no locks"
+    hint = "; its file system has no locks: name a folder on another with --results\n"
+    assert (ran.returncode, ran.stderr) == (1, told + hint)
+
+
+def test_image_files_stream_through_shared_memory_that_is_too_small_for_one_batch(tiny: Path) -> None:
+    program = """
+        import numpy as np, torch
+        from pathlib import Path
+        from PIL import Image
+        from lab.data import image_files
+        for index in range(64):
+            Image.fromarray(np.full((64, 64, 3), index, np.uint8)).save(f"{index}.png")
+        image_files.WORTH_A_PROCESS = 1
+        torch.set_num_threads(2)
+        files = image_files.ImageFiles(".", [f"{index}.png" for index in range(64)], 64, 64)
+        batches = list(files.read(torch.arange(64).split(32)))
+        print([tuple(batch.shape) for batch in batches], torch.cat(batches)[:, 0, 0, 0].tolist() == list(range(64)))
+    """
+    mounts = "mount -t tmpfs -o size=64k none /dev/shm"
+    ran = in_namespace(tiny, mounts, [sys.executable, "-c", textwrap.dedent(program)])
+    assert (ran.stdout, ran.stderr) == ("[(32, 3, 64, 64), (32, 3, 64, 64)] True\n", "")
+
+
+def test_code_and_home_that_are_read_only_do_for_another_user(tiny: Path) -> None:
+    """As user nobody, whose HOME is root's; of a Python that lives there, that alone is left in it."""
+    home, base = Path.home(), Path(sys.base_prefix)
+    if os.getuid():
+        pytest.skip("needs root, to be another user")
+    mounts = [f"mount --bind {ROOT} {ROOT}", f"mount -o remount,bind,ro {ROOT}"]
+    if base.is_relative_to(home):
+        (tiny / "base").mkdir()
+        mounts += [f"mount --bind {base} base", f"mount -t tmpfs -o mode=755 none {home}"]
+        mounts += [f"mkdir -p {base}", f"mount --bind base {base}", f"mount -o remount,ro {home}"]
+    (tiny / "work").mkdir()
+    (tiny / "work").chmod(0o777)
+    for folder in (tiny, tiny.parent, tiny.parent.parent):  # pytest makes them for one user alone
+        folder.chmod(0o755)
+    as_nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "sh", "-ec", 'cd work; exec "$@"', "-"]
+    words = [*as_nobody, sys.executable, *RUN]
+    words[words.index("grid.yaml")] = "../grid.yaml"
+    ran = in_namespace(tiny, "\n".join(mounts), words, HOME=str(home))
+    assert (ran.returncode, ran.stderr) == (0, "")

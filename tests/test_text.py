@@ -90,7 +90,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Findings:
 def drawn_texts(found: Findings) -> Iterator[str]:
     metric = found.plan.primary
     with lettered(found.plan):
-        for figure in (figures.seeds(found.seeds, found.cells, metric), figures.forest(found.effects, metric)):
+        for figure in (figures.metric_by_cell(found.seeds, found.cells, metric), figures.forest(found.effects, metric)):
             for text in figure.findobj(Text):
                 assert not (text.get_text() and text.get_parse_math())
                 yield text.get_text()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import tempfile
 from pathlib import Path
 
 import typer
@@ -42,6 +43,12 @@ def main() -> None:
     script = sys.modules["__main__"]
     if Path(getattr(script, "__file__", None) or "").stem == "bench":  # the command: no worker needs to run it
         del script.__file__
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError as error:
+        message = f"no folder for temporary files can be written to; set TMPDIR to one: {error.strerror}"
+        print(message, file=sys.stderr)
+        sys.exit(2)
     try:
         app(prog_name="python -m bench")
     except KeyboardInterrupt:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, make_dataclass
@@ -190,7 +191,9 @@ def _run_one(plan: Plan, grid: Path, options: Options, timed: bool, console: Con
     except ValueError as error:
         raise CommandError(str(error)) from error
     except OSError as error:
-        raise WriteError(f"{folder}: cannot be written: {error}") from error
+        lockless = error.errno in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
+        hint = "; its file system has no locks: name a folder on another with --results" if lockless else ""
+        raise WriteError(f"{folder}: cannot be written: {error}{hint}") from error
     for name, _ in sorted(_torn(folder).items() - torn.items()):
         console.print(f"{folder}: a line that was half written is set aside in {name}", soft_wrap=True)
     if summary.refused:

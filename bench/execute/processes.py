@@ -7,10 +7,12 @@ import ctypes
 import json
 import multiprocessing
 import multiprocessing.forkserver
+import multiprocessing.util
 import os
 import signal
 import site
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -21,6 +23,8 @@ from lab.imports import import_paths
 from lab.limits import kills, mebibytes, memory
 
 DATA_VARIABLE = "BENCH_WARM_DATA"  # what the server process reads ahead: [folder or null, [data section, ...]]
+# A socket's name has at most 107 bytes (unix(7)), and multiprocessing adds /pymp-abcdefgh/listener-abcdefgh.
+MOST_SOCKET_FOLDER, SHORT_FOLDERS = 74, ("/tmp", "/var/tmp", f"/run/user/{getattr(os, 'getuid', int)()}", "/dev/shm")
 SERVER_GONE = 255  # the exit code of a process whose server process ended before it could tell
 PATH_VARIABLE = "BENCH_PATH_BEFORE"  # what the server process puts back in its environment
 
@@ -29,6 +33,7 @@ T = TypeVar("T")
 
 def context() -> Any:
     """Says how processes start: forked from a server that has imported torch, where the system allows; else afresh."""
+    _place_sockets()
     if sys.platform != "linux":
         return multiprocessing.get_context("spawn")
     found = multiprocessing.get_context("forkserver")
@@ -36,6 +41,21 @@ def context() -> Any:
     with _own_path():
         multiprocessing.forkserver.ensure_running()
     return found
+
+
+def _place_sockets() -> None:
+    """Has sockets of multiprocessing lie in a folder whose name is short enough for one, whatever TMPDIR says."""
+    before = tempfile.tempdir
+    try:
+        if len(os.fsencode(tempfile.gettempdir())) > MOST_SOCKET_FOLDER:
+            tempfile.tempdir = next(filter(_is_writable, SHORT_FOLDERS), before)
+        multiprocessing.util.get_temp_dir()  # made once; the processes that start from here have the same
+    finally:
+        tempfile.tempdir = before
+
+
+def _is_writable(folder: str) -> bool:
+    return os.access(folder, os.W_OK | os.X_OK)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from lab.data.errors import DataError
+from lab.limits import has_shared_memory
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -54,18 +56,19 @@ class ImageFiles(Dataset[Tensor | DataError]):
         """
         sampler = [index.tolist() for index in indices]
         num_workers = torch.get_num_threads() if sum(map(len, sampler)) >= WORTH_A_PROCESS else 0
+        in_flight = (2 * num_workers + 2) * max(map(len, sampler), default=0) * math.prod(self.shape[1:])
         loader = DataLoader(
             self,
             batch_sampler=sampler,
             num_workers=num_workers,
             pin_memory=pin_memory,
-            collate_fn=_stack,
+            collate_fn=_stack if has_shared_memory(in_flight) else _stack_in_array,
             generator=torch.Generator(),  # it draws a seed, which must not be the network's to miss
         )
         for batch in loader:
             if isinstance(batch, DataError):
                 raise batch
-            yield batch
+            yield torch.from_numpy(batch) if isinstance(batch, np.ndarray) else batch
 
     def pieces(self) -> Iterator[Tensor]:
         """Returns every image, a few at a time."""
@@ -81,6 +84,12 @@ def _stack(images: list[Tensor | DataError]) -> Tensor | DataError:
     tensors = [image for image in images if isinstance(image, Tensor)]
     errors = [image for image in images if isinstance(image, DataError)]
     return errors[0] if errors else torch.stack(tensors)
+
+
+def _stack_in_array(images: list[Tensor | DataError]) -> np.ndarray | DataError:
+    """A batch as an array, which goes through a pipe: a tensor's memory would be shared; or the first image's error."""
+    stacked = _stack(images)
+    return stacked if isinstance(stacked, DataError) else stacked.numpy()
 
 
 def read_image(path: str, height: int, width: int, resize: bool = False) -> Tensor:
