@@ -1,4 +1,4 @@
-"""What this process may use of the machine: cores and memory, as affinity and control groups leave them.
+"""Finds what this process may use of the machine: cores and memory, as affinity and control groups leave them.
 
 Control groups nest, and a limit holds for all below it: each is read from the process's own group up to the root. A
 container sees its own group as the root, or finds under ``/proc/self/cgroup`` a path that only the host has: what is

@@ -102,14 +102,7 @@ def gather(folder: Path, plan: Plan | None = None, *, others: Sequence[Path] = (
     standing = cell_standings(comparison, cells)
     said = [*left_out(plan, trials, found), *summaries.cautions(plan, found, trials, timings), *edge_cautions(winners)]
     said += [caution for caution in effects["without_pairs"] if caution]
-    said += [*audit_recorded(plan, found), *own_cautions(plan, found)]
-    if count := records.num_other_data:
-        stale_data = f"{count} results on other data than the last run found are left out"
-        said.append(f"{stale_data}; python -m bench run GRID --stale reruns them")
-    stale = find_stale(plan, *(Records(one, plan.selecting) for one in folders))
-    said += [f"{where}; the row is left out, and the next run trains its trial again" for where in stale.unreadable]
-    if stale.changed:
-        said.append(f"{stale}; run again with --stale")
+    said += [*audit_recorded(plan, found), *own_cautions(plan, found), *_stale_cautions(plan, folders, records)]
     return Findings(
         folder=folder,
         others=tuple(others),
@@ -131,10 +124,29 @@ def gather(folder: Path, plan: Plan | None = None, *, others: Sequence[Path] = (
         curves=summaries.curve_table(plan, found, curves),
         seeds=summaries.seed_table(plan, found),
         variance=variance(plan, found),
-        secondary=tuple(
-            Secondary(one.metric, table, cell_table(one).merge(summaries.layout(plan), on="cell"))
-            for one, table in zip(secondary, effect_tables(secondary), strict=True)
-        ),
+        secondary=_secondary(plan, secondary),
+    )
+
+
+def _stale_cautions(plan: Plan, folders: Sequence[Path], records: pool.Pool) -> list[str]:
+    """Results on other data, rows that cannot be read, and results of other source code."""
+    said = []
+    if count := records.num_other_data:
+        stale_data = f"{count} results on other data than the last run found are left out"
+        said.append(f"{stale_data}; python -m bench run GRID --stale reruns them")
+    stale = find_stale(plan, *(Records(one, plan.selecting) for one in folders))
+    said += [f"{where}; the row is left out, and the next run trains its trial again" for where in stale.unreadable]
+    if stale.changed:
+        said.append(f"{stale}; run again with --stale")
+    return said
+
+
+def _secondary(plan: Plan, comparisons: Sequence[Comparison]) -> tuple[Secondary, ...]:
+    """The tables of the secondary metrics, whose effects are one family."""
+    layout = summaries.layout(plan)
+    return tuple(
+        Secondary(one.metric, table, cell_table(one).merge(layout, on="cell"))
+        for one, table in zip(comparisons, effect_tables(comparisons), strict=True)
     )
 
 

@@ -197,7 +197,7 @@ TOOLS: dict[str, Callable[[Sequence[ExportedRun], Path], None]] = {"tensorboard"
 
 
 def look(tool: str, target: Path) -> str:
-    """What to type to see the runs."""
+    """Returns what to type to see the runs."""
     if tool == "mlflow":
         return shlex.join(["mlflow", "ui", "--backend-store-uri", f"sqlite:///{target}/mlflow.db"])
     return shlex.join(["tensorboard", "--logdir", str(target)])

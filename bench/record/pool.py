@@ -117,7 +117,7 @@ def read(folders: Sequence[Path]) -> Pool:
 
 
 def examples(folders: Sequence[Path], pool: Pool, metric: str) -> dict[str, np.ndarray]:
-    """What the metric was on each test example of the trials, where that is recorded."""
+    """Reads what the metric was on each test example of the trials, where that is recorded."""
     return _of_source([read_examples(folder, metric) for folder in folders], pool.source)
 
 

@@ -57,7 +57,7 @@ def _own() -> str:
 
 
 def _letters(path: str) -> set[str]:
-    """What the font file has; nothing where Matplotlib cannot read it, as with coloured emoji."""
+    """Returns the letters in the font file; nothing where Matplotlib cannot read it, as with coloured emoji."""
     try:
         codes: Iterable[int] = FT2Font(path).get_charmap()
     except (RuntimeError, OSError):

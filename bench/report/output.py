@@ -135,7 +135,7 @@ def _draw(target: Path, findings: Findings, columns: int) -> dict[str, str]:
 
 
 def letters_without_font(findings: Findings) -> list[str]:
-    """What figures cannot show of the labels, if there are figures."""
+    """Says what figures cannot show of the labels, if there are figures."""
     if not findings.cells["n"].any():
         return []
     from bench.report import lettering

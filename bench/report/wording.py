@@ -133,7 +133,7 @@ def plural(count: float, noun: str) -> str:
 
 
 def effects_text(effects: pd.DataFrame, metric: Metric) -> pd.DataFrame:
-    """What changes, the difference with its interval, the corrected p, and the verdict in words."""
+    """Tabulates what changes, the difference with its interval, the corrected p, and the verdict in words."""
     minus = " / " if metric.scale == "log" else " − "
     text = pd.DataFrame(
         {"factor": effects["factor"], "level": effects["level"] + minus + effects["against"]}, dtype=str

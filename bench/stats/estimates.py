@@ -310,9 +310,8 @@ def _examples(examples: ArrayLike, values: Floats) -> NDArray[Any]:
     table = table[None] if table.ndim == 2 else table
     if table.shape[:2] != values.shape:
         raise ValueError(f"examples need the contexts and seeds of the values {values.shape}, got {table.shape[:2]}")
-    there = np.isfinite(values)
-    gaps = np.abs(table.mean(-1) - values)[there]
-    rounding = 0.5 / table.shape[-1] if binary else 1e-4 * float(np.abs(table[there]).max(initial=0.0))
+    gaps = np.abs(table.mean(-1) - values)[np.isfinite(values)]
+    rounding = 0.5 / table.shape[-1] if binary else 1e-4 * float(np.abs(table[np.isfinite(values)]).max(initial=0.0))
     if gaps.size and not gaps.max() <= rounding:
         raise ValueError(f"a value must be the mean of its examples, got one that is {gaps.max():.4f} away")
     return table

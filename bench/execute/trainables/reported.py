@@ -121,7 +121,7 @@ class Stream:
 
 @dataclass(frozen=True)
 class Extras:
-    """What own code may return beside numbers: real outcomes per example as float32, and what its data are."""
+    """The extras that own code may return: real outcomes per example as float32, and what its data are."""
 
     examples: dict[str, bytes] = field(default_factory=dict)
     data: str = ""
