@@ -12,6 +12,12 @@ from subprocess import CompletedProcess
 
 import control_groups
 import pytest
+from rich.console import Console
+
+from bench.execute.price import workers_by_memory
+from bench.execute.progress import Progress
+from bench.grid.load import load_plan
+from lab.limits import Memory
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="control groups and namespaces are Linux's")
 Ran = CompletedProcess[str]
@@ -191,3 +197,22 @@ def test_code_and_home_that_are_read_only_do_for_another_user(tiny: Path) -> Non
     words[words.index("grid.yaml")] = "../grid.yaml"
     ran = in_namespace(tiny, "\n".join(mounts), words, HOME=str(home))
     assert (ran.returncode, ran.stderr) == (0, "")
+
+
+# --- so many workers as memory allows -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("free", "expected"), [(1, 1), (2**30 * 3 // 2, None), (2**40, None)])
+def test_workers_are_so_many_as_the_largest_network_fits_into_free_memory(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, free: int, expected: int | None
+) -> None:
+    """A look at a small network takes some 300 MiB, most of it torch."""
+    monkeypatch.setattr("bench.execute.price.memory", lambda: Memory(2**40, free, "the machine"))
+    monkeypatch.setattr("bench.execute.price.cores", lambda: 2)
+    assert workers_by_memory(load_plan(tiny / "grid.yaml").trials, "cpu", None) == expected
+
+
+def test_the_first_line_says_why_there_are_no_more_workers(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plan = load_plan(tiny / "grid.yaml")
+    Progress(Console(width=120), []).begin(plan, plan.trials, 1, "memory allows no more; -j overrides")
+    assert capsys.readouterr().out == "grid: 2 trials on 1 worker: memory allows no more; -j overrides\n"

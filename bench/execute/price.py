@@ -7,14 +7,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.execute.processes import CallError, call_in_child
+from bench.execute.processes import CallError, OutOfMemoryError, call_in_child
 from bench.execute.trainables.lab import LAB
-from bench.grid.plan import Plan, Trial, neighbours
+from bench.grid.plan import Plan, Trial, neighbours, run_of
 from lab.imports import import_paths
-from lab.limits import cores
+from lab.limits import Memory, cores, memory
 from lab.result import Inspection
 from lab.settings import ModelSettings, Settings, spelled
 
+PLENTY = 4 * 2**30  # bytes per core that leave no doubt
+SMALLER = "a smaller batch_size, image size or network needs less"
 MOST_NAMED = 3  # cells that a warning names
 MOST_MODELS = 64  # that a run looks at before it trains; each takes about as long as a few steps
 
@@ -46,7 +48,37 @@ def price_plan(plan: Plan, device: str, jobs: int | None, data_dir: Path | None)
     num_workers = jobs or (cores() if devices == ["cpu"] else len(devices))
     distinct = {price_key(trial.lab): trial.lab for trial in plan.trials}
     found = _inspect(distinct, devices[0], data_dir, max(1, cores() // num_workers), price=True)
+    if jobs is None and devices == ["cpu"]:
+        num_workers = min(num_workers, _beside_each_other(found.values(), memory()))
     return Prices(found, num_workers)
+
+
+def workers_by_memory(trials: Sequence[Trial], device: str, data_dir: Path | None) -> int | None:
+    """Counts the trials on a CPU that memory allows at once; None where cores are the fewer, or nobody can tell.
+
+    So many as the largest fits into what is free, by a look at each distinct model. Where there is plenty for each
+    core it is not asked: looking takes time.
+    """
+    room = memory()
+    if run_of(trials) is not None or room is None or cores() == 1 or room.free >= PLENTY * cores():
+        return None
+    if call_in_child(LAB.devices, device) != ["cpu"]:
+        return None  # one trial per card
+    distinct = {model_key(trial.lab): trial.lab for trial in trials}
+    if len(distinct) > MOST_MODELS:
+        return None
+    try:
+        found = _inspect(distinct, "cpu", data_dir, 1, price=False)
+    except CallError:  # the run says of which trial
+        return None
+    allowed = _beside_each_other(found.values(), room)
+    return allowed if allowed < cores() else None
+
+
+def _beside_each_other(found: Iterable[Inspection], room: Memory | None) -> int:
+    """Counts how often the largest fits into what is free, once at least."""
+    largest = max((one.peak_memory_bytes or 0 for one in found), default=0)
+    return max(1, room.free // largest) if room is not None and largest else cores()
 
 
 def _inspect(
@@ -63,8 +95,17 @@ def _inspect(
     built_in = {key: one for key, one in raw.items() if not any(import_paths(one))}
     looks = [*([built_in] if built_in else []), *({key: one} for key, one in raw.items() if key not in built_in)]
     given = (device, data_dir and data_dir.resolve(), threads, price)
-    found = [call_in_child(LAB.inspect, look, *given, timeout=timeout) for look in looks]
-    return {inspection.key: inspection for inspections in found for inspection in inspections}
+    found: dict[str, Inspection] = {}
+    while looks:
+        look = looks.pop(0)
+        try:
+            found |= {one.key: one for one in call_in_child(LAB.inspect, look, *given, timeout=timeout)}
+        except OutOfMemoryError as error:
+            if len(look) == 1:
+                found |= {key: Inspection(key, error=f"{error}; {SMALLER}") for key in look}
+            else:  # which one it is of
+                looks += [{key: one} for key, one in look.items()]
+    return found
 
 
 # --- does the toggle do anything ------------------------------------------------------------------------------------

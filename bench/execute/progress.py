@@ -43,7 +43,8 @@ class Progress:
         self._counts: dict[Status, int] = {}
         self._live = Live(get_renderable=self._render, console=console, refresh_per_second=4, transient=True)
 
-    def begin(self, plan: Plan, trials: Sequence[Trial], num_workers: int) -> None:
+    def begin(self, plan: Plan, trials: Sequence[Trial], num_workers: int, why: str = "") -> None:
+        """Starts a batch: prints how many trials run on how many workers, and ``why`` on no more."""
         self._trials = {trial.trial_id: trial for trial in trials}
         self._primary, self._selecting = plan.primary.name, plan.selecting
         self._lines = dict.fromkeys(range(num_workers))
@@ -53,6 +54,7 @@ class Progress:
             Text.assemble(
                 (plan.name, "bold"),
                 f": {len(trials)} trials on {num_workers} worker{'s' * (num_workers > 1)}",
+                f": {why}" if why else "",
                 f", {recorded} recorded already" if recorded else "",
             ),
         )

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
@@ -20,8 +20,9 @@ from bench.execute.events import Ended, Evaluated, Lost, Started
 from bench.execute.executor import Executor
 from bench.execute.executors import EXECUTORS
 from bench.execute.job import Job
+from bench.execute.local import LOCAL
 from bench.execute.options import Options
-from bench.execute.price import price_plan
+from bench.execute.price import price_plan, workers_by_memory
 from bench.execute.progress import Progress
 from bench.execute.trainables.lab import data_sections
 from bench.grid.columns import DIGESTS
@@ -111,11 +112,15 @@ def run(
     if not agenda.trials:
         keep(plan, options.results / plan.name)
         return Summary(given_up=list(agenda.given_up))
+    why = ""
+    if make is None and options.jobs is None and options.executor == LOCAL.name:
+        allowed = workers_by_memory(agenda.trials, options.device, options.data_dir)
+        options, why = replace(options, jobs=allowed), "memory allows no more; -j overrides" if allowed else ""
     executor = (make or EXECUTORS[options.executor].make)(options, agenda.trials)
     budget = _budget(plan, options, executor)
     recorder = Recorder(records, plan, executor.num_workers, progress.complain)
     keep(plan, options.results / plan.name)
-    session = _Session(plan, options, executor, recorder, progress, budget, data)
+    session = _Session(plan, options, executor, recorder, progress, budget, data, why)
     summary = session.summary
     with stopping(executor, progress.complain) as asked, progress:
         seen: set[str] = set()
@@ -155,6 +160,7 @@ class _Session:
     progress: Progress
     budget: Budget | None
     data: Mapping[str, Digests]
+    why: str = ""  # there are no more workers
     summary: Summary = field(default_factory=Summary)
 
     def run(self, batch: Sequence[Trial]) -> None:
@@ -163,7 +169,7 @@ class _Session:
         claims = Claims(self.recorder.records, lambda trial, recorded: reason_to_run(trial, recorded, options) is None)
         trials = {trial.trial_id: trial for trial in batch}
         started: dict[str, datetime] = {}
-        self.progress.begin(self.plan, batch, self.executor.num_workers)
+        self.progress.begin(self.plan, batch, self.executor.num_workers, self.why)
         wanted = batch if self.budget is None else self.budget.affordable(batch)
         for event in self.executor.run(self._job(trial, folder) for trial in claims.take(wanted)):
             match event:
