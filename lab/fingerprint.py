@@ -109,7 +109,8 @@ def _spec(module: str) -> ModuleSpec | None:
     if package:
         within = _spec(package)
         where = within.submodule_search_locations if within else None
-        return PathFinder.find_spec(module, where) if where is not None else None
+        last = module.rpartition(".")[2]  # by itself: a package without __init__.py would need its parent imported
+        return PathFinder.find_spec(last, list(where)) if where is not None else None
     if module.startswith(OWN):
         return find_own(module, Path.cwd())
     try:

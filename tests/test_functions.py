@@ -28,6 +28,7 @@ from bench.execute.trainables.reported import Reported, outcome
 from bench.execute.verify import verify
 from bench.grid.load import GridError, Plan, load_plan
 from bench.grid.metrics import Metric
+from bench.grid.own_sources import sources_of_run
 from bench.record.plan_file import plan_json, read_plan
 from bench.record.records import Records, read_curves, read_trials
 from bench.record.staleness import find_stale
@@ -200,7 +201,8 @@ def test_what_was_recorded_is_resumed_by_trial_and_a_changed_function_is_stale(g
     assert sum(run(plan).statuses.values()) == 5
     assert not find_stale(plan, Records(Path("results/own"), plan.selecting)).changed
     Path("train.py").write_text(RUN.replace("abs(epoch - 2)", "abs(epoch - 1)"))
-    fingerprint._digests.cache_clear()
+    for cached in (fingerprint._digests, sources_of_run):
+        cached.cache_clear()
     stale = find_stale(plan, Records(Path("results/own"), plan.selecting))
     assert set(stale.changed.values()) == {("train.py",)}
     assert sum(run(plan, stale=True).statuses.values()) == 6

@@ -13,7 +13,7 @@ import yaml
 from bench.grid.load import GridError, Plan, load_plan
 from lab.settings import Section, parse_section
 
-GRIDS = sorted((Path(__file__).parents[1] / "grids").rglob("*.yaml"))
+GRIDS = sorted(path for path in (Path(__file__).parents[1] / "grids").rglob("*.yaml") if path.parent.name != "own")
 BASE = """\
 question: Why?
 base:

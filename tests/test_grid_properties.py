@@ -14,7 +14,8 @@ from bench.grid.hypotheses import HypothesisError, parse_hypothesis
 from bench.grid.load import GridError, Plan, load_plan
 from bench.grid.strict_yaml import Node, dump
 
-GRIDS = [path.read_text() for path in sorted((Path(__file__).parents[1] / "grids").rglob("*.yaml"))]
+OWN = Path(__file__).parents[1] / "grids"
+GRIDS = [path.read_text() for path in sorted(OWN.rglob("*.yaml")) if path.parent.name != "own"]
 PLACE = re.compile(r".*grid\.yaml:\d+:\d+: .|--(set|only|seeds) .*: .", re.DOTALL)
 QUICK = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None)
 

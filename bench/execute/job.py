@@ -25,12 +25,18 @@ class Job:
     is_fresh: bool = False  # what an earlier attempt left of it is removed first
     digests: dict[str, str] = field(default_factory=dict)  # of its data, as the run found them
     run: Run | None = None  # training code of the user's own; None: the laboratory
+    timeout: float | None = None  # seconds, of a command: it is asked to end before it is killed
     metrics: tuple[Metric, ...] = ()  # that such code is to report, the primary one first
 
     @property
     def trainable(self) -> str:
         """A name of bench.execute.trainables.TRAINABLES."""
         return "lab" if self.run is None else self.run.name
+
+    @property
+    def late_seconds(self) -> float:
+        """How long it may take beyond the time limit: a command is asked to end first, and ended by its worker."""
+        return 15.0 if self.trainable == "command" else 0.0
 
     @property
     def runs_user_code(self) -> bool:

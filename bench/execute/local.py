@@ -134,7 +134,7 @@ class LocalExecutor:
             one.beside = True
         worker.job, worker.used, worker.beside = job, True, bool(others)
         worker.kills_before, worker.peak = kills(), 0
-        worker.deadline = float("inf") if self.timeout is None else self.now() + self.timeout
+        worker.deadline = float("inf") if self.timeout is None else self.now() + self.timeout + job.late_seconds
         with contextlib.suppress(BrokenPipeError):  # it died waiting: receiving from it will tell
             worker.connection.send(job)
         return Started(job.trial_id, worker.index)

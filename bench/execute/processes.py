@@ -195,6 +195,10 @@ def end_with_parent() -> None:
 
     The server process ends when the driver does, so no worker goes on training for a driver that is gone.
     """
+    server: Any = vars(multiprocessing.forkserver)["_forkserver"]
+    if server._forkserver_alive_fd is not None:  # handed to each process that is forked: while one has it, it lives
+        os.close(server._forkserver_alive_fd)
+        server._forkserver_alive_fd = None
     if sys.platform == "linux":
         set_death_signal = 1  # PR_SET_PDEATHSIG of prctl(2)
         ctypes.CDLL(None).prctl(set_death_signal, signal.SIGKILL)

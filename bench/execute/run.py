@@ -198,6 +198,7 @@ class _Session:
             is_fresh=options.force,
             digests=dict(zip(DIGESTS, digests, strict=False)),
             run=self.plan.run,
+            timeout=options.timeout,
             metrics=self.plan.metrics if self.plan.run is not None else (),
         )
 

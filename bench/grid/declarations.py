@@ -28,8 +28,9 @@ from bench.grid.form import FIRST_TUNE_SEED, NAME_PATTERN, GridForm, check_form
 from bench.grid.hypotheses import Hypothesis, HypothesisError, parse_hypothesis
 from bench.grid.language import LAB, TOP, Language, language_of
 from bench.grid.metric_words import MARGIN_RULE, WrittenMetric, read_margin, read_metrics
-from bench.grid.own import Run, read_run
+from bench.grid.own import Run
 from bench.grid.plan import Cell
+from bench.grid.run_words import read_run
 from bench.grid.strict_yaml import Node, Position, plain, spell
 from lab.settings import did_you_mean
 

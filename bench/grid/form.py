@@ -38,7 +38,9 @@ class GridForm(_Form):
     )
     question: Annotated[str, Field(pattern=r"\S")] = Field(description="what the grid asks, as text")
     run: dict[str, Any] | None = Field(
-        None, description="training code of your own: {function: package.module:function}; default: the laboratory"
+        None,
+        description="training code of your own: {function: package.module:function}, or {command: ..., flags: ..., "
+        "resume: ..., code: ...}; default: the laboratory",
     )
     base: dict[str, Any] = Field({}, description="a mapping of sections to settings, the same in every trial")
     factors: dict[str, Any] = Field({}, description="a mapping of factors to their levels")

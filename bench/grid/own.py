@@ -1,6 +1,7 @@
 """Training code of the user's own: what a grid's ``run`` names, and the settings of its trials.
 
     run: {function: my_project.train:run}
+    run: {command: "python train.py --seed {seed} --out {folder} {flags}"}
 
 Settings stand in free sections or at top level. Those that the grid leaves out are left to the code, so the settings of
 a trial are those that the grid gives; with what is run they are its identity.
@@ -13,43 +14,45 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
-from bench.grid.factors import Errors
 from bench.grid.language import TOP
-from bench.grid.strict_yaml import Node, plain, spell
-from lab.settings import Value, did_you_mean, digest
-
-WAYS = ("function",)
+from lab.settings import Value, digest
 
 
 @dataclass(frozen=True)
 class Run:
-    """What is run: the import path of a function."""
+    """What is run: the import path of a function, or a command with its placeholders; the rest is a command's."""
 
     function: str = ""
+    command: str = ""
+    flags: Mapping[str, list[str | None]] = field(default_factory=dict)  # a boolean's two spellings, true first
+    read: Mapping[str, str] = field(default_factory=dict)  # where metrics are, beside $BENCH_METRICS
+    resume: str = "restart"  # or continue: the folder is kept
+    code: tuple[str, ...] = ()  # what makes a result stale
 
     @property
     def name(self) -> str:
         """The name of the trainable that runs it."""
-        return "function"
+        return "function" if self.function else "command"
 
     @property
     def identity(self) -> dict[str, Any]:
         """What tells its trials from those of other code."""
-        return {"function": self.function}
+        return {name: value for name, value in self.plain().items() if name not in ("resume", "code")}
 
     def plain(self) -> dict[str, Any]:
-        """As JSON holds it; :meth:`restored` gives it back."""
-        return {"function": self.function}
+        """As JSON holds it, what is not given left out; :meth:`restored` gives it back."""
+        given = vars(self) | {"code": list(self.code)}
+        return {name: value for name, value in given.items() if value and (name, value) != ("resume", "restart")}
 
     @classmethod
     def restored(cls, raw: Mapping[str, Any]) -> Self:
-        return cls(**raw)
+        return cls(**{**raw, "code": tuple(raw.get("code", ()))})
 
     def sources(self) -> dict[str, str]:
         """A digest of each source file of the user's that it runs."""
-        from lab.fingerprint import sources_of
+        from bench.grid.own_sources import sources_of_run
 
-        return sources_of([self.function.partition(":")[0]], Path.cwd())
+        return sources_of_run(self.function, self.command, self.code, Path.cwd())
 
 
 @dataclass(frozen=True)
@@ -89,35 +92,6 @@ def _flat(path: str, value: Any) -> Iterator[tuple[str, Any]]:
 def shown(path: str) -> str:
     """Returns a setting's path as a grid writes it."""
     return path.removeprefix(f"{TOP}.")
-
-
-# --- the word `run` -------------------------------------------------------------------------------------------------
-
-
-def read_run(node: Node | None, errors: Errors) -> Run | None:
-    """Reads ``run``; what breaks a rule is added to ``errors``."""
-    if node is None:
-        return None
-    for key, value in node.mapping.items():
-        if key not in WAYS:
-            errors.append(
-                (value.key_at or value.at, f"run.{key}: no such key{did_you_mean(key, WAYS)}; {_there_are()}")
-            )
-            return None
-    function = node.mapping.get("function")
-    if function is None:
-        errors.append((node.at, f"run: must say what is run; {_there_are()}"))
-        return None
-    path = plain(function)
-    if not isinstance(path, str) or path.count(":") != 1 or not all(path.split(":")):
-        rule = f"must be an import path package.module:function, got {spell(function)}"
-        errors.append((function.at, f"run.function: {rule}"))
-        return None
-    return Run(function=path)
-
-
-def _there_are() -> str:
-    return f"there are {', '.join(WAYS)}"
 
 
 # --- which argument a setting is ------------------------------------------------------------------------------------

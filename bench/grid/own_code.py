@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from bench.grid.own import OwnSettings, Run, offers, shown
+from bench.grid.own_command import Command
 from lab.imports import PartError, as_part_error, load
 from lab.parts import GIVEN, SignedSettings, signed
 from lab.sections import Problem, SettingsError, describe_field, did_you_mean, spelled
@@ -98,6 +99,6 @@ class Function:
                 return Problem(path, f"must be {allowed}, got {spelled(error['input'])}")
 
 
-def code_of(run: Run) -> Function:
-    """What checks the settings of the run's trials; raises :class:`FunctionError`."""
-    return Function(run)
+def code_of(run: Run) -> Function | Command:
+    """What checks the settings of the run's trials; raises :class:`FunctionError` or :class:`CommandLineError`."""
+    return Function(run) if run.function else Command(run)

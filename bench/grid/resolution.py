@@ -13,6 +13,7 @@ from bench.grid.language import LAB, Language
 from bench.grid.metric_words import WrittenMetric, with_direction
 from bench.grid.own import shown
 from bench.grid.own_code import FunctionError, code_of
+from bench.grid.own_command import CommandLineError
 from bench.grid.plan import Cell, Excluded, TrialSettings
 from bench.grid.strict_yaml import Node, Position, plain_mapping
 from lab.settings import (
@@ -138,8 +139,8 @@ class Resolver:
         if self.sheet.run is not None:
             try:
                 self.code = code_of(self.sheet.run)
-            except FunctionError as error:
-                self.errors.append((self.sheet.at("run"), f"run.function: {error}"))
+            except (FunctionError, CommandLineError) as error:
+                self.errors.append((self.sheet.at("run"), f"run.{self.sheet.run.name}: {error}"))
                 return []
         dropped: dict[str, tuple[Change, Cell]] = {}
         resolved = []
@@ -208,6 +209,8 @@ class Resolver:
     def _cause(self, problem: Problem, raw: Raw, changes: Sequence[Change]) -> tuple[Position, str]:
         """Finds where the setting, or else the part that lacks it, was named last, and the message."""
         section, setting, inner = _place(problem, changes)
+        if section == "run":
+            return self.sheet.at("run"), str(problem)
         unknown = not self.code.takes(section, raw, setting)
         at_key = unknown or problem.message.startswith(
             ("no such setting of", "no such field of", "no such argument of")

@@ -8,9 +8,30 @@ from bench.grid.form import GridForm
 from bench.grid.language import known_settings
 from bench.grid.metric_words import MARGIN_SCHEMA, metrics_schema
 from bench.grid.metrics import lab_metrics
+from bench.grid.run_words import READERS
 from lab.settings import PARTS, SECTIONS, Section
 
 Schema = dict[str, Any]
+TEXT: Schema = {"type": "string"}
+RUN: Schema = {
+    "properties": {
+        "function": {"type": "string", "pattern": ":", "description": "import path package.module:function"},
+        "command": {
+            **TEXT,
+            "description": "split once, no shell; {seed} {folder} {device} {settings_file} {flags} ...",
+        },
+        "flags": {"type": "object", "description": "settings that are true or false: [--norm, --no-norm]"},
+        "read": {
+            "type": "object",
+            "properties": dict.fromkeys((*READERS, "step"), TEXT),
+            "additionalProperties": False,
+            "description": "where the metrics are, beside $BENCH_METRICS",
+        },
+        "resume": {"enum": ["restart", "continue"], "description": "continue: the folder is kept, BENCH_RESUME=1"},
+        "code": {"type": "array", "items": TEXT, "description": "what makes a result stale"},
+    },
+    "additionalProperties": False,
+}
 
 
 def grid_schema() -> Schema:
@@ -40,7 +61,7 @@ def grid_schema() -> Schema:
     strict = {name: properties[name] for name in ("base", "factors", "include")}
     schema |= {"if": {"not": {"required": ["run"]}}, "then": {"properties": strict}}  # own code has free settings
     properties |= {name: _free(form) for name, form in strict.items()}
-    properties["run"] |= {"properties": {"function": {"type": "string", "pattern": ":"}}, "additionalProperties": False}
+    properties["run"] |= RUN
     properties["hypotheses"]["description"] += f"; METRIC is one of {', '.join(lab_metrics())}, or the grid's own"
     properties["metrics"] |= metrics_schema()
     properties["margin"] |= MARGIN_SCHEMA

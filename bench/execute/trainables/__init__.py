@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from bench.execute.processes import call_in_child
+from bench.execute.trainables.command import COMMAND
 from bench.execute.trainables.function import FUNCTION
 from bench.execute.trainables.lab import LAB
 from bench.execute.trainables.trainable import Trainable
 from bench.grid.own import Run
 
-TRAINABLES: dict[str, Trainable] = {"lab": LAB, "function": FUNCTION}
+TRAINABLES: dict[str, Trainable] = {"lab": LAB, "function": FUNCTION, "command": COMMAND}
 """Trials that the laboratory trains, and those of own code. What imports torch does so when it is called."""
 
 
