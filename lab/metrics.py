@@ -128,8 +128,9 @@ class Scores:
             metric.reset()
 
     def update(self, outputs: Tensor, labels: Tensor) -> None:
+        """Gives each a batch of its own, as what one of them writes into it must not reach the others."""
         for metric in self._all:
-            metric.update(outputs, labels)
+            metric.update(outputs.clone(), labels.clone())
 
     def values(self) -> dict[str, float]:
         """Computes the scores of all since the last reset; raises ReturnedError where a metric gives no number."""

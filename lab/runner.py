@@ -274,10 +274,11 @@ class Runner:
             X, y = transfer(X, self.device, self.precision), transfer(y, self.device)
             with autocast(self.device, self.precision):
                 output = self.model(X)
-                total += mean_loss(self.loss_fn(output, y), self.loss_fn) * len(y)
+            self.scores.update(logits_of(output, len(y), self.num_classes), y)  # first: a loss may write into both
+            with autocast(self.device, self.precision):
                 if examples and self.example_loss is not None:
                     losses.append(self.example_loss(output, y))
-            self.scores.update(logits_of(output, len(y), self.num_classes), y)
+                total += mean_loss(self.loss_fn(output, y), self.loss_fn) * len(y)
             num_images += len(y)
         if not num_images:
             raise ValueError("the loader gave no batches: it must be iterable again in each evaluation")

@@ -80,6 +80,20 @@ class Hits:
     def compute(self):
         return self.hits / self.total
 
+class Wiping(Hits):
+    '''Writes into what it is given, in torch and past it.'''
+    def update(self, logits, labels):
+        super().update(logits, labels)
+        logits.zero_()
+        labels.numpy()[:] = 0
+
+def wiping_loss(logits, labels):
+    loss = F.cross_entropy(logits, labels)
+    if not torch.is_grad_enabled():
+        logits.zero_()
+        labels.zero_()
+    return loss
+
 class Torchlike(Hits):
     better = None
     higher_is_better = True
@@ -132,6 +146,16 @@ def test_a_tensor_of_no_dimensions_is_a_number(train: Train) -> None:
     result = train(metric="own_scores:Hits", epochs=2)
     assert type(result.measures["test_hits"]) is float
     assert result.measures["test_hits"] == pytest.approx(result.measures["test_accuracy"], abs=1e-6)
+
+
+def test_what_a_metric_or_loss_writes_into_its_batch_reaches_no_other_score(train: Train) -> None:
+    plain = train(epochs=2)
+    scores = ("test_accuracy", "dev_accuracy", "test_loss", "test_macro_f1", "test_calibration_error")
+    metrics = {"wiping": "own_scores:Wiping", "hits": "own_scores:Hits"}
+    for changed in (train(epochs=2, metric=metrics), train(epochs=2, loss="own_scores:wiping_loss")):
+        assert [changed.measures[name] for name in scores] == [plain.measures[name] for name in scores]
+    measures = train(epochs=2, metric=metrics).measures
+    assert measures["test_hits"] == measures["test_wiping"] == pytest.approx(plain.measures["test_accuracy"], abs=1e-6)
 
 
 def test_a_metric_made_as_torchmetrics_makes_them(train: Train) -> None:

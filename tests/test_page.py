@@ -7,6 +7,7 @@ import importlib.util
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -20,7 +21,7 @@ from bench.grid.load import Trial
 from bench.grid.metrics import lab_metrics
 from bench.report import charts
 from bench.report.overview import overview, overview_page
-from bench.report.page import embedded, figures, page
+from bench.report.page import embedded, figures, page, trial_rows
 
 TEST = lab_metrics()["test_accuracy"]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -59,6 +60,14 @@ def test_text_of_the_grid_and_of_logs_is_escaped(found: Findings) -> None:
     assert "<img src=x" not in text
     assert "&lt;/pre&gt;&lt;img src=x onerror=alert(2)&gt;" in text
     assert embedded(["</script>&"]) == '["\\u003c/script\\u003e\\u0026"]'
+
+
+def test_trials_that_all_failed_leave_no_column_of_the_metric_and_still_have_rows(found: Findings) -> None:
+    failed = replace(found, trials=found.trials.drop(columns="test_accuracy").assign(status="error"))
+    rows = trial_rows(failed)
+    assert len(rows) == len(found.trials)
+    assert {row["after"][0] for row in rows} == {""}
+    assert all(row["log"] for row in rows)
 
 
 def test_every_chart_says_in_words_what_it_shows(found: Findings) -> None:

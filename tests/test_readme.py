@@ -13,7 +13,8 @@ from bench.grid.load import load_plan
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-GRIDS = re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL)
+PARTS = (ROOT / "docs" / "your_parts.md").read_text(encoding="utf-8")
+GRIDS = [text for text in re.findall(r"```yaml\n(.*?)```", README + PARTS, flags=re.DOTALL) if "question:" in text]
 NET = """
 from torch import nn
 

@@ -145,7 +145,8 @@ def trial_rows(findings: Findings) -> list[dict[str, Any]]:
     rows = []
     for row in trials.to_dict("records"):
         settings = [str(row[name]) for name in names]
-        measures = ["" if pd.isna(row[name]) else f"{row[name]:{form}}" for name, (_, form) in shown.items()]
+        numbers = [(row.get(name), form) for name, (_, form) in shown.items()]  # none has the column where none ended
+        measures = ["" if pd.isna(number) else f"{number:{form}}" for number, form in numbers]
         identity = [str(row["trial_id"]), str(row["cell"]), *settings, f"{row['seed']:.0f}"]
         log = "" if row["status"] == Status.OK else _log(findings, str(row["trial_id"]), row["error"])
         rows.append({"before": identity, "status": row["status"], "after": measures, "log": log})
