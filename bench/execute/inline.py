@@ -10,7 +10,7 @@ from bench.execute.job import Job
 from bench.execute.options import Options
 from bench.execute.processes import limit_threads
 from bench.execute.trainables import TRAINABLES
-from bench.execute.worker import attempt
+from bench.execute.worker import attempt, release_memory
 from bench.grid.plan import Trial, run_of
 from lab.imports import forget
 from lab.limits import cores
@@ -36,6 +36,7 @@ class InlineExecutor:
             forget([job.settings, job.run and job.run.function], job.working_dir)
             outcome = attempt(job, self._device, points.append, lambda: self._stopping)
             yield from (Evaluated(job.trial_id, 0, point) for point in points)
+            release_memory()
             yield Ended(0, outcome)
 
     def stop(self) -> None:

@@ -31,7 +31,7 @@ from bench.execute.processes import (
     ran_out,
 )
 from bench.execute.trainables import devices as devices_of
-from bench.execute.worker import attempt
+from bench.execute.worker import attempt, release_memory
 from bench.grid.plan import Trial, run_of
 from bench.record.outcome import Outcome
 from bench.record.status import Status
@@ -67,6 +67,7 @@ class LocalExecutor:
     timeout: float | None = None
     now: Callable[[], float] = time.monotonic
     _workers: list[_Worker] = field(default_factory=list)
+    _spares: dict[int, _Worker] = field(default_factory=dict)  # started while user code runs, to take its place
     _again: list[Job] = field(default_factory=list)  # memory ran out for them beside others
     _stopping: bool = False
 
@@ -122,8 +123,11 @@ class LocalExecutor:
         """Replaces a process that died, is late, or has run user code; what that one started ends with it."""
         end(worker.process)
         worker.connection.close()
-        if not self._stopping:
-            self._workers[worker.index] = self._start(worker.index, worker.device)
+        if self._stopping:
+            return
+        spare = self._spares.pop(worker.index, None)
+        fresh = spare is not None and spare.process.is_alive()
+        self._workers[worker.index] = spare if spare and fresh else self._start(worker.index, worker.device)
 
     def _assign(self, worker: _Worker, job: Job) -> Started:
         if worker.used and job.runs_user_code:
@@ -137,6 +141,8 @@ class LocalExecutor:
         worker.deadline = float("inf") if self.timeout is None else self.now() + self.timeout + job.late_seconds
         with contextlib.suppress(BrokenPipeError):  # it died waiting: receiving from it will tell
             worker.connection.send(job)
+        if job.runs_user_code and worker.index not in self._spares:
+            self._spares[worker.index] = self._start(worker.index, worker.device)
         return Started(job.trial_id, worker.index)
 
     def _ready(self) -> list[_Worker]:
@@ -177,13 +183,14 @@ class LocalExecutor:
         return Lost(worker.index, why) if again else Ended(worker.index, outcome)
 
     def _shut_down(self) -> None:
-        for worker in self._workers:
+        workers = [*self._workers, *self._spares.values()]
+        for worker in workers:
             if worker.job:
                 end(worker.process)
             worker.connection.close()  # an idle worker ends when its connection does
-        for worker in self._workers:
+        for worker in workers:
             worker.process.join()
-        self._workers = []
+        self._workers, self._spares = [], {}
 
 
 def _ends(worker: _Worker) -> tuple[Connection, int]:
@@ -223,6 +230,8 @@ def _serve(connection: Connection, device: str, threads: int) -> None:
             connection.send(attempt(job, device, connection.send, lambda: asked_to_stop))
         except BrokenPipeError:  # the driver is gone
             return
+        if not job.runs_user_code:  # else this process ends
+            release_memory()
 
 
 def make(options: Options, trials: Sequence[Trial]) -> LocalExecutor:

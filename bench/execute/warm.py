@@ -35,7 +35,7 @@ def read_ahead(data_dir: str | None, sections: list[dict[str, object]]) -> None:
     torch.set_num_threads(threads)
 
 
-def limit_threads() -> None:
+def limit_to_quota() -> None:
     """Allows no more threads than the quota, for whoever sets no number: torch counts the machine's cores."""
     import torch
 
@@ -45,11 +45,11 @@ def limit_threads() -> None:
 restore_path()
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 OF_TORCH = ("torch._dynamo", "lab.trial")  # the first: the first optimizer of a process imports it
-for name in (*(() if os.environ.pop(PLAIN_VARIABLE, "") else OF_TORCH), "bench.execute.worker"):
+for name in (*(() if os.environ.pop(PLAIN_VARIABLE, "") else OF_TORCH), "bench.execute.local"):
     with contextlib.suppress(ModuleNotFoundError):  # own code runs where torch is not installed
         importlib.import_module(name)
 if "torch" in sys.modules:
-    limit_threads()
+    limit_to_quota()
 if DATA_VARIABLE in os.environ:
     read_ahead(*json.loads(os.environ.pop(DATA_VARIABLE)))
 gc.freeze()  # what was imported stays: the collection after each trial need not go through it, nor copy its pages

@@ -49,7 +49,6 @@ def attempt(
             return Outcome(job.trial_id, Status.OUT_OF_MEMORY, f"{told}{_room(device)}")
         finally:
             _end_if_forked(own)
-            release_memory()
 
 
 def _end_if_forked(own: int) -> None:
