@@ -26,6 +26,7 @@ DATA_VARIABLE = "BENCH_WARM_DATA"  # what the server process reads ahead: [folde
 # A socket's name has at most 107 bytes (unix(7)), and multiprocessing adds /pymp-abcdefgh/listener-abcdefgh.
 MOST_SOCKET_FOLDER, SHORT_FOLDERS = 74, ("/tmp", "/var/tmp", f"/run/user/{getattr(os, 'getuid', int)()}", "/dev/shm")
 SERVER_GONE = 255  # the exit code of a process whose server process ended before it could tell
+PLAIN_VARIABLE = "BENCH_WARM_PLAIN"  # the server process does without torch
 PATH_VARIABLE = "BENCH_PATH_BEFORE"  # what the server process puts back in its environment
 
 T = TypeVar("T")
@@ -90,6 +91,13 @@ def warm_up(data: Sequence[Mapping[str, Any]], data_dir: Path | None) -> None:
     os.environ[DATA_VARIABLE] = json.dumps([data_dir and str(data_dir.resolve()), list(data)])
     context()
     del os.environ[DATA_VARIABLE]
+
+
+def warm_up_without_torch() -> None:
+    """Starts the server process for workers that only watch commands: a small process forks in less time."""
+    os.environ[PLAIN_VARIABLE] = "1"
+    context()
+    del os.environ[PLAIN_VARIABLE]
 
 
 def limit_threads(threads: int) -> None:

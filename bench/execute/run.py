@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -215,8 +215,12 @@ class _Session:
             self.executor.stop()
 
 
-def warm_up(trials: Iterable[Trial], options: Options) -> None:
+def warm_up(trials: Sequence[Trial], options: Options) -> None:
     """Begins to import torch and to read the data in the process that workers are forked from."""
+    runs = [run_of([trial]) for trial in trials]
+    if all(run is not None and run.name == "command" for run in runs):
+        processes.warm_up_without_torch()
+        return
     processes.warm_up(data_sections([trial for trial in trials if run_of([trial]) is None]), options.data_dir)
 
 

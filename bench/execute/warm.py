@@ -13,7 +13,7 @@ import signal
 import sys
 from pathlib import Path
 
-from bench.execute.processes import DATA_VARIABLE, restore_path
+from bench.execute.processes import DATA_VARIABLE, PLAIN_VARIABLE, restore_path
 from lab.limits import cores
 
 
@@ -44,11 +44,8 @@ def limit_threads() -> None:
 
 restore_path()
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
-for name in (
-    "torch._dynamo",
-    "lab.trial",
-    "bench.execute.worker",
-):  # the first: the first optimizer of a process imports it
+OF_TORCH = ("torch._dynamo", "lab.trial")  # the first: the first optimizer of a process imports it
+for name in (*(() if os.environ.pop(PLAIN_VARIABLE, "") else OF_TORCH), "bench.execute.worker"):
     with contextlib.suppress(ModuleNotFoundError):  # own code runs where torch is not installed
         importlib.import_module(name)
 if "torch" in sys.modules:
