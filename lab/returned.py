@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -45,9 +46,13 @@ def mean_loss(value: object, source: object) -> Tensor:
     return value if value.ndim == 0 else value.reshape(())
 
 
-def with_gradient(loss: Tensor, source: object) -> Tensor:
-    """Returns the loss, if training can follow it back; raises :class:`ReturnedError`."""
+def with_gradient(loss: Tensor, source: object, outputs: Iterable[Tensor]) -> Tensor:
+    """Returns the loss of a network's outputs, if training can follow it back; raises :class:`ReturnedError`."""
     if not loss.requires_grad:
+        if not any(output.requires_grad for output in outputs):
+            off = "" if torch.is_grad_enabled() else ": torch.set_grad_enabled(False) is in force"
+            rule = "must return what depends on its parameters by operations of torch"
+            raise ReturnedError(f"the network {rule}, returned tensors without gradient{off}")
         rule = "must return a loss that depends on the outputs by operations of torch"
         raise ReturnedError(f"{name_of(source)} {rule}, returned a tensor without gradient")
     return loss

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from lab.device import Clock, autocast, network_format, resolve, transfer
 from lab.metrics import Errors, Metric, Scores, source_of
 from lab.optim import learning_rates, needs_closure
-from lab.outputs import Loss, logits_of
+from lab.outputs import Loss, logits_of, tensors_of
 from lab.progress import Diverged, Interrupted, SplitResult, TrainingProgress, Undefined, is_sound
 from lab.result import Evaluation
 from lab.returned import finite, mean_loss, with_gradient
@@ -186,7 +186,9 @@ class Runner:
     def gradients(self, X: Tensor, y: Tensor) -> Tensor:
         """Adds the gradients of a batch's loss to the parameters, clipped together; returns the loss."""
         with autocast(self.device, self.precision):
-            loss = with_gradient(mean_loss(self.loss_fn(self.model(X), y), self.loss_fn), self.loss_fn)
+            output = self.model(X)
+            loss = mean_loss(self.loss_fn(output, y), self.loss_fn)
+        loss = with_gradient(loss, self.loss_fn, tensors_of(output))
         loss.backward()
         if self.clip_norm is not None:
             groups = self.optimizer.param_groups

@@ -593,6 +593,22 @@ def test_a_loss_that_training_cannot_follow_back_is_named() -> None:
         runner.train(ONE, ONE, 1)
 
 
+class Detached(nn.Linear):
+    def forward(self, X: torch.Tensor) -> torch.Tensor:
+        return super().forward(X).detach()
+
+
+@pytest.mark.parametrize(("network", "enabled"), [(Detached, True), (nn.Linear, False)])
+def test_a_network_whose_outputs_training_cannot_follow_back_is_named(network: type[nn.Linear], enabled: bool) -> None:
+    model = network(1, 1)
+    runner = Runner(model, Recording(model.parameters(), lr=0.1), F.mse_loss, Nearness(), "cpu")
+    off = "" if enabled else ": torch.set_grad_enabled(False) is in force"
+    rule = "the network must return what depends on its parameters by operations of torch"
+    with torch.set_grad_enabled(enabled), pytest.raises(ReturnedError) as caught:
+        runner.train(ONE, ONE, 1)
+    assert str(caught.value) == f"{rule}, returned tensors without gradient{off}"
+
+
 @pytest.mark.parametrize(
     ("value", "says"),
     [(math.nan, "a finite number, returned nan at step 1"), ("fast", "a number, returned the text 'fast'")],
