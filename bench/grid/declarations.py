@@ -121,54 +121,61 @@ class _Reader:
         with self._part("base"):
             base = self._base()
         with self._part("factors"):
-            self.factors = {
-                factor.name: factor for factor in parse_factors(self._node("factors"), self.errors, self.language)
-            }
+            factors = parse_factors(self._node("factors"), self.errors, self.language)
+            self.factors = {factor.name: factor for factor in factors}
         with self._part("seeds"):
             seeds = self._seeds()
         with self._part("tune"):
             tune = self._tune()
         with self._part("tune_seeds"):
             tune_seeds = self._tune_seeds(seeds)
-        known = "factors" not in self.broken
-        with self._part("baseline"):
-            baseline = self._baseline() if known else {}
-        with self._part("exclude"):
-            exclude = self._exclude() if known else []
-        with self._part("include"):
-            include = self._include() if known else []
-        with self._part("hypotheses"):
-            hypotheses = self._hypotheses(include) if known else []
+        of_factors = self._of_factors()
         with self._part("metrics"):
             metrics = read_metrics(self.root.mapping.get("metrics"), RESERVED, self.errors)
         with self._part("margin"):
             margin = self._margin()
-        root = self.root
-        if "name" not in root.mapping:
-            root = dataclasses.replace(root, content={"name": Node(self.name, text=self.name), **root.mapping})
         return Sheet(
-            root=root,
+            root=self._named_root(),
             name=self.name,
             question=" ".join(str(self._value("question")).split()),
             base=base,
             factors=tuple(self.factors.values()),
             kind=str(self._value("plan")),
-            baseline=baseline,
             seeds=seeds,
             tune=tune,
             tune_seeds=tune_seeds,
             pair=self._value("pair"),
             untrained=self._value("untrained"),
-            exclude=tuple(exclude),
-            include=tuple(include),
-            hypotheses=tuple(hypotheses),
             metrics=metrics,
             margin=margin,
             run=run,
             language=self.language,
             broken=frozenset(self.broken),
             mentioned=self.mentioned,
+            **of_factors,
         )
+
+    def _of_factors(self) -> dict[str, Any]:
+        """Reads what refers to factors, by field of the sheet; nothing of it where not every factor could be read."""
+        found: dict[str, Any] = {"baseline": {}, "exclude": (), "include": (), "hypotheses": ()}
+        if "factors" in self.broken:
+            return found
+        with self._part("baseline"):
+            found["baseline"] = self._baseline()
+        with self._part("exclude"):
+            found["exclude"] = tuple(self._exclude())
+        with self._part("include"):
+            found["include"] = tuple(self._include())
+        with self._part("hypotheses"):
+            found["hypotheses"] = tuple(self._hypotheses(list(found["include"])))
+        return found
+
+    def _named_root(self) -> Node:
+        """Returns the grid with its name in it."""
+        if "name" in self.root.mapping:
+            return self.root
+        named = {"name": Node(self.name, text=self.name), **self.root.mapping}
+        return dataclasses.replace(self.root, content=named)
 
     @contextmanager
     def _part(self, key: str) -> Iterator[None]:

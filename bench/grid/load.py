@@ -28,7 +28,7 @@ from bench.grid.declarations import Sheet, read_sheet
 from bench.grid.factors import Errors, Factor, num_combinations
 from bench.grid.form import check_form
 from bench.grid.hypotheses import Hypothesis, HypothesisError, directed
-from bench.grid.metric_words import own_metrics, resolve_metrics
+from bench.grid.metric_words import ResolvedMetrics, own_metrics, resolve_metrics
 from bench.grid.metrics import TRAINED, Metric
 from bench.grid.overrides import apply_overrides, without_items
 from bench.grid.plan import Asked, Cell, Excluded, Plan, Trial
@@ -129,28 +129,14 @@ def _plan(sheet: Sheet, errors: Errors, warnings: list[str], *, lenient: bool) -
     if not _check_size(sheet, errors):
         return None
     drafts, excluded, idle = expand(sheet)
-    if not drafts:
-        errors.append((sheet.exclude[-1].at, "every cell is excluded: nothing is left to run"))
-    if idle and not lenient:
-        errors += [(sheet.exclude[index].at, f"exclude.{index}: matches no cell of the plan") for index in idle]
+    _check_exclusions(sheet, bool(drafts), [] if lenient else idle, errors)
     resolved = Resolver(sheet, drafts, errors, warnings).resolve()
     root = without_items(sheet.root, "exclude", idle)
-    if errors:
-        return None
-    settings = [one for cell in resolved for _, one in cell.experiments]
-    if sheet.run is None:
-        lab = [one for one in settings if isinstance(one, Settings)]
-        measured = resolve_metrics(sheet.metrics, sheet.margin, lab, errors)
-    else:
-        measured = own_metrics(sheet.metrics, sheet.margin, sheet.at("run"), bool(sheet.tune), errors)
+    measured = None if errors else _resolved_metrics(sheet, resolved, errors)
     if measured is None:
         return None
     measures = measured.measures | {TRAINED.name: TRAINED}
     hypotheses = _directed(sheet, measures, errors)
-    primary = measured.metrics[0].name
-    if sheet.untrained == "chance" and primary != "test_accuracy":
-        rule = f"chance is known of test_accuracy alone; give the number that an untrained trial counts as in {primary}"
-        errors.append((sheet.at("untrained"), f"untrained: {rule}"))
     kept = _merge(sheet, resolved, warnings)
     trials = [trial for one in kept for trial in _trials(sheet, one)]
     _check_apart(sheet, kept, trials, errors)
@@ -181,6 +167,27 @@ def _plan(sheet: Sheet, errors: Errors, warnings: list[str], *, lenient: bool) -
         document=plain_mapping(root),
         text=dump(root),
     )
+
+
+def _check_exclusions(sheet: Sheet, leaves_cells: bool, idle: Sequence[int], errors: Errors) -> None:
+    """Checks that exclusions leave something, and that each of them leaves something out."""
+    if not leaves_cells:
+        errors.append((sheet.exclude[-1].at, "every cell is excluded: nothing is left to run"))
+    errors += [(sheet.exclude[index].at, f"exclude.{index}: matches no cell of the plan") for index in idle]
+
+
+def _resolved_metrics(sheet: Sheet, resolved: Sequence[Resolved], errors: Errors) -> ResolvedMetrics | None:
+    """Returns the metrics as the laboratory or own code declares them; None where they cannot be told."""
+    if sheet.run is not None:
+        measured = own_metrics(sheet.metrics, sheet.margin, sheet.at("run"), bool(sheet.tune), errors)
+    else:
+        settings = [one for cell in resolved for _, one in cell.experiments if isinstance(one, Settings)]
+        measured = resolve_metrics(sheet.metrics, sheet.margin, settings, errors)
+    primary = measured and measured.metrics[0].name
+    if sheet.untrained == "chance" and primary not in (None, "test_accuracy"):
+        rule = f"chance is known of test_accuracy alone; give the number that an untrained trial counts as in {primary}"
+        errors.append((sheet.at("untrained"), f"untrained: {rule}"))
+    return measured
 
 
 def _directed(sheet: Sheet, measures: Mapping[str, Metric], errors: Errors) -> tuple[Hypothesis, ...]:
