@@ -199,10 +199,14 @@ def identifying(section: Section) -> dict[str, Any]:
 
 
 def _is_silent(field: FieldInfo, value: Any) -> bool:
+    default = field.default
     if field.is_required():
         return False
-    quiet = field.default is None or field.default in ([], {}) or QUIET in field.metadata
-    return quiet and same_value(value, field.default)
+    if default is None:
+        return value is None
+    if default == [] or default == {}:
+        return not value and isinstance(value, dict if isinstance(default, dict) else list | tuple)
+    return QUIET in field.metadata and same_value(value, default)
 
 
 def timing_id(settings: Settings) -> str:

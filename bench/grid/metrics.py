@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
-
-import numpy as np
+from typing import TYPE_CHECKING, Literal
 
 from lab.scores import CLASSIFICATION, MEASURES, Better, Range, Scale, Score
+
+if TYPE_CHECKING:
+    import numpy as np
 
 Split = Literal["test", "dev"]
 
@@ -67,6 +68,8 @@ class Metric:
 
     def compared(self, values: np.ndarray) -> np.ndarray:
         """Returns the values as they are subtracted: themselves, or their logarithms; NaN stays. Raises MetricError."""
+        import numpy as np
+
         numbers = np.asarray(values, float)
         if self.scale == "linear":
             return numbers

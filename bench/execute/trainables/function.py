@@ -11,8 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from bench.execute.job import Job
 from bench.execute.trainables.devices import cards
 from bench.execute.trainables.reported import Extras, Reported, Stream, number_of, numbers, outcome
@@ -101,6 +99,8 @@ def _take(returned: Any, primary: str, reported: Reported) -> Extras:
 
 def _examples(returned: Mapping[str, Any]) -> dict[str, bytes]:
     """Per-example outcomes by metric, in the order of ``ids`` where these are given, so that trials agree on it."""
+    import numpy as np
+
     found, ids = returned.get("examples") or {}, returned.get("ids")
     order = None if ids is None else np.argsort(np.asarray(ids, dtype=str), kind="stable")
     examples = {}
@@ -130,6 +130,8 @@ def starting_state(seed: int, threads: int) -> Iterator[None]:
             with of_torch(seed):
                 yield
         else:
+            import numpy as np
+
             random.seed(_derived(seed, "python"))
             np.random.seed(_derived(seed, "numpy") % 2**32)
             yield
