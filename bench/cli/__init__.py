@@ -5,9 +5,12 @@ Exit codes: 0 all done, 1 some trial failed, 2 a wrong command, grid or data, 13
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import signal
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import typer
@@ -35,6 +38,26 @@ app.command(name="list")(list_parts)
 
 
 def main() -> None:
+    """Runs the command, and ends with its exit code, whatever user code left running in this process."""
+    try:
+        _run()
+    except SystemExit as ended:
+        if threading.active_count() > 1 or multiprocessing.active_children():
+            _end_now(ended.code)
+        raise
+
+
+def _end_now(code: object) -> None:
+    """Ends the process: threads and pools that user code started on import would hold it."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    for process in multiprocessing.active_children():
+        process.kill()
+    if code is None or isinstance(code, int):
+        os._exit(code or 0)
+
+
+def _run() -> None:
     """Runs the command; a refusal is its message on standard error and exit code 2."""
     from bench.record.table import RecordError
 
