@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 def time(
     grids: Grids,
-    overrides: Overrides = [],  # noqa: B006
-    only: Only = [],  # noqa: B006
+    overrides: Overrides = [],  # noqa: B006  # typer copies it
+    only: Only = [],  # noqa: B006  # typer copies it
     device: Device = "auto",
     results: Results = Path("results"),
     data_dir: DataDir = None,

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def report(
     grids: RecordedGrids = None,
     overrides: Overrides = [],  # noqa: B006  # typer copies it
-    only: Only = [],  # noqa: B006
+    only: Only = [],  # noqa: B006  # typer copies it
     seeds: Annotated[
         int | None, typer.Option("--seeds", metavar="N", min=1, help="Seeds 0 to N-1; default: all that are recorded.")
     ] = None,
@@ -35,7 +35,7 @@ def report(
         typer.Option(
             metavar="DIR", help="Folder of all results; given again, a grid's results in each of them are pooled."
         ),
-    ] = [Path("results")],  # noqa: B006
+    ] = [Path("results")],  # noqa: B006  # typer copies it
     form: Annotated[
         str, typer.Option("--format", metavar="NAME", help="table, or csv, json, markdown, latex on standard output.")
     ] = "table",
