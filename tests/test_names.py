@@ -67,7 +67,8 @@ def run(folder: Path, script: bool = False) -> None:
 def test_a_module_called_as_ours_is_the_users_for_the_user_and_ours_for_us(tmp_path: Path) -> None:
     own = {"lab.py": NET.format(imports="from utils import ONE\nimport random", factor="ONE * random.mine()")}
     own |= {"utils.py": "import logging\nONE = 1.0\n", "random.py": "def mine():\n    return 1.0\n"}
-    hostile = dict.fromkeys(["tempfile.py", "queue.py", "yaml.py", "rich.py", "pandas.py", "socket.py"], HOSTILE)
+    names = ["pathlib", "tempfile", "queue", "yaml", "rich", "pandas", "socket"]
+    hostile = {f"{name}.py": HOSTILE for name in names}
     write(tmp_path, own | hostile | {"g.yaml": GRID.format(module="lab")})
     run(tmp_path)
     with (tmp_path / "results" / "g" / "sources.csv").open(newline="") as file:
