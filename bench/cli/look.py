@@ -30,7 +30,7 @@ def list_parts(
     """Models, data sets, optimizers and schedules, with their settings and defaults."""
     from lab.parts import section_of, settings_type
     from lab.settings import NOUNS, PARTS, SECTIONS, TrainSettings, did_you_mean
-    from lab.visiting import visiting
+    from lab.visiting import asked, visiting
 
     console = terminal()
     if not parts:
@@ -47,7 +47,7 @@ def list_parts(
         if ":" in part:
             try:
                 with visiting():
-                    section = section_of(part)
+                    section = asked(section_of, part)
                     found = [(section, settings_type(section, part))]
             except ValueError as error:
                 raise CommandError(str(error)) from error
