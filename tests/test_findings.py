@@ -166,7 +166,9 @@ def test_speeds_come_from_the_timing_protocol_where_it_ran(tmp_path: Path) -> No
 
 
 def test_results_of_other_sources_are_stale(found: Findings) -> None:
-    made = "16 of 16 results were made by other source code than what is here now; run again with --stale"
+    made = (
+        "16 of 16 results were made by other source code than what is here now; `run --rerun stale` trains them again"
+    )
     assert made in found.cautions
 
 

@@ -133,11 +133,11 @@ def _stale_cautions(plan: Plan, folders: Sequence[Path], records: pool.Pool) -> 
     said = []
     if count := records.num_other_data:
         stale_data = f"{count} results on other data than the last run found are left out"
-        said.append(f"{stale_data}; python -m bench run GRID --stale reruns them")
+        said.append(f"{stale_data}; python -m bench run GRID --rerun stale trains them again")
     stale = find_stale(plan, *(Records(one, plan.selecting) for one in folders))
     said += [f"{where}; the row is left out, and the next run trains its trial again" for where in stale.unreadable]
     if stale.changed:
-        said.append(f"{stale}; run again with --stale")
+        said.append(f"{stale}; `run --rerun stale` trains them again")
     return said
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 import typer
 from rich.text import Text
 
-from bench.cli.options import CommandError, Only, Overrides, RecordedGrids, Results, WriteError, terminal
+from bench.cli.options import CommandError, Only, Overrides, RecordedGrids, Results, WriteError, check_choice, terminal
 from bench.cli.spelling import write
 from bench.grid.load import GridError
 from bench.grid.plan import Asked, Plan
@@ -54,8 +54,7 @@ def report(
     """
     from bench.report.paper import FORMATS
 
-    if form not in ("table", *FORMATS):
-        raise CommandError(f"--format must be one of table, {', '.join(FORMATS)}, got {form!r}")
+    check_choice("--format", form, ("table", *FORMATS))
     if not grids and (overrides or only or seeds is not None):
         raise CommandError("--set, --only and --seeds go with a GRID: name it")
     asked = [Asked(grid, tuple(overrides), tuple(only), seeds) for grid in grids or []]

@@ -96,7 +96,7 @@ def first_step(folder: Path, rounds: int) -> Iterator[Cost]:
     step = "import torch; p = torch.ones(1); p.grad = torch.ones(1); torch.optim.SGD([p], 0.1).step()"
     found = in_turn(
         rounds,
-        ours=lambda: seconds(lambda: bench("run", grid, "--force", "--no-time", cwd=folder)),
+        ours=lambda: seconds(lambda: bench("run", grid, "--rerun", "all", "--no-time", cwd=folder)),
         torch=lambda: python("import torch"),
         optimizer=lambda: python(step),
     )
