@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, make_dataclass
 from pathlib import Path
@@ -114,15 +113,19 @@ def run(grids: Grids, which: TrialOptions, how: RunOptions, planning: PlanOption
     if planning.dry_run:
         codes = [_show_plan(plan, options, planning.price, console) for plan in plans]
     else:
-        _warm_up(plans, options)
-        each = zip(plans, grids, strict=True)
-        codes = [_run_one(plan, grid, options, not how.no_time, console) for plan, grid in each]
+        warm_up_for(plans, options)
+        codes = [run_one(plan, options, not how.no_time, console).exit_code for plan in plans]
     raise typer.Exit(130 if 130 in codes else max(codes))
 
 
+def check_executor(name: str) -> None:
+    """Raises :class:`CommandError` where there is no such executor."""
+    if name not in EXECUTORS:
+        raise CommandError(f"--executor must be one of {', '.join(EXECUTORS)}, got {name!r}")
+
+
 def _as_options(which: TrialOptions, how: RunOptions, own: Any) -> Options:
-    if how.executor not in EXECUTORS:
-        raise CommandError(f"--executor must be one of {', '.join(EXECUTORS)}, got {how.executor!r}")
+    check_executor(how.executor)
     if how.keep not in KEPT:
         raise CommandError(f"--keep must be best, all or none, got {how.keep!r}")
     return Options(
@@ -167,7 +170,7 @@ def _check_trial(plans: list[Plan], grids: list[Path], options: Options) -> None
         raise CommandError(f"--trial: no trial {options.trial!r} in {', '.join(map(str, grids))}")
 
 
-def _warm_up(plans: list[Plan], options: Options) -> None:
+def warm_up_for(plans: list[Plan], options: Options) -> None:
     from bench.execute.run import warm_up
 
     if to_run := [trial for plan in plans for trial in _agenda(plan, options).trials]:
@@ -178,16 +181,19 @@ def _agenda(plan: Plan, options: Options) -> Agenda:
     return read_agenda(plan, Records(options.results / plan.name, plan.selecting), options)
 
 
-def _run_one(plan: Plan, grid: Path, options: Options, timed: bool, console: Console) -> int:
+def run_one(plan: Plan, options: Options, timed: bool, console: Console) -> Summary:
+    """Trains what is missing of a plan, times its models, and says how that went.
+
+    Raises :class:`CommandError` or :class:`WriteError` where it cannot.
+    """
     from bench.execute.progress import Progress
     from bench.execute.run import run as train
 
     folder = options.results / plan.name
     macs = _look(plan, options, console)
-    again = [python(), "-m", "bench", "run", str(grid), *_given_again()]
     torn = _torn(folder)
     try:
-        summary = train(plan, options, Progress(console, again), macs)
+        summary = train(plan, options, Progress(console, _again(plan, options)), macs)
     except ValueError as error:
         raise CommandError(str(error)) from error
     except OSError as error:
@@ -209,7 +215,7 @@ def _run_one(plan: Plan, grid: Path, options: Options, timed: bool, console: Con
         time_plan(plan, folder, options.device, options.data_dir, False, console)
     if not summary.interrupted:
         console.print(Text(f"The answer: {command('report', plan.asked, [options.results])}"), soft_wrap=True)
-    return summary.exit_code
+    return summary
 
 
 def _look(plan: Plan, options: Options, console: Console) -> dict[str, int]:
@@ -252,14 +258,13 @@ def _torn(folder: Path) -> dict[str, int]:
     return {path.name: path.stat().st_size for path in folder.glob("*.csv.torn")}
 
 
-def _given_again() -> list[str]:
-    """Returns the options of this call that shape the trials, for a command that repeats one."""
-    words, kept = sys.argv[1:], []
-    for index, word in enumerate(words):
-        name = word.split("=", 1)[0]
-        if name in ("--set", "--only", "--seeds", "--results", "--data-dir", "--device", "--timeout"):
-            kept += words[index : index + 2] if word == name else [word]
-    return kept
+def _again(plan: Plan, options: Options) -> list[str]:
+    """Returns the command that repeats this run, but for which trial."""
+    words = [python(), "-m", "bench", "run", str(plan.asked.grid), *plan.asked.options]
+    given = {"--results": options.results, "--data-dir": options.data_dir, "--device": options.device}
+    usual = {"--results": Path("results"), "--data-dir": None, "--device": "auto"}
+    words += [word for name, value in given.items() if value != usual[name] for word in (name, str(value))]
+    return words + ([] if options.timeout is None else ["--timeout", f"{options.timeout:g}"])
 
 
 def _show_plan(plan: Plan, options: Options, price: bool, console: Console) -> int:
