@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, make_dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
@@ -32,7 +33,7 @@ from bench.cli.options import (
 from bench.execute.agenda import Agenda, read_agenda
 from bench.execute.executors import EXECUTORS
 from bench.execute.options import Options
-from bench.execute.progress import duration
+from bench.execute.progress import Progress, duration
 from bench.execute.run import Summary
 from bench.grid.load import Plan, load_plan
 from bench.record.asked import check_folders, command
@@ -56,6 +57,9 @@ class TrialOptions:
         int, typer.Option("--attempts", metavar="N", min=1, help="Leave alone what has failed so often.")
     ] = 3
     stale: Annotated[bool, typer.Option("--stale", help="Rerun what other source code finished.")] = False
+    reread: Annotated[
+        bool, typer.Option("--reread", help="Run nothing: read commands' metrics again from what they left.")
+    ] = False
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ class PlanOptions:
 
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and train nothing.")] = False
     price: Annotated[
-        bool, typer.Option("--price", help="With --dry-run: one real step of each cell, for time, memory and errors.")
+        bool, typer.Option("--price", help="With --dry-run: a step of each cell, or own code run thrice: time, errors.")
     ] = False
 
 
@@ -107,16 +111,19 @@ def run(grids: Grids, which: TrialOptions, how: RunOptions, planning: PlanOption
     options = _as_options(which, how, own)
     if planning.price and not planning.dry_run:
         raise CommandError("--price goes with --dry-run, which shows the plan and its price")
+    if which.reread and planning.dry_run:
+        raise CommandError("--reread runs nothing as it is; it does not go with --dry-run")
     plans = [load_plan(grid, overrides=which.overrides, only=which.only, seeds=which.seeds) for grid in grids]
     check_folders(plans, options.results)
     _check_trial(plans, grids, options)
     console = terminal()
-    if planning.dry_run:
+    if which.reread:
+        codes = [_reread(plan, options, console) for plan in plans]
+    elif planning.dry_run:
         codes = [_show_plan(plan, options, planning.price, console) for plan in plans]
     else:
         _warm_up(plans, options)
-        each = zip(plans, grids, strict=True)
-        codes = [_run_one(plan, grid, options, not how.no_time, console) for plan, grid in each]
+        codes = [_run_one(plan, options, not how.no_time, console) for plan in plans]
     raise typer.Exit(130 if 130 in codes else max(codes))
 
 
@@ -178,28 +185,17 @@ def _agenda(plan: Plan, options: Options) -> Agenda:
     return read_agenda(plan, Records(options.results / plan.name, plan.selecting), options)
 
 
-def _run_one(plan: Plan, grid: Path, options: Options, timed: bool, console: Console) -> int:
-    from bench.execute.progress import Progress
+def _run_one(plan: Plan, options: Options, timed: bool, console: Console) -> int:
     from bench.execute.run import run as train
 
     folder = options.results / plan.name
     macs = _look(plan, options, console)
-    again = [python(), "-m", "bench", "run", str(grid), *_given_again()]
     torn = _torn(folder)
-    try:
-        summary = train(plan, options, Progress(console, again), macs)
-    except ValueError as error:
-        raise CommandError(str(error)) from error
-    except OSError as error:
-        lockless = error.errno in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
-        hint = "; its file system has no locks: name a folder on another with --results" if lockless else ""
-        raise WriteError(f"{folder}: cannot be written: {error}{hint}") from error
+    with _told_apart(folder):
+        summary = train(plan, options, Progress(console, _again(plan)), macs)
     for name, _ in sorted(_torn(folder).items() - torn.items()):
         console.print(f"{folder}: a line that was half written is set aside in {name}", soft_wrap=True)
-    if summary.refused:
-        raise CommandError(f"{plan.name}: stopped: {summary.refused}")
-    if summary.unwritten is not None:
-        raise WriteError(f"{folder}: some results could not be written: {summary.unwritten}; run it again to get them")
+    _check_written(summary, plan, folder)
     for sentence in _told(summary, plan, folder):
         console.print(f"{plan.name}: {sentence}", soft_wrap=True)
     if not (options.stale or options.force) and (staleness := _agenda(plan, options).staleness).changed:
@@ -208,8 +204,56 @@ def _run_one(plan: Plan, grid: Path, options: Options, timed: bool, console: Con
     if timed and whole and options.trial is None and EXECUTORS[options.executor].is_here:
         time_plan(plan, folder, options.device, options.data_dir, False, console)
     if not summary.interrupted:
-        console.print(Text(f"The answer: {command('report', plan.asked, [options.results])}"), soft_wrap=True)
+        _print_answer(plan, options, console)
     return summary.exit_code
+
+
+def _reread(plan: Plan, options: Options, console: Console) -> int:
+    """Reads metrics again; returns the exit code."""
+    from bench.execute.reread import reread
+
+    folder = options.results / plan.name
+    with _told_apart(folder):
+        summary = reread(plan, options, Progress(console, _again(plan)))
+    _check_written(summary, plan, folder)
+    counts = ", ".join(f"{count} {status}" for status, count in sorted(summary.statuses.items())) or "none"
+    console.print(f"{plan.name}: read again: {counts}; recorded in {folder / 'trials.csv'}", soft_wrap=True)
+    if summary.left:
+        console.print(f"{plan.name}: {summary.left} trials left no output to read; without --reread they are run")
+    _print_answer(plan, options, console)
+    return summary.exit_code
+
+
+@contextmanager
+def _told_apart(folder: Path) -> Iterator[None]:
+    """Tells a command that cannot be done from a record that cannot be written."""
+    try:
+        yield
+    except ValueError as error:
+        raise CommandError(str(error)) from error
+    except OSError as error:
+        lockless = error.errno in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
+        hint = "; its file system has no locks: name a folder on another with --results" if lockless else ""
+        raise WriteError(f"{folder}: cannot be written: {error}{hint}") from error
+
+
+def _check_written(summary: Summary, plan: Plan, folder: Path) -> None:
+    """Raises CommandError where no trial could end well, WriteError where the disk did not take some."""
+    if summary.refused:
+        raise CommandError(f"{plan.name}: stopped: {summary.refused}{_hint(plan)}")
+    if summary.unwritten is not None:
+        raise WriteError(f"{folder}: some results could not be written: {summary.unwritten}; run it again to get them")
+
+
+def _hint(plan: Plan) -> str:
+    """Says what to do once `read` or `metrics` is mended, where outputs are kept."""
+    if plan.run is None or plan.run.name != "command":
+        return ""
+    return "; outputs are kept: once `read` or `metrics` is mended, `run --reread` reads them again"
+
+
+def _print_answer(plan: Plan, options: Options, console: Console) -> None:
+    console.print(Text(f"The answer: {command('report', plan.asked, [options.results])}"), soft_wrap=True)
 
 
 def _look(plan: Plan, options: Options, console: Console) -> dict[str, int]:
@@ -252,9 +296,9 @@ def _torn(folder: Path) -> dict[str, int]:
     return {path.name: path.stat().st_size for path in folder.glob("*.csv.torn")}
 
 
-def _given_again() -> list[str]:
-    """Returns the options of this call that shape the trials, for a command that repeats one."""
-    words, kept = sys.argv[1:], []
+def _again(plan: Plan) -> list[str]:
+    """Returns the command that repeats a trial, with the options of this call that shape it."""
+    words, kept = sys.argv[1:], [python(), "-m", "bench", "run", str(plan.asked.grid)]
     for index, word in enumerate(words):
         name = word.split("=", 1)[0]
         if name in ("--set", "--only", "--seeds", "--results", "--data-dir", "--device", "--timeout"):
@@ -263,16 +307,18 @@ def _given_again() -> list[str]:
 
 
 def _show_plan(plan: Plan, options: Options, price: bool, console: Console) -> int:
-    from bench.cli.planning import show_plan
+    from bench.cli.planning import show_own_price, show_plan
+    from bench.execute.own_price import price_own
     from bench.execute.price import price_plan
 
-    if price and plan.run is not None:
-        raise CommandError(
-            f"{plan.name}: --price is of the laboratory's trials; own code is priced by its trials alone"
-        )
+    own = prices = None
     try:
-        prices = price_plan(plan, options.device, options.jobs, options.data_dir) if price else None
+        if price and plan.run is not None:
+            own = price_own(plan, options, Progress(console, _again(plan)))
+        elif price:
+            prices = price_plan(plan, options.device, options.jobs, options.data_dir)
     except (ValueError, OSError) as error:
         raise CommandError(f"{plan.name}: cannot be priced: {error}") from error
     agenda = _agenda(plan, options)
-    return show_plan(plan, agenda.trials, console, prices, agenda.staleness)
+    code = show_plan(plan, agenda.trials, console, prices, agenda.staleness)
+    return code if own is None else show_own_price(plan, agenda.trials, own, console)
