@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, make_dataclass
@@ -122,14 +121,19 @@ def run(grids: Grids, which: TrialOptions, how: RunOptions, planning: PlanOption
     elif planning.dry_run:
         codes = [_show_plan(plan, options, planning.price, console) for plan in plans]
     else:
-        _warm_up(plans, options)
-        codes = [_run_one(plan, options, not how.no_time, console) for plan in plans]
+        warm_up_for(plans, options)
+        codes = [run_one(plan, options, not how.no_time, console).exit_code for plan in plans]
     raise typer.Exit(130 if 130 in codes else max(codes))
 
 
+def check_executor(name: str) -> None:
+    """Raises :class:`CommandError` where there is no such executor."""
+    if name not in EXECUTORS:
+        raise CommandError(f"--executor must be one of {', '.join(EXECUTORS)}, got {name!r}")
+
+
 def _as_options(which: TrialOptions, how: RunOptions, own: Any) -> Options:
-    if how.executor not in EXECUTORS:
-        raise CommandError(f"--executor must be one of {', '.join(EXECUTORS)}, got {how.executor!r}")
+    check_executor(how.executor)
     if how.keep not in KEPT:
         raise CommandError(f"--keep must be best, all or none, got {how.keep!r}")
     return Options(
@@ -174,7 +178,7 @@ def _check_trial(plans: list[Plan], grids: list[Path], options: Options) -> None
         raise CommandError(f"--trial: no trial {options.trial!r} in {', '.join(map(str, grids))}")
 
 
-def _warm_up(plans: list[Plan], options: Options) -> None:
+def warm_up_for(plans: list[Plan], options: Options) -> None:
     from bench.execute.run import warm_up
 
     if to_run := [trial for plan in plans for trial in _agenda(plan, options).trials]:
@@ -185,14 +189,18 @@ def _agenda(plan: Plan, options: Options) -> Agenda:
     return read_agenda(plan, Records(options.results / plan.name, plan.selecting), options)
 
 
-def _run_one(plan: Plan, options: Options, timed: bool, console: Console) -> int:
+def run_one(plan: Plan, options: Options, timed: bool, console: Console) -> Summary:
+    """Trains what is missing of a plan, times its models, and says how that went.
+
+    Raises :class:`CommandError` or :class:`WriteError` where it cannot.
+    """
     from bench.execute.run import run as train
 
     folder = options.results / plan.name
     macs = _look(plan, options, console)
     torn = _torn(folder)
     with _told_apart(folder):
-        summary = train(plan, options, Progress(console, _again(plan)), macs)
+        summary = train(plan, options, Progress(console, _again(plan, options)), macs)
     for name, _ in sorted(_torn(folder).items() - torn.items()):
         console.print(f"{folder}: a line that was half written is set aside in {name}", soft_wrap=True)
     _check_written(summary, plan, folder)
@@ -205,7 +213,7 @@ def _run_one(plan: Plan, options: Options, timed: bool, console: Console) -> int
         time_plan(plan, folder, options.device, options.data_dir, False, console)
     if not summary.interrupted:
         _print_answer(plan, options, console)
-    return summary.exit_code
+    return summary
 
 
 def _reread(plan: Plan, options: Options, console: Console) -> int:
@@ -214,7 +222,7 @@ def _reread(plan: Plan, options: Options, console: Console) -> int:
 
     folder = options.results / plan.name
     with _told_apart(folder):
-        summary = reread(plan, options, Progress(console, _again(plan)))
+        summary = reread(plan, options, Progress(console, _again(plan, options)))
     _check_written(summary, plan, folder)
     counts = ", ".join(f"{count} {status}" for status, count in sorted(summary.statuses.items())) or "none"
     console.print(f"{plan.name}: read again: {counts}; recorded in {folder / 'trials.csv'}", soft_wrap=True)
@@ -296,29 +304,3 @@ def _torn(folder: Path) -> dict[str, int]:
     return {path.name: path.stat().st_size for path in folder.glob("*.csv.torn")}
 
 
-def _again(plan: Plan) -> list[str]:
-    """Returns the command that repeats a trial, with the options of this call that shape it."""
-    words, kept = sys.argv[1:], [python(), "-m", "bench", "run", str(plan.asked.grid)]
-    for index, word in enumerate(words):
-        name = word.split("=", 1)[0]
-        if name in ("--set", "--only", "--seeds", "--results", "--data-dir", "--device", "--timeout"):
-            kept += words[index : index + 2] if word == name else [word]
-    return kept
-
-
-def _show_plan(plan: Plan, options: Options, price: bool, console: Console) -> int:
-    from bench.cli.planning import show_own_price, show_plan
-    from bench.execute.own_price import price_own
-    from bench.execute.price import price_plan
-
-    own = prices = None
-    try:
-        if price and plan.run is not None:
-            own = price_own(plan, options, Progress(console, _again(plan)))
-        elif price:
-            prices = price_plan(plan, options.device, options.jobs, options.data_dir)
-    except (ValueError, OSError) as error:
-        raise CommandError(f"{plan.name}: cannot be priced: {error}") from error
-    agenda = _agenda(plan, options)
-    code = show_plan(plan, agenda.trials, console, prices, agenda.staleness)
-    return code if own is None else show_own_price(plan, agenda.trials, own, console)
