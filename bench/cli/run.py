@@ -304,3 +304,28 @@ def _torn(folder: Path) -> dict[str, int]:
     return {path.name: path.stat().st_size for path in folder.glob("*.csv.torn")}
 
 
+def _again(plan: Plan, options: Options) -> list[str]:
+    """Returns the command that repeats this run, but for which trial."""
+    words = [python(), "-m", "bench", "run", str(plan.asked.grid), *plan.asked.options]
+    given = {"--results": options.results, "--data-dir": options.data_dir, "--device": options.device}
+    usual = {"--results": Path("results"), "--data-dir": None, "--device": "auto"}
+    words += [word for name, value in given.items() if value != usual[name] for word in (name, str(value))]
+    return words + ([] if options.timeout is None else ["--timeout", f"{options.timeout:g}"])
+
+
+def _show_plan(plan: Plan, options: Options, price: bool, console: Console) -> int:
+    from bench.cli.planning import show_own_price, show_plan
+    from bench.execute.own_price import price_own
+    from bench.execute.price import price_plan
+
+    own = prices = None
+    try:
+        if price and plan.run is not None:
+            own = price_own(plan, options, Progress(console, _again(plan, options)))
+        elif price:
+            prices = price_plan(plan, options.device, options.jobs, options.data_dir)
+    except (ValueError, OSError) as error:
+        raise CommandError(f"{plan.name}: cannot be priced: {error}") from error
+    agenda = _agenda(plan, options)
+    code = show_plan(plan, agenda.trials, console, prices, agenda.staleness)
+    return code if own is None else show_own_price(plan, agenda.trials, own, console)
