@@ -55,6 +55,7 @@ class Findings:
     answer: str
     coverage: str
     cautions: tuple[str, ...]
+    speed_cautions: tuple[str, ...]  # those of them that are about speeds alone
     effects: pd.DataFrame
     hypotheses: pd.DataFrame
     winners: pd.DataFrame
@@ -100,7 +101,9 @@ def gather(folder: Path, plan: Plan | None = None, *, others: Sequence[Path] = (
         .merge(summaries.extremes(plan, found), on="cell")
     )
     standing = cell_standings(comparison, cells)
-    said = [*left_out(plan, trials, found), *summaries.cautions(plan, found, trials, timings), *edge_cautions(winners)]
+    speed_cautions = summaries.speed_cautions(found, timings)
+    said = [*left_out(plan, trials, found), *summaries.cautions(plan, found, trials), *speed_cautions]
+    said += edge_cautions(winners)
     said += [caution for caution in effects["without_pairs"] if caution]
     said += [*audit_recorded(plan, found), *own_cautions(plan, found), *_stale_cautions(plan, folders, records)]
     return Findings(
@@ -110,6 +113,7 @@ def gather(folder: Path, plan: Plan | None = None, *, others: Sequence[Path] = (
         answer=answer(plan.primary, hypotheses, effects),
         coverage=summaries.coverage_line(found),
         cautions=tuple(said),
+        speed_cautions=tuple(speed_cautions),
         effects=effects,
         hypotheses=hypotheses,
         winners=winners,
@@ -221,6 +225,8 @@ class _Effect:
             "simple_low": self.simple.low,
             "simple_high": self.simple.high,
             "simple_differ": self.simple.differ,
+            "contexts": self.simple.total,
+            "contexts_known": self.simple.total - len(self.simple.without),
             "average": explain_average(self.simple, self.comparison.metric),
             "without_pairs": "; ".join(without_pairs(f"{self.name['factor']}={self.name['level']}", self.simple)),
         }
@@ -242,9 +248,10 @@ EFFECT_NAMES = ["factor", "level", "against"]
 EFFECT_NUMBERS = [
     *("difference", "difference_low", "difference_high", "p", "p_holm", "verdict", "sentence", "detectable"),
     *("seeds_for_margin", "effect_size", "probability_wins", "seeds", "pairs", "pairs_planned", "basis"),
-    *("trained_difference", "trained_p_holm", "trained_verdict", "trains", "overall"),
+    *("trained_difference", "trained_p_holm", "trained_verdict", "trains", "trained_counts", "overall"),
     *("picked_level", "picked_low", "picked_high"),
-    *("simple_low", "simple_high", "simple_differ", "average", "without_pairs"),
+    *("simple_low", "simple_high", "simple_differ", "contexts", "contexts_known"),
+    *("average", "without_pairs"),
 ]
 
 
@@ -272,6 +279,7 @@ def _effect_row(item: verdicts.JudgedEffect, level: float) -> dict[str, object]:
         "trained_p_holm": item.p_trained_holm,
         "trained_verdict": item.trained_verdict,
         "trains": verdicts.explain_training(item),
+        "trained_counts": verdicts.trained_counts(item),
         "overall": item.overall,
         "picked_level": 100 * level,
         "picked_low": picked[0],

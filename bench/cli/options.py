@@ -8,12 +8,14 @@ import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 Grids = Annotated[list[Path], typer.Argument(metavar="GRID", help="Grid files.", show_default=False)]
 RecordedGrids = Annotated[
@@ -40,6 +42,16 @@ class WriteError(Exception):
 def terminal() -> Console:
     """The terminal, which prints text as it is: brackets and colons in labels and paths are no markup."""
     return Console(highlight=False, markup=False, emoji=False)
+
+
+@contextmanager
+def doing(console: Console, name: str) -> Iterator[Callable[[str], None]]:
+    """In a terminal shows what is done now, and removes that at the end; elsewhere shows nothing."""
+    if not console.is_terminal:
+        yield lambda what: None
+        return
+    with console.status("") as status:
+        yield lambda what: status.update(Text(f"{name}: {what}", style="dim"))
 
 
 def seconds(option: str, text: str) -> float:
