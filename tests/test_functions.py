@@ -24,7 +24,7 @@ from bench.execute.options import Options, Rerun
 from bench.execute.progress import Progress
 from bench.execute.run import Summary
 from bench.execute.run import run as run_plan
-from bench.execute.trainables.reported import Reported, outcome
+from bench.execute.trainables.reported import Origin, Reported, environment, outcome
 from bench.execute.verify import verify
 from bench.grid.load import GridError, Plan, load_plan
 from bench.grid.metrics import Metric
@@ -337,7 +337,8 @@ def test_train_and_dev_values_of_one_step_are_one_point_and_every_curve_begins_a
 def test_a_secondary_metric_that_is_not_finite_leaves_its_cell_empty() -> None:
     metrics = (Metric("rmse", "lower"), Metric("f1", "higher"))
     job = Job("id", {"seed": 0}, Path(), metrics=metrics)
-    done = outcome(job, "cpu", 1, reported({}, rmse=1.0, f1=math.nan))
+    origin = Origin(environment("cpu", 1), {}, 1.0)
+    done = outcome(job, reported({}, rmse=1.0, f1=math.nan), origin)
     assert done.status == "ok"
     assert done.result is not None
     assert done.result.measures.keys() == {"rmse", "total_seconds"}

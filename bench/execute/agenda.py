@@ -31,6 +31,7 @@ class Agenda:
 
     known: tuple[Trial, ...]  # the plan's trials, and those that follow from what is recorded
     entries: tuple[tuple[Trial, Reason], ...]
+    num_recorded: int  # trials that are recorded and stay as they are
     given_up: tuple[int, ...]  # per trial that is left alone because it failed too often: how often it did
     waiting: tuple[str, ...]  # labels of the cells whose tuning has not ended
     staleness: Staleness
@@ -55,6 +56,8 @@ def read_agenda(plan: Plan, records: Records, options: Options) -> Agenda:
     return Agenda(
         known=known,
         entries=tuple((trial, why) for trial, why in zip(asked, reasons, strict=True) if why is not None),
+        num_recorded=sum(one.trial_id in recorded for one in known)
+        - sum(why is not Reason.MISSING for why in reasons if why),
         given_up=tuple(given_up),
         waiting=tuple(cell.label for cell in plan.cells if plan.tune and cell.label not in winners),
         staleness=find_stale(plan, records),
