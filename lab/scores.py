@@ -63,6 +63,7 @@ MEASURES = {
     "steps": Score("neither"),
     "parameters": Score("lower", POSITIVE, scale="log"),
     "forward_macs": Score("lower", POSITIVE, scale="log"),
+    "computed_macs": Score("lower", POSITIVE, scale="log"),
     "train_images_per_second": Score("higher", POSITIVE, "images/s", "log"),
     "eval_images_per_second": Score("higher", POSITIVE, "images/s", "log"),
     "train_seconds": Score("lower", POSITIVE, "s", "log"),

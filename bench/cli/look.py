@@ -109,7 +109,7 @@ def show(
         console.print(Text(f"\n{log}", style="bold"))
         console.print(Text(log.read_text(encoding="utf-8", errors="replace")))
     again = [python(), "-m", "bench", "run", str(folder / "grid.yaml"), "--results", str(results)]
-    console.print(Text(f"\nagain: {shlex.join([*again, '--trial', ids[0], '--force'])}"), soft_wrap=True)
+    console.print(Text(f"\nagain: {shlex.join([*again, '--trial', ids[0], '--rerun', 'all'])}"), soft_wrap=True)
 
 
 def _show_stale(console: Console, folder: Path, trial_id: str) -> None:
