@@ -25,6 +25,7 @@ from bench.execute.processes import (
     death,
     end,
     end_with_parent,
+    kill,
     lead_group,
     limit_threads,
     out_of_memory,
@@ -101,7 +102,7 @@ class LocalExecutor:
         if job is not None or not self._again or any(worker.job for worker in self._workers):
             return job
         for worker in self._workers:  # what an idle process holds is room, too
-            self._renew(worker)
+            self._renew(worker, needs_room=True)
         return self._again.pop(0)
 
     def stop(self) -> None:
@@ -119,9 +120,12 @@ class LocalExecutor:
         theirs.close()
         return _Worker(index, device, process, ours)
 
-    def _renew(self, worker: _Worker) -> None:
-        """Replaces a process that died, is late, or has run user code; what that one started ends with it."""
-        end(worker.process)
+    def _renew(self, worker: _Worker, *, needs_room: bool = False) -> None:
+        """Replaces a process that died, is late, or has run user code; what that one started ends with it.
+
+        Nobody waits until the system has taken its memory apart, unless the next one needs that, as it does a card's.
+        """
+        (end if needs_room or worker.device != "cpu" else kill)(worker.process)
         worker.connection.close()
         if self._stopping:
             return

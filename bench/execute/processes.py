@@ -221,10 +221,15 @@ def lead_group() -> None:
         os.setsid()
 
 
-def end(process: BaseProcess) -> None:
-    """Kills a process, and whatever it started where it leads a group; returns once it is gone."""
+def kill(process: BaseProcess) -> None:
+    """Has the system end a process, and whatever it started where it leads a group; none of them runs on."""
     if hasattr(os, "killpg") and process.pid is not None:
         with contextlib.suppress(ProcessLookupError, PermissionError):  # no such group, or all of it ended
             os.killpg(process.pid, signal.SIGKILL)
     process.kill()
+
+
+def end(process: BaseProcess) -> None:
+    """Kills a process, and whatever it started; returns once it is gone, and what it held is free."""
+    kill(process)
     process.join()

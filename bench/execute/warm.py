@@ -35,6 +35,15 @@ def read_ahead(data_dir: str | None, sections: list[dict[str, object]]) -> None:
     torch.set_num_threads(threads)
 
 
+def read_signatures() -> None:
+    """Reads the settings of built-in parts off their signatures, once for all workers."""
+    from lab.settings import PARTS
+
+    for known in PARTS.values():
+        for name in known:
+            known[name]
+
+
 def limit_to_quota() -> None:
     """Allows no more threads than the quota, for whoever sets no number: torch counts the machine's cores."""
     import torch
@@ -50,6 +59,7 @@ for name in (*(() if os.environ.pop(PLAIN_VARIABLE, "") else OF_TORCH), "bench.e
         importlib.import_module(name)
 if "torch" in sys.modules:
     limit_to_quota()
+    read_signatures()
 if DATA_VARIABLE in os.environ:
     read_ahead(*json.loads(os.environ.pop(DATA_VARIABLE)))
 gc.freeze()  # what was imported stays: the collection after each trial need not go through it, nor copy its pages
