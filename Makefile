@@ -24,7 +24,7 @@ types:
 	$(PYTHON) -m mypy
 
 test:
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -n 2 --dist loadfile
 
 speed-tests:
 	$(PYTHON) -m pytest tests/speed

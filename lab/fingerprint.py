@@ -50,6 +50,11 @@ def sources_of(modules: Iterable[str], working_dir: Path) -> dict[str, str]:
     return _digests(tuple(sorted(modules)), working_dir, ())
 
 
+def forget_sources() -> None:
+    """Has the next fingerprint read the files again, in a process that outlives a change of them."""
+    _digests.cache_clear()
+
+
 @functools.cache
 def _digests(modules: tuple[str, ...], working_dir: Path, ours: tuple[str, ...] = ("lab.trial",)) -> dict[str, str]:
     make_importable(working_dir)

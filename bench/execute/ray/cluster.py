@@ -17,8 +17,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import bench
-import lab
 from bench.execute.processes import call_in_child
 from bench.execute.ray.executor import RayExecutor
 from bench.execute.ray.slot import NodeRequirements
@@ -49,7 +47,7 @@ def connect(address: str, working_dir: Path | None, excludes: Sequence[str] = ()
         ) from None
     _probe(os.environ.get("RAY_ADDRESS", address) if address == "auto" else address)
     code: dict[str, Any] = {
-        "py_modules": [package.__path__[0] for package in (bench, lab)],
+        "py_modules": [str(Path(__file__).parents[3] / package) for package in ("bench", "lab")],
         "excludes": ["__pycache__", *excludes],
     }
     if working_dir is not None:
