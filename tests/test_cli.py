@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from bench.cli import app
 from bench.record.records import ATTEMPTS, COMPILE_ERROR, ENVIRONMENT, IDENTITY, MEASURES, Records
+from lab.result import Evaluation
 
 GRID = """
     question: Does BatchNorm help a small network?
@@ -236,7 +237,7 @@ def test_show_cuts_a_long_curve_and_a_long_log_and_says_so(tmp_path: Path, monke
     folder = Path("results/long")
     records = Records(folder)
     (folder / "logs").mkdir(parents=True)
-    points = [{"epoch": n, "step": n, "dev_loss": n / 7} for n in range(100)]
+    points = [Evaluation(n, n, 0.5, 1.0, {"dev_loss": n / 7}) for n in range(100)]
     records.append({"trial_id": "0123456789ab", "grid": "long", "cell": "a", "seed": 0, "status": "error"}, points)
     (folder / "logs" / "0123456789ab.log").write_text("".join(f"line {n}\n" for n in range(1000)))
     text = CliRunner().invoke(app, ["show", "01"]).output
@@ -252,7 +253,7 @@ def test_show_cuts_a_long_curve_and_a_long_log_and_says_so(tmp_path: Path, monke
 def test_list_names_every_part_once_with_its_settings_and_defaults(tmp_path: Path) -> None:
     done = bench("list", cwd=tmp_path)
     assert done.stdout.count("stem=") == 1, "resnet10, resnet18 and resnet34 take the same"
-    assert "list resnet18: settings described" in done.stdout
+    assert "list resnet18, or list model: settings described" in done.stdout
     for word in ("resnet34", "fashion_mnist", "rmsprop", "one_cycle", "batch_norm", "[0.9, 0.999]", "label_smoothing"):
         assert word in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 80

@@ -56,8 +56,7 @@ def _overview(console: Console) -> None:
             _print_defaults(console, kind, *shared, indent=6)
     console.print(Text("train", style="bold"))
     _print_defaults(console, TrainSettings, indent=2)
-    for what, told in (("resnet18", "settings described; also of a section: model"), (SHIPPED, "to start from")):
-        console.print(Text(f"{python()} -m bench list {what}: {told}"), soft_wrap=True)
+    console.print(Text(f"list resnet18, or list model: settings described; list {SHIPPED}: grids to start from"))
 
 
 def _alike(known: Mapping[str, type[Section]]) -> dict[tuple[str, ...], type[Section]]:
@@ -113,11 +112,11 @@ def _describe(console: Console, part: str) -> None:
 
 def _imported(part: str) -> tuple[str, type[Section]]:
     from lab.parts import section_of, settings_type
-    from lab.visiting import visiting
+    from lab.visiting import asked, visiting
 
     try:
         with visiting():
-            section = section_of(part)
+            section = asked(section_of, part)
             return section, settings_type(section, part)
     except ValueError as error:
         raise CommandError(str(error)) from error
