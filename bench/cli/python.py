@@ -113,7 +113,9 @@ def run(
         KeyboardInterrupt: The run was stopped; what was under way is recorded.
 
     """
-    out = Console(file=sys.stdout, quiet=quiet, force_jupyter=False, highlight=False, markup=False, emoji=False)
+    is_terminal = None if sys.stdout is sys.__stdout__ else False  # a notebook's output says that it is one
+    plain = {"highlight": False, "markup": False, "emoji": False}
+    out = Console(file=sys.stdout, quiet=quiet, force_terminal=is_terminal, force_jupyter=False, **plain)
     with _refusals(), _fresh_modules(), _without_main():
         options = Options(
             results=Path(results),
