@@ -15,13 +15,14 @@ from markupsafe import Markup
 from bench.analysis import amounts
 from bench.analysis.findings import Findings
 from bench.analysis.summaries import first_epoch, watched
+from bench.grid.factors import short_names
 from bench.grid.plan import Plan
 from bench.record.asked import command
 from bench.record.records import ENVIRONMENT
 from bench.record.status import Status
-from bench.report import charts
-from bench.report.telling import last_points, shown
-from bench.report.wording import effects_text, method, show
+from bench.report import alternatives, charts
+from bench.report.telling import MOST, MOST_IN_PANEL, last_points, shown, telling
+from bench.report.wording import cell_words, effects_text, method, show
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def page(findings: Findings) -> str:
             ],
             tables=show(findings),
             sources=variance_text(findings),
-            columns=["trial", "cell", *varying(findings), "seed", "status", *headings],
+            columns=["trial", *varying(findings).values(), "seed", "status", *headings],
             rows=trial_rows(findings),
             notes=method(findings),
             environment=environment_text(findings.found),
@@ -92,28 +93,28 @@ def figures(findings: Findings) -> list[Figure]:
     """Returns the charts there are numbers for."""
     found: list[Figure] = []
     metric, dev = findings.plan.primary, watched(findings.plan)
+    cells = findings.cells.assign(words=cell_words(findings.cells)["cell"])
     name = amounts.spoken(metric)
     if findings.effects["difference"].notna().any():
-        said = "; ".join(f"{row.factor}={row.level}: {row.sentence}" for row in findings.effects.itertuples())
-        said = f"Hollow: undecided. {said}."
-        found.append(Figure(f"Effects on {name}", said, charts.forest(findings.effects, metric)))
-    if not findings.cells["n"].any():
+        effects = telling(findings.effects, findings.effects["difference"], MOST)
+        few = f" Shown: {len(effects)} of {len(findings.effects)}." if len(effects) < len(findings.effects) else ""
+        said = alternatives.told(effects, metric) + few
+        found.append(Figure(f"Effects on {name}", said, charts.forest(effects, metric)))
+    if not cells["n"].any():
         return found
     if len(findings.curves):
-        curve = amounts.capital(amounts.spoken(dev))
-        said, heading = f"{curve} by epoch and cell; the tables are on test.", f"{curve} while training"
-        cells, others = shown(findings.cells, last_points(findings.curves, findings.cells, dev.name))
-        found.append(Figure(heading, said + others, charts.curves(findings.curves, cells, dev)))
-    variance = findings.variance
-    if variance is not None and variance.strongest is not None and variance.cell_means is not None:
-        pair = " and ".join(variance.strongest)
-        said = f"Mean {name} by {pair}, the pair whose interaction explains most. Parallel: no interaction."
-        found.append(Figure(f"Interaction of {pair}", said, charts.interaction(variance.cell_means, metric)))
-    for chart in charts.trade_offs(findings.cells, metric):
-        cost = chart["layout"]["xaxis"]["title"]["text"]
-        said = f"{amounts.capital(name)} of each cell against {cost}"
-        said += "; the dotted front joins the cells that no other beats in both." if metric.sign else "."
-        found.append(Figure(f"{amounts.capital(name)} against {cost}", said, chart))
+        here, others = shown(cells, last_points(findings.curves, cells, dev.name), labelled=True)
+        here = here[here["cell"].isin(findings.curves["cell"])]
+        said, heading = alternatives.curves(findings.curves, here, dev, metric), f"{amounts.spoken(dev)} while training"
+        found.append(Figure(amounts.capital(heading), said + others, charts.curves(findings.curves, here, dev)))
+    means = None if findings.variance is None else findings.variance.cell_means
+    if means is not None:
+        lines = telling(means, means.mean(axis=1), MOST_IN_PANEL)
+        heading = f"Interaction of {means.index.name} and {means.columns.name}"
+        found.append(Figure(heading, alternatives.interaction(lines, metric), charts.interaction(lines, metric)))
+    for cost, chart in charts.trade_offs(cells, metric).items():
+        heading = f"{amounts.capital(name)} against {charts.COSTS[cost][0]}"
+        found.append(Figure(heading, alternatives.trade_off(cells, metric, cost), chart))
     return found
 
 
@@ -124,10 +125,23 @@ def variance_text(findings: Findings) -> list[tuple[str, str]]:
     return [(source.name, f"{100 * source.share:.1f} %") for source in findings.variance.sources]
 
 
-def varying(findings: Findings) -> list[str]:
-    """Returns the settings, by dotted path, that are not the same in all trials."""
-    trials = findings.trials
-    return [name for name in trials.columns if "." in name and trials[name].nunique(dropna=False) > 1]
+def varying(findings: Findings) -> dict[str, str]:
+    """Returns what is not the same in all trials, by column, with a heading for each: factors first, then settings.
+
+    A factor that sets several settings at once, or whose level has a name of its own, is shown by that name.
+    """
+    trials, factors = findings.trials, [factor.name for factor in findings.plan.factors]
+    set_by = {path for factor in factors for path in (factor, *factor.split(", "))}
+    others = [name for name in trials.columns if "." in name and name not in set_by]
+    others = [name for name in others if trials[name].nunique(dropna=False) > 1 and not _follows(findings, name)]
+    return short_names([*factors, *others])
+
+
+def _follows(findings: Findings, name: str) -> bool:
+    """Tells whether a setting has one value in each cell: a level set it."""
+    if name in findings.plan.tune:
+        return False
+    return bool((findings.trials.groupby("cell")[name].nunique(dropna=False) == 1).all())
 
 
 def measured(plan: Plan) -> dict[str, tuple[str, str]]:
@@ -140,14 +154,16 @@ def measured(plan: Plan) -> dict[str, tuple[str, str]]:
 
 def trial_rows(findings: Findings) -> list[dict[str, Any]]:
     """Makes a row per recorded trial of the grid: its cells as text, and what its log says where it failed."""
-    names, shown = varying(findings), measured(findings.plan)
+    names, numbered = varying(findings), measured(findings.plan)
     trials = findings.trials[findings.trials["trial_id"].isin(findings.found["trial_id"])]
-    rows = []
+    levels, rows = {cell.label: cell.levels for cell in findings.plan.cells}, []
     for row in trials.to_dict("records"):
-        settings = [str(row[name]) for name in names]
-        numbers = [(row.get(name), form) for name, (_, form) in shown.items()]  # none has the column where none ended
+        settings = [str(levels.get(row["cell"], {}).get(name, row.get(name, row["cell"]))) for name in names]
+        numbers = [
+            (row.get(name), form) for name, (_, form) in numbered.items()
+        ]  # none has the column where none ended
         measures = ["" if pd.isna(number) else f"{number:{form}}" for number, form in numbers]
-        identity = [str(row["trial_id"]), str(row["cell"]), *settings, f"{row['seed']:.0f}"]
+        identity = [str(row["trial_id"]), *settings, f"{row['seed']:.0f}"]
         log = "" if row["status"] == Status.OK else _log(findings, str(row["trial_id"]), row["error"])
         rows.append({"before": identity, "status": row["status"], "after": measures, "log": log})
     return rows

@@ -29,7 +29,7 @@ def method(findings: Findings) -> list[str]:
         family = plural(len(findings.effects), "effect")
         notes.append(
             f"p: two-sided; corrected by Holm over {family}; decided where that is under 0.05; "
-            f"{_equivalent(metric)}. What would show does so with 80 % power."
+            f"{equivalent(metric)}. What would show does so with 80 % power."
         )
     if findings.secondary:
         names = ", ".join(amounts.spoken(one.metric) for one in findings.secondary)
@@ -73,7 +73,7 @@ def _interval_notes(metric: Metric, over: str) -> list[str]:
     ]
 
 
-def _equivalent(metric: Metric) -> str:
+def equivalent(metric: Metric) -> str:
     if metric.tolerance is None:
         return "no margin is declared, so nothing is called equivalent"
     return f"equivalent: within {amounts.within(metric, metric.tolerance)}"
@@ -156,7 +156,7 @@ def show(findings: Findings, *, width: int | None = None) -> Shown:
     """Makes a table per factor, one of all cells where that says more, and of how they learn, ``width`` wide."""
     plan, levels, cells, narrow = findings.plan, findings.levels, findings.cells, width is not None
     shown = [(table["factor"].iloc[0], _level_text(plan, table, width)) for table in levels]
-    names, words = cell_names(plan), _cell_words(cells)
+    names, words = cell_names(plan), cell_words(cells)
     if len(plan.factors) != 1 or len(cells) != len(levels[0]):
         wide = _text(plan, cells, names, narrow=narrow)
         costs, first = ["images/s", "parameters"], first_heading(plan)
@@ -246,7 +246,7 @@ def _range(low: float, high: float, digits: int) -> str:
 
 def _speeds(speeds: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
     """Lists every machine's own, one below the other: speeds of unlike machines do not compare."""
-    words = dict(zip(cells["cell"], _cell_words(cells)["cell"], strict=True))
+    words = dict(zip(cells["cell"], cell_words(cells)["cell"], strict=True))
     text = pd.DataFrame({"machine": speeds["machine"].mask(speeds["machine"].duplicated(), "")}, dtype=str)
     text["cell"] = speeds["cell"].map(words)
     text["images/s"] = with_half_width(speeds.assign(train_images_per_second_seeds=0), RATES[0], 1, 0)
@@ -280,7 +280,7 @@ def cell_names(plan: Plan) -> pd.DataFrame:
     return pd.DataFrame({word: [cell.levels[name] for cell in plan.cells] for name, word in short.items()}, dtype=str)
 
 
-def _cell_words(cells: pd.DataFrame) -> pd.DataFrame:
+def cell_words(cells: pd.DataFrame) -> pd.DataFrame:
     places = cells[["column", "row", "arm"]].itertuples(index=False)
     return pd.DataFrame({"cell": [", ".join(filter(None, place)) for place in places]}, dtype=str)
 

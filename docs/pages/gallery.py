@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import bench
-from bench.report.output import draw
+from bench.report import canvas, figures
+from bench.report.lettering import lettered
 from bench.studies.reference import GRIDS, HEAD
 from bench.studies.reference import claims as rows_of
 
@@ -25,7 +26,9 @@ def pages() -> Iterator[tuple[str, str | bytes]]:
         found = bench.findings(RESULTS / name)
         parts += [f"## {found.plan.question}", found.coverage + "."]
         with tempfile.TemporaryDirectory() as folder:
-            for figure, title in draw(Path(folder), found).items():
+            for figure, (title, draw) in figures.drawable(found).items():
+                with lettered(found.plan):
+                    canvas.save(draw(0), Path(folder) / figure)
                 target = f"figures/{name}-{figure}.png"
                 yield target, (Path(folder) / f"{figure}.png").read_bytes()
                 shown = f"![{title}]({target}){{ loading=lazy }}"
