@@ -8,9 +8,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
 from bench.execute.preload import OF_FUNCTIONS, OF_LAB, WITH_TORCH, modules_ahead
+from bench.grid.load import load_plan
 from bench.grid.own import Run
 
 GRID = """
@@ -23,16 +22,26 @@ seeds: 2
 
 
 def test_installed_packages_that_own_modules_import_are_imported_once_for_all_trials(
-    workshop: Callable[[str, str], None], monkeypatch: pytest.MonkeyPatch
+    workshop: Callable[[str, str], None],
 ) -> None:
     workshop("train", "import inner\ndef run():\n    from sklearn.svm import SVC\n")
     workshop("inner", "import json, torch.nn, wandb\n")
-    monkeypatch.setitem(sys.modules, "torch", None)
     named = ["torch", "torch.nn", "sklearn", "sklearn.svm", "sklearn.svm.SVC"]
     found = modules_ahead([Run(function="train:run")])
     assert sorted(found) == sorted([*OF_FUNCTIONS, *WITH_TORCH, *named])
     assert modules_ahead([Run(command="python train.py")]) == []
     assert modules_ahead([None, Run(command="python train.py")]) == [*OF_LAB]
+
+
+def test_what_installed_modules_import_is_known_from_looking_at_the_function(
+    workshop: Callable[[str, str], None], tmp_path: Path
+) -> None:
+    workshop(
+        "train", "import importlib\nimportlib.import_module('scipy' + '.optimize')\ndef run(width):\n    return 1.0\n"
+    )
+    (tmp_path / "own.yaml").write_text(GRID)
+    plan = load_plan(tmp_path / "own.yaml")
+    assert {"scipy", "scipy.optimize"} <= set(modules_ahead([plan.run]))
 
 
 def test_a_function_that_does_without_torch_does_not_wait_for_it(workshop: Callable[[str, str], None]) -> None:

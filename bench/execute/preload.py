@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 from bench.grid.own import Run
+from bench.grid.own_code import loaded_with
 from lab.fingerprint import imported_by
+from lab.visiting import asked, is_asked
 
 OF_LAB = ("torch._dynamo", "lab.trial")  # the first: the first optimizer of a process imports it
 REHEARSED = "threadpoolctl"  # once it is there, what a trial of a function does for the first time is done ahead
@@ -26,7 +27,8 @@ def modules_ahead(runs: Iterable[Run | None]) -> list[str]:
 
 
 def _of_function(path: str) -> list[str]:
-    """What import statements of the function's module name, and of the user's modules that it imports, wherever."""
-    named = [name for name in imported_by([path.partition(":")[0]], Path.cwd()) if name.partition(".")[0] in FORK_WELL]
-    has_torch = "torch" in sys.modules or "torch" in named  # it is there once the function has been imported
-    return [*OF_FUNCTIONS, *(WITH_TORCH if has_torch else ()), *named]
+    """What was there once the function had been imported, and what import statements of the user's modules name."""
+    seen = [name for name in asked(loaded_with, path) if name.count(".") < 2] if is_asked(loaded_with, path) else []
+    named = [*seen, *imported_by([path.partition(":")[0]], Path.cwd())]
+    found = [name for name in named if name.partition(".")[0] in FORK_WELL and "._" not in name]
+    return [*OF_FUNCTIONS, *(WITH_TORCH if "torch" in found else ()), *found]

@@ -19,6 +19,7 @@ from bench.grid.own import Run
 from bench.grid.own_code import Function
 from bench.record.outcome import Outcome
 from bench.record.status import Status
+from lab.imports import load
 from lab.result import Evaluation
 
 if TYPE_CHECKING:
@@ -69,9 +70,10 @@ class FunctionTrainable:
         threads = int(os.environ.get("OMP_NUM_THREADS") or 1)
         has_torch = "torch" in sys.modules
         with starting_state(seed, threads):
-            function = Function(job.run)
+            load(job.run.function)
             if "torch" in sys.modules and not has_torch:  # it came with the function
                 seed_torch(seed)
+            function = Function(job.run)
             if "folder" in function.handed:
                 folder.mkdir(parents=True, exist_ok=True)
             reported = Reported()
