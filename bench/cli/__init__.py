@@ -22,6 +22,7 @@ from bench.cli.report import export, report
 from bench.cli.run import run
 from bench.cli.spelling import spelling
 from bench.cli.start import new, schema
+from bench.cli.watch import watch
 from bench.grid.load import GridError
 
 app = typer.Typer(
@@ -32,7 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for command in (run, report, time, verify, export, show, new, schema):
+for command in (run, watch, report, time, verify, export, show, new, schema):
     app.command()(command)
 app.command(name="list")(list_parts)
 
