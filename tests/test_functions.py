@@ -20,11 +20,11 @@ from rich.console import Console
 
 from bench.analysis.findings import gather
 from bench.execute.job import Job
-from bench.execute.options import Options
+from bench.execute.options import Options, Rerun
 from bench.execute.progress import Progress
 from bench.execute.run import Summary
 from bench.execute.run import run as run_plan
-from bench.execute.trainables.reported import Reported, outcome
+from bench.execute.trainables.reported import Origin, Reported, environment, outcome
 from bench.execute.verify import verify
 from bench.grid.load import GridError, Plan, load_plan
 from bench.grid.metrics import Metric
@@ -205,7 +205,7 @@ def test_what_was_recorded_is_resumed_by_trial_and_a_changed_function_is_stale(g
         cached.cache_clear()
     stale = find_stale(plan, Records(Path("results/own"), plan.selecting))
     assert set(stale.changed.values()) == {("train.py",)}
-    assert sum(run(plan, stale=True).statuses.values()) == 6
+    assert sum(run(plan, rerun=Rerun.STALE).statuses.values()) == 6
 
 
 def test_a_missing_metric_stops_the_run_and_names_what_was_seen(grid: Callable[..., Plan]) -> None:
@@ -337,7 +337,8 @@ def test_train_and_dev_values_of_one_step_are_one_point_and_every_curve_begins_a
 def test_a_secondary_metric_that_is_not_finite_leaves_its_cell_empty() -> None:
     metrics = (Metric("rmse", "lower"), Metric("f1", "higher"))
     job = Job("id", {"seed": 0}, Path(), metrics=metrics)
-    done = outcome(job, "cpu", 1, reported({}, rmse=1.0, f1=math.nan))
+    origin = Origin(environment("cpu", 1), {}, 1.0)
+    done = outcome(job, reported({}, rmse=1.0, f1=math.nan), origin)
     assert done.status == "ok"
     assert done.result is not None
     assert done.result.measures.keys() == {"rmse", "total_seconds"}

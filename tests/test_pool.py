@@ -118,7 +118,7 @@ def test_the_command_pools_a_grid_of_two_folders_in_a_report_of_its_own(
 ) -> None:
     record(tmp_path / "a", [0, 1], "EPYC", FIRST)
     record(tmp_path / "b", [1, 2], "Xeon", SECOND)
-    command(results=[tmp_path / "a", tmp_path / "b"])
+    command(results=[tmp_path / "a", tmp_path / "b"], full=True)
     text = capsys.readouterr().out
     assert "6 of 6 trials" in text
     assert "the same trials on several machines" in text

@@ -135,7 +135,7 @@ def rates(trial: Trial) -> tuple[str, float, float]:
 
 def text_of(folder: Path, width: int = 80) -> str:
     output = io.StringIO()
-    report(folder, Console(file=output, width=width, highlight=False))
+    report(folder, Console(file=output, width=width, highlight=False), full=True)
     return output.getvalue()
 
 
@@ -306,7 +306,7 @@ def test_a_report_never_imports_torch(tmp_path: Path) -> None:
 def test_the_report_leaves_a_page_a_table_for_a_paper_and_figures_as_pdf(rates_report: tuple[Path, str]) -> None:
     folder, text = rates_report
     names = {path.name for path in (folder / "report").iterdir()}
-    assert {"index.html", "table.tex", "table.md", "effects.csv", "forest.pdf", "interaction.png"} <= names
+    assert {"index.html", "table.tex", "table.md", "effects.csv", "forest.svg", "interaction.png"} <= names
     effects = section(text, "effects on test accuracy")
     assert effects[0][0] == "model.batch_norm"
     assert {row[-1] for row in effects} & {"better", "worse"}

@@ -202,7 +202,7 @@ def test_plotly_shows_markup_as_text() -> None:
 # --- standard output ------------------------------------------------------------------------------------------------
 
 COMMANDS = [
-    *[["run", "hostile.yaml", "--dry-run"], ["report"], ["list"], ["show", "TRIAL"]],
+    *[["run", "hostile.yaml", "--dry-run"], ["report", "--full"], ["list"], ["show", "TRIAL"]],
     *[["report", "--format", form] for form in ("csv", "json", "markdown", "latex")],
 ]
 

@@ -52,6 +52,7 @@ def _confounded(plan: Plan) -> Iterator[str]:
 
 
 def _unequal_size(plan: Plan, counts: Counts) -> Iterator[str]:
+    more: dict[tuple[str, str, str], list[str]] = {}  # of a factor, the larger level than the smaller
     for index, what in enumerate(("parameters", "multiply-accumulates")):
         most: dict[str, tuple[float, str, str]] = {}
         for name, one, other in neighbours(plan.cells):
@@ -61,8 +62,11 @@ def _unequal_size(plan: Plan, counts: Counts) -> Iterator[str]:
                 most[name] = max(
                     most.get(name, (0.0, "", "")), (many / few - 1, large.levels[name], small.levels[name])
                 )
-        for name, (share, large_level, small_level) in most.items():
-            yield f"{name}={large_level} has up to {share:.0%} more {what} than {small_level}: size is compared with it"
+        for name, (share, *levels) in most.items():
+            more.setdefault((name, levels[0], levels[1]), []).append(f"{share:.0%} more {what}")
+    for (name, large_level, small_level), amounts in more.items():
+        said = " and ".join(amounts)
+        yield f"{name}={large_level} has up to {said} than {small_level}: size is compared with it"
 
 
 def _small_dev(plan: Plan, num_dev_images: int) -> Iterator[str]:

@@ -26,7 +26,7 @@ from bench.grid.metrics import Metric
 from bench.grid.plan import Plan
 from bench.record import pool
 from bench.record.asked import last_plan
-from bench.record.records import Records
+from bench.record.records import Records, earlier_counts, with_todays_counts
 from bench.record.staleness import find_stale
 from bench.stats.estimates import Effect
 from bench.stats.families import selected_level
@@ -55,6 +55,7 @@ class Findings:
     answer: str
     coverage: str
     cautions: tuple[str, ...]
+    speed_cautions: tuple[str, ...]  # those of them that are about speeds alone
     effects: pd.DataFrame
     hypotheses: pd.DataFrame
     winners: pd.DataFrame
@@ -87,7 +88,8 @@ def gather(folder: Path, plan: Plan | None = None, *, others: Sequence[Path] = (
     folders = [folder, *others]
     plan = plan or pool.union([last_plan(one) for one in folders], folders)
     records = pool.read(folders)
-    trials, timings = records.trials, records.timings
+    timings = records.timings
+    trials = with_todays_counts(records.trials) if plan.run is None else records.trials
     plan = with_recorded_seeds(summaries.tuned_as_recorded(plan, trials), trials)
     found, curves = summaries.outcomes(plan, trials, records.curves), summaries.with_watched(plan, records.curves)
     examples = _examples(plan, folders, records)
@@ -102,7 +104,9 @@ def gather(folder: Path, plan: Plan | None = None, *, others: Sequence[Path] = (
         .merge(summaries.extremes(plan, found), on="cell")
     )
     standing = cell_standings(comparison, cells)
-    said = [*left_out(plan, trials, found), *summaries.cautions(plan, found, trials, timings), *edge_cautions(winners)]
+    speed_cautions = summaries.speed_cautions(found, timings)
+    said = [*left_out(plan, trials, found), *summaries.cautions(plan, found, trials), *speed_cautions]
+    said += edge_cautions(winners)
     said += [caution for caution in effects["without_pairs"] if caution]
     said += [
         *audit_recorded(plan, found),
@@ -116,6 +120,7 @@ def gather(folder: Path, plan: Plan | None = None, *, others: Sequence[Path] = (
         answer=answer(plan.primary, hypotheses, effects),
         coverage=summaries.coverage_line(found),
         cautions=tuple(said),
+        speed_cautions=tuple(speed_cautions),
         effects=effects,
         hypotheses=hypotheses,
         winners=winners,
@@ -139,13 +144,16 @@ def _stale_cautions(plan: Plan, folders: Sequence[Path], records: pool.Pool, sou
     said = []
     if count := records.num_other_data:
         stale_data = f"{count} results on other data than the last run found are left out"
-        said.append(f"{stale_data}; python -m bench run GRID --stale reruns them")
+        said.append(f"{stale_data}; python -m bench run GRID --rerun stale trains them again")
+    if plan.run is None and (count := int(earlier_counts(records.trials).sum())):
+        counted = f"{count} results are of an earlier version, which left multiply-accumulates on padding alone out"
+        said.append(f"{counted}: its counts are not shown beside those of today")
     if not sources:
         return said
     stale = find_stale(plan, *(Records(one, plan.selecting) for one in folders))
     said += [f"{where}; the row is left out, and the next run trains its trial again" for where in stale.unreadable]
     if stale.changed:
-        said.append(f"{stale}; run again with --stale")
+        said.append(f"{stale}; `run --rerun stale` trains them again")
     return said
 
 
@@ -229,6 +237,8 @@ class _Effect:
             "simple_low": self.simple.low,
             "simple_high": self.simple.high,
             "simple_differ": self.simple.differ,
+            "contexts": self.simple.total,
+            "contexts_known": self.simple.total - len(self.simple.without),
             "average": explain_average(self.simple, self.comparison.metric),
             "without_pairs": "; ".join(without_pairs(f"{self.name['factor']}={self.name['level']}", self.simple)),
         }
@@ -250,9 +260,10 @@ EFFECT_NAMES = ["factor", "level", "against"]
 EFFECT_NUMBERS = [
     *("difference", "difference_low", "difference_high", "p", "p_holm", "verdict", "sentence", "detectable"),
     *("seeds_for_margin", "effect_size", "probability_wins", "seeds", "pairs", "pairs_planned", "basis"),
-    *("trained_difference", "trained_p_holm", "trained_verdict", "trains", "overall"),
+    *("trained_difference", "trained_p_holm", "trained_verdict", "trains", "trained_counts", "overall"),
     *("picked_level", "picked_low", "picked_high"),
-    *("simple_low", "simple_high", "simple_differ", "average", "without_pairs"),
+    *("simple_low", "simple_high", "simple_differ", "contexts", "contexts_known"),
+    *("average", "without_pairs"),
 ]
 
 
@@ -280,6 +291,7 @@ def _effect_row(item: verdicts.JudgedEffect, level: float) -> dict[str, object]:
         "trained_p_holm": item.p_trained_holm,
         "trained_verdict": item.trained_verdict,
         "trains": verdicts.explain_training(item),
+        "trained_counts": verdicts.trained_counts(item),
         "overall": item.overall,
         "picked_level": 100 * level,
         "picked_low": picked[0],

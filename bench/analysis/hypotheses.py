@@ -8,7 +8,7 @@ import pandas as pd
 
 from bench.analysis import amounts, verdicts
 from bench.analysis.comparison import NOT_OF_TRAINED, SPEEDS, Comparison
-from bench.analysis.verdicts import p_both
+from bench.analysis.verdicts import p_both, p_text
 from bench.grid.hypotheses import Hypothesis
 from bench.grid.metrics import TRAINED, Metric
 from bench.stats.estimates import Estimated
@@ -29,17 +29,19 @@ def hypothesis_table(comparison: Comparison) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=HYPOTHESIS)
 
 
-HYPOTHESIS = ["hypothesis", "ruling", "evidence", "metric", "estimate", "low", "high", "p", "p_holm", "scale"]
+HYPOTHESIS = ["hypothesis", "ruling", "evidence", "short", "metric", "estimate", "low", "high", "p", "p_holm", "scale"]
 
 
 def _row(comparison: Comparison, hypothesis: Hypothesis, item: verdicts.JudgedHypothesis) -> dict[str, object]:
     """Makes a row; on a log scale the estimate and its ends are a ratio, or a geometric mean."""
     metric, estimate = comparison.scaled(hypothesis), item.hypothesis.estimate
-    said = evidence(metric, item, is_difference=len(hypothesis.terms) > 1)
+    is_difference, trained = len(hypothesis.terms) > 1, comparison.trains_in(hypothesis)
+    said = evidence(metric, item, is_difference=is_difference)
     return {
         "hypothesis": hypothesis.text,
         "ruling": item.verdict,
         "evidence": said + _training(comparison, hypothesis),
+        "short": short_evidence(metric, item, trained, is_difference=is_difference),
         "metric": hypothesis.metric,
         "estimate": amounts.shown(metric, estimate.value),
         "low": amounts.shown(metric, estimate.low),
@@ -103,6 +105,25 @@ def evidence(metric: Metric, item: verdicts.JudgedHypothesis, *, is_difference: 
     if "dev_" in metric.name and estimate.basis == "seeds" and metric.name != TRAINED.name:
         seeds += ", on this dev set"
     return f"{text} (95 %: {interval}), {p_both(item.p, item.p_holm)}, {seeds}"
+
+
+def short_evidence(metric: Metric, item: verdicts.JudgedHypothesis, trained: Joined, *, is_difference: bool) -> str:
+    """Returns ``+12.3 points (8.1 to 16.5), p = 0.029, 5 seeds; trains 9/10 vs 5/10``: p is the corrected one."""
+    estimate = item.hypothesis.estimate
+    if estimate.num_seeds == 0:
+        return evidence(metric, item, is_difference=is_difference)
+    text, interval = _amount(metric, estimate, is_difference=is_difference)
+    said = text.removeprefix("difference ")
+    if metric.name == TRAINED.name:
+        said = said.replace("mean", "share", 1)
+    if estimate.basis == "exact":
+        return f"{said}, exact"
+    if not math.isnan(estimate.low):
+        said += f" ({interval}), p {p_text(item.p_holm)}"
+    said += f", {estimate.num_seeds} seed{'s' * (estimate.num_seeds > 1)}"
+    between = " vs " if len(trained.parts) == 2 else ", "
+    counts = between.join(f"{part.share.count}/{part.share.total}" for part in trained.parts)
+    return f"{said}; trains {counts}" if counts_of(trained, always=metric.name == TRAINED.name) else said
 
 
 def _amount(metric: Metric, estimate: Estimated, *, is_difference: bool) -> tuple[str, str]:

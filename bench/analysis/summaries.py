@@ -100,8 +100,8 @@ def coverage_line(found: pd.DataFrame) -> str:
     return "; ".join(parts)
 
 
-def cautions(plan: Plan, found: pd.DataFrame, trials: pd.DataFrame, timings: pd.DataFrame | None = None) -> list[str]:
-    """Warns of what bears on comparing: rows left out, stale or of unlike machines, speeds, too few seeds."""
+def cautions(plan: Plan, found: pd.DataFrame, trials: pd.DataFrame) -> list[str]:
+    """Warns of what bears on comparing: rows left out, stale or of unlike machines, too few seeds."""
     result = list(plan.warnings)
     classes = {num_classes(trial.lab.data) for trial in plan.trials if plan.run is None}
     if plan.untrained == "chance" and (len(classes) != 1 or None in classes):
@@ -118,7 +118,7 @@ def cautions(plan: Plan, found: pd.DataFrame, trials: pd.DataFrame, timings: pd.
         result.append(
             "some cells have one seed: what another seed would change is unknown there, and no interval counts it"
         )
-    return result + _uncompiled(trials[trials["trial_id"].isin(found["trial_id"])]) + _speed_cautions(ended, timings)
+    return result + _uncompiled(trials[trials["trial_id"].isin(found["trial_id"])])
 
 
 def _uncompiled(trials: pd.DataFrame) -> list[str]:
@@ -130,11 +130,12 @@ def _uncompiled(trials: pd.DataFrame) -> list[str]:
     return [f"{len(reasons)} trials were to be compiled and ran as they are: {usual}"]
 
 
-def _speed_cautions(ended: pd.DataFrame, timings: pd.DataFrame | None) -> list[str]:
+def speed_cautions(found: pd.DataFrame, timings: pd.DataFrame | None = None) -> list[str]:
+    """Warns of speeds that are not reliable, not shown, or of some trials only."""
     if timings is not None and len(timings):
         drifted = int((timings["reliable"] != "true").sum())
         return [f"{drifted} of {len(timings)} timings are not reliable: the machine's speed drifted"] if drifted else []
-    alone = timed(ended)
+    ended, alone = found[found["status"] == Status.OK], timed(found)
     if not len(ended) or len(alone) == len(ended):
         return []
     if not len(alone):

@@ -217,8 +217,14 @@ def explain_training(comparison: JudgedEffect) -> str:
     """Returns ``trains in 18 of 30 against 30 of 30, p < 0.001``; empty where all trained or nothing is known of it."""
     if comparison.trained is None or not comparison.some_untrained:
         return ""
-    counts = " against ".join(f"{part.share.count} of {part.share.total}" for part in comparison.trained.parts)
-    return f"trains in {counts}, {p_both(comparison.trained.p_value(), comparison.p_trained_holm)}"
+    p = p_both(comparison.trained.p_value(), comparison.p_trained_holm)
+    return f"trains in {trained_counts(comparison)}, {p}"
+
+
+def trained_counts(comparison: JudgedEffect) -> str:
+    """Returns ``18 of 30 against 30 of 30``; empty where nothing is known of it."""
+    parts = () if comparison.trained is None else comparison.trained.parts
+    return " against ".join(f"{part.share.count} of {part.share.total}" for part in parts)
 
 
 def _explain_difference(comparison: JudgedEffect) -> str:

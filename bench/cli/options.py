@@ -7,24 +7,45 @@ import inspect
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
-Grids = Annotated[list[Path], typer.Argument(metavar="GRID", help="Grid files.", show_default=False)]
+from bench.cli import completion
+
+Grids = Annotated[
+    list[Path],
+    typer.Argument(metavar="GRID", help="Grid files.", show_default=False, autocompletion=completion.grids),
+]
 RecordedGrids = Annotated[
-    list[Path] | None, typer.Argument(metavar="GRID", help="Grids; default: all that have results.")
+    list[Path] | None,
+    typer.Argument(metavar="GRID", help="Grids; default: all that have results.", autocompletion=completion.grids),
 ]
 Results = Annotated[Path, typer.Option("--results", metavar="DIR", help="Folder of all results.")]
 Overrides = Annotated[
-    list[str], typer.Option("--set", metavar="K=V", help="Replace a setting; several values make it a factor.")
+    list[str],
+    typer.Option(
+        "--set",
+        metavar="K=V",
+        help="Replace a setting; several values make it a factor.",
+        autocompletion=completion.settings,
+    ),
 ]
-Only = Annotated[list[str], typer.Option("--only", metavar="K=V", help="Keep only the cells with this level.")]
-Device = Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.")]
+Only = Annotated[
+    list[str],
+    typer.Option(
+        "--only", metavar="K=V", help="Keep only the cells with this level.", autocompletion=completion.levels
+    ),
+]
+Device = Annotated[
+    str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.", autocompletion=completion.devices)
+]
 DataDir = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the data sets: a torchvision root.")]
 Seeds = Annotated[int | None, typer.Option("--seeds", metavar="N", min=1, help="Seeds 0 to N-1.")]
 
@@ -42,12 +63,28 @@ def terminal() -> Console:
     return Console(highlight=False, markup=False, emoji=False)
 
 
+@contextmanager
+def doing(console: Console, name: str) -> Iterator[Callable[[str], None]]:
+    """In a terminal shows what is done now, and removes that at the end; elsewhere shows nothing."""
+    if not console.is_terminal:
+        yield lambda what: None
+        return
+    with console.status("") as status:
+        yield lambda what: status.update(Text(f"{name}: {what}", style="dim"))
+
+
 def seconds(option: str, text: str) -> float:
     """Returns ``0``, ``90``, ``90s``, ``10m`` or ``2h`` in seconds."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
     if not match:
         raise CommandError(f"{option} must be a time such as 90s, 10m or 2h, got {text!r}")
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+
+
+def check_choice(option: str, given: str, allowed: Iterable[str]) -> None:
+    """Raises :class:`CommandError` where what was given is none of what is allowed."""
+    if given not in allowed:
+        raise CommandError(f"{option} must be one of {', '.join(allowed)}, got {given!r}")
 
 
 def python() -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from bench.analysis.audit import audit
+from bench.execute.own_price import SECONDS, OwnPrice
 from bench.execute.price import Prices, without_effect
 from bench.execute.progress import duration
 from bench.grid.plan import Plan, Trial
@@ -34,7 +35,7 @@ def show_plan(
         console.print(Text(f"excluded, {because}: {'; '.join(labels)}"))
     _print_total(plan, missing, console)
     if changed:
-        console.print(Text(f"{stale}; run again with --stale"))
+        console.print(Text(f"{stale}; `run --rerun stale` trains them again"))
     warnings = list(plan.warnings)
     failing = False
     if prices is not None:
@@ -117,6 +118,43 @@ def _print_prices(plan: Plan, missing: Collection[Trial], prices: Prices, consol
     for label, error in errors.items():
         console.print(Text(f"would fail: {label or plan.name}: {error}", style="red"))
     return bool(errors)
+
+
+def show_own_price(plan: Plan, missing: Collection[Trial], price: OwnPrice, console: Console) -> int:
+    """Prints what running the baseline three times showed; returns the exit code: 1 where it failed, else 0."""
+
+    def say(sentence: str, style: str = "") -> None:
+        console.print(Text(sentence, style=style), soft_wrap=True)
+
+    seed, label = price.trial.seed, price.trial.cell.label or plan.name
+    say(f"priced by {label}: twice at seed {seed}, the first kept as its trial, once at {price.other_seed}")
+    if price.error:
+        say(f"would fail: {label}: {price.error}", style="red")
+        return 1
+    declared = [metric.name for metric in plan.metrics]
+    more = [name for name in price.first if name not in declared and name != SECONDS]
+    found = ", ".join(f"{name} {price.first[name]:.6g}" for name in declared if name in price.first)
+    say(f"metrics found: {found}" + (f"; undeclared: {', '.join(more)}" if more else ""))
+    say(f"deterministic: {_repeated(price, declared)}")
+    acts = price.seed_acts
+    say(f"the seed acts: {'cannot be told, no number is repeated' if acts is None else _yes(acts)}")
+    if acts is False:
+        same = f"seeds {seed} and {price.other_seed} give the same numbers: more seeds would be copies of one run"
+        say(f"warning: {same}", style="yellow")
+    total = duration(price.seconds * len(missing) / price.num_workers)
+    say(f"per trial: {price.seconds:.3g} s")
+    say(f"estimated: {total} for the {len(missing)} trials to run, {price.num_workers} at once")
+    return 0
+
+
+def _repeated(price: OwnPrice, declared: Sequence[str]) -> str:
+    """Says whether two runs of one seed agree, or about which metrics they do not."""
+    differing = [f"{name} {price.first[name]!r} and {price.again.get(name)!r}" for name in price.differing(declared)]
+    return f"no, two runs of seed {price.trial.seed} differ: {', '.join(differing)}" if differing else "yes"
+
+
+def _yes(true: bool) -> str:
+    return "yes" if true else "no"
 
 
 def _findings(plan: Plan, prices: Prices) -> list[str]:

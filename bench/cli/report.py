@@ -5,13 +5,26 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
+from rich.console import Console
 from rich.text import Text
 
-from bench.cli.options import CommandError, Only, Overrides, RecordedGrids, Results, WriteError, terminal
+from bench.cli import completion
+from bench.cli.options import (
+    CommandError,
+    Only,
+    Overrides,
+    RecordedGrids,
+    Results,
+    WriteError,
+    check_choice,
+    doing,
+    terminal,
+)
 from bench.cli.spelling import write
 from bench.grid.load import GridError
 from bench.grid.plan import Asked, Plan
@@ -37,14 +50,24 @@ def report(
         ),
     ] = [Path("results")],  # noqa: B006  # typer copies it
     form: Annotated[
-        str, typer.Option("--format", metavar="NAME", help="table, or csv, json, markdown, latex on standard output.")
+        str,
+        typer.Option(
+            "--format",
+            metavar="NAME",
+            help="table, or csv, json, markdown, latex on standard output.",
+            autocompletion=completion.formats,
+        ),
     ] = "table",
+    full: Annotated[bool, typer.Option("--full", help="All tables, and how to read each.")] = False,
     paper: Annotated[
-        bool, typer.Option("--paper", help="Figures as wide as one and two columns of a paper too, in report/paper/.")
+        bool,
+        typer.Option(
+            "--paper", help="Figures as wide as one and two columns of a paper too, PDF among them, in report/paper/."
+        ),
     ] = False,
     show_page: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
 ) -> None:
-    """Show the answer: tables here; page, figures, LaTeX, Markdown and CSV in results/<grid>/report/.
+    """Show the answer, on a screen; page, figures, LaTeX, Markdown and CSV of all of it in results/<grid>/report/.
 
     Question, factors, baseline, levels and hypotheses are those of the grid that is named, with --set and --only as
     `run` takes them; without one, those of each grid as it was last run. Nothing is trained.
@@ -54,8 +77,7 @@ def report(
     """
     from bench.report.paper import FORMATS
 
-    if form not in ("table", *FORMATS):
-        raise CommandError(f"--format must be one of table, {', '.join(FORMATS)}, got {form!r}")
+    check_choice("--format", form, ("table", *FORMATS))
     if not grids and (overrides or only or seeds is not None):
         raise CommandError("--set, --only and --seeds go with a GRID: name it")
     asked = [Asked(grid, tuple(overrides), tuple(only), seeds) for grid in grids or []]
@@ -65,7 +87,8 @@ def report(
     _say_last_runs(all_findings, grids is None, sys.stdout if form == "table" else sys.stderr)
     if form != "table":
         write(FORMATS[form](all_findings), form)
-    _write(all_findings, results[0] / "report", shown=form == "table", paper=paper, show_page=show_page)
+    shown = Shown(form == "table", full, paper, show_page)
+    _write(all_findings, results[0] / "report", shown)
     if refused:
         print("\n".join(refused), file=sys.stderr)
         raise typer.Exit(2)
@@ -103,36 +126,57 @@ def _say_last_runs(all_findings: Sequence[Findings], unnamed: bool, file: TextIO
                 print(said, command("report", last_asked(folder), [folder.parent]), file=file)
 
 
-def _write(all_findings: Sequence[Findings], above: Path, *, shown: bool, paper: bool, show_page: bool) -> None:
+@dataclass(frozen=True)
+class Shown:
+    """What a report shows beside the files that it writes."""
+
+    here: bool  # in the terminal
+    full: bool
+    paper: bool
+    page: bool
+
+
+def _write(all_findings: Sequence[Findings], above: Path, shown: Shown) -> None:
     """Shows the findings and writes their pages, where asked for; ``above`` is the folder of the overview."""
-    from bench.report.output import letters_without_font, print_report, write_paper, write_report
+    from bench.report.output import write_paper
     from bench.report.overview import overview, print_overview, write_overview
 
-    for findings in all_findings if paper else []:
-        write_paper(findings)
-    if not shown and not show_page:
-        return
     console = terminal()
-    for findings in all_findings:
-        if shown:
-            print_report(console, findings)
-        try:
-            page = write_report(findings) / "index.html"
-        except OSError as error:
-            raise WriteError(f"{findings.target}: cannot be written: {error}") from error
-        if shown:
-            where = f"page, figures, LaTeX, Markdown and CSV: {findings.target}\n"
-            console.print(Text(where), soft_wrap=True)
-            for note in letters_without_font(findings):
-                console.print(Text(f"warning: {note}", style="yellow"), soft_wrap=True)
+    if shown.here or shown.page:
+        pages = [_write_one(findings, shown, console) for findings in all_findings]
+    for findings in all_findings if shown.paper else []:
+        with doing(console, findings.plan.name) as say:
+            write_paper(findings, say)
+    if not (shown.here or shown.page):
+        return
     if len(all_findings) > 1:
         rows = overview(all_findings, above)
-        page = write_overview(rows, above)
-        if shown:
+        pages.append(write_overview(rows, above))
+        if shown.here:
             print_overview(console, rows)
-            console.print(Text(f"\noverview: {page}"), soft_wrap=True)
-    if show_page:
-        typer.launch(str(page))
+            console.print(Text(f"\noverview: {pages[-1]}"), soft_wrap=True)
+    if shown.page:
+        typer.launch(str(pages[-1]))
+
+
+def _write_one(findings: Findings, shown: Shown, console: Console) -> Path:
+    """Shows one grid's findings, where asked for, and writes its report; returns its page."""
+    from bench.report.output import letters_without_font, write_report
+    from bench.report.terminal import print_report
+
+    if shown.here:
+        print_report(console, findings, full=shown.full)
+    try:
+        with doing(console, findings.plan.name) as say:
+            target = write_report(findings, say)
+    except OSError as error:
+        raise WriteError(f"{findings.target}: cannot be written: {error}") from error
+    if shown.here:
+        rest = "" if shown.full else "all tables: --full; "
+        console.print(Text(f"{rest}page, figures, LaTeX, Markdown and CSV: {target}"), soft_wrap=True)
+        for note in letters_without_font(findings):
+            console.print(Text(f"warning: {note}", style="yellow"), soft_wrap=True)
+    return target / "index.html"
 
 
 def recorded_names(results: Sequence[Path]) -> list[str]:

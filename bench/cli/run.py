@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, make_dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
@@ -12,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from bench.cli import completion
 from bench.cli.measure import time_plan
 from bench.cli.options import (
     CommandError,
@@ -23,6 +25,7 @@ from bench.cli.options import (
     Results,
     Seeds,
     WriteError,
+    check_choice,
     grouped,
     python,
     seconds,
@@ -30,8 +33,8 @@ from bench.cli.options import (
 )
 from bench.execute.agenda import Agenda, read_agenda
 from bench.execute.executors import EXECUTORS
-from bench.execute.options import Options
-from bench.execute.progress import duration
+from bench.execute.options import Options, Rerun
+from bench.execute.progress import Progress, duration
 from bench.execute.run import Summary
 from bench.grid.load import Plan, load_plan
 from bench.record.asked import check_folders, command
@@ -48,13 +51,27 @@ class TrialOptions:
     overrides: Overrides = field(default_factory=list)
     only: Only = field(default_factory=list)
     seeds: Seeds = None
-    trial: Annotated[str | None, typer.Option(metavar="ID", help="Run this trial only.")] = None
-    force: Annotated[bool, typer.Option("--force", help="Rerun recorded trials.")] = False
-    retry: Annotated[bool, typer.Option(help="Rerun what is recorded as failed.")] = True
+    trial: Annotated[
+        str | None, typer.Option(metavar="ID", help="Run this trial only.", autocompletion=completion.trials)
+    ] = None
+    rerun: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHAT",
+            help="What is trained: missing, failed (the default), stale (by other code, or on other data) or all; "
+            "each includes those before it.",
+            autocompletion=completion.reruns,
+        ),
+    ] = None
     attempts: Annotated[
         int, typer.Option("--attempts", metavar="N", min=1, help="Leave alone what has failed so often.")
     ] = 3
-    stale: Annotated[bool, typer.Option("--stale", help="Rerun what other source code finished.")] = False
+    reread: Annotated[
+        bool, typer.Option("--reread", help="Run nothing: read commands' metrics again from what they left.")
+    ] = False
+    force: Annotated[bool, typer.Option("--force", hidden=True)] = False
+    retry: Annotated[bool, typer.Option("--retry/--no-retry", hidden=True)] = True
+    stale: Annotated[bool, typer.Option("--stale", hidden=True)] = False
 
 
 @dataclass(frozen=True)
@@ -66,7 +83,9 @@ class RunOptions:
         typer.Option("-j", "--jobs", metavar="N", min=1, help="Trials at once; default: one per card, or per core."),
     ] = None
     device: Device = "auto"
-    executor: Annotated[str, typer.Option(metavar="NAME", help=ABOUT_EXECUTORS)] = "local"
+    executor: Annotated[
+        str, typer.Option(metavar="NAME", help=ABOUT_EXECUTORS, autocompletion=completion.executors)
+    ] = "local"
     timeout: Annotated[str | None, typer.Option(metavar="TIME", help="Longest time of a trial: 90s, 10m, 2h.")] = None
     budget: Annotated[
         str | None, typer.Option(metavar="TIME", help="Start no trial that is not expected to end in it: 30m, 2h.")
@@ -85,7 +104,7 @@ class PlanOptions:
 
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and train nothing.")] = False
     price: Annotated[
-        bool, typer.Option("--price", help="With --dry-run: one real step of each cell, for time, memory and errors.")
+        bool, typer.Option("--price", help="With --dry-run: a step of each cell, or own code run thrice: time, errors.")
     ] = False
 
 
@@ -106,11 +125,15 @@ def run(grids: Grids, which: TrialOptions, how: RunOptions, planning: PlanOption
     options = _as_options(which, how, own)
     if planning.price and not planning.dry_run:
         raise CommandError("--price goes with --dry-run, which shows the plan and its price")
+    if which.reread and planning.dry_run:
+        raise CommandError("--reread runs nothing as it is; it does not go with --dry-run")
     plans = [load_plan(grid, overrides=which.overrides, only=which.only, seeds=which.seeds) for grid in grids]
     check_folders(plans, options.results)
     _check_trial(plans, grids, options)
     console = terminal()
-    if planning.dry_run:
+    if which.reread:
+        codes = [_reread(plan, options, console) for plan in plans]
+    elif planning.dry_run:
         codes = [_show_plan(plan, options, planning.price, console) for plan in plans]
     else:
         warm_up_for(plans, options)
@@ -120,14 +143,18 @@ def run(grids: Grids, which: TrialOptions, how: RunOptions, planning: PlanOption
 
 def check_executor(name: str) -> None:
     """Raises :class:`CommandError` where there is no such executor."""
-    if name not in EXECUTORS:
-        raise CommandError(f"--executor must be one of {', '.join(EXECUTORS)}, got {name!r}")
+    check_choice("--executor", name, EXECUTORS)
+
+
+def rerun_of(word: str) -> Rerun:
+    """Returns what a run trains; raises :class:`CommandError` where the word says nothing."""
+    check_choice("--rerun", word, list(Rerun))
+    return Rerun(word)
 
 
 def _as_options(which: TrialOptions, how: RunOptions, own: Any) -> Options:
     check_executor(how.executor)
-    if how.keep not in KEPT:
-        raise CommandError(f"--keep must be best, all or none, got {how.keep!r}")
+    check_choice("--keep", how.keep, KEPT)
     return Options(
         results=how.results,
         data_dir=how.data_dir,
@@ -141,11 +168,24 @@ def _as_options(which: TrialOptions, how: RunOptions, own: Any) -> Options:
         keep=how.keep,
         fail_fast=how.fail_fast,
         trial=which.trial,
-        force=which.force,
-        retry=which.retry,
+        rerun=_rerun(which),
         attempts=which.attempts,
-        stale=which.stale,
     )
+
+
+def _rerun(which: TrialOptions) -> Rerun:
+    """Reads ``--rerun``, or the options that it replaces; of those, one at a time."""
+    old = {"--force": which.force, "--stale": which.stale, "--no-retry": not which.retry}
+    given = [name for name, is_given in old.items() if is_given]
+    if which.rerun is not None and given:
+        raise CommandError(f"--rerun replaces {given[0]}: give it alone, got --rerun {which.rerun} and {given[0]}")
+    if which.rerun is not None:
+        return rerun_of(which.rerun)
+    if which.stale and not (which.retry or which.force):
+        raise CommandError(
+            "--stale includes what failed, so --no-retry does not go with it; --rerun says it in one word"
+        )
+    return Rerun.ALL if which.force else Rerun.STALE if which.stale else Rerun.FAILED if which.retry else Rerun.MISSING
 
 
 def _executor_options(executor: str, own: Any) -> Any:
@@ -186,36 +226,74 @@ def run_one(plan: Plan, options: Options, timed: bool, console: Console) -> Summ
 
     Raises :class:`CommandError` or :class:`WriteError` where it cannot.
     """
-    from bench.execute.progress import Progress
     from bench.execute.run import run as train
 
     folder = options.results / plan.name
     macs = _look(plan, options, console)
     torn = _torn(folder)
-    try:
+    with _told_apart(folder):
         summary = train(plan, options, Progress(console, _again(plan, options)), macs)
+    for name, _ in sorted(_torn(folder).items() - torn.items()):
+        console.print(f"{folder}: a line that was half written is set aside in {name}", soft_wrap=True)
+    _check_written(summary, plan, folder)
+    for sentence in _told(summary, plan, folder):
+        console.print(f"{plan.name}: {sentence}", soft_wrap=True)
+    if not options.rerun.includes(Rerun.STALE) and (staleness := _agenda(plan, options).staleness).changed:
+        console.print(Text(f"{plan.name}: {staleness}; `run --rerun stale` trains them again"), soft_wrap=True)
+    whole = not (summary.left or summary.interrupted or summary.exit_code)
+    if timed and whole and options.trial is None and EXECUTORS[options.executor].is_here:
+        time_plan(plan, folder, options.device, options.data_dir, False, console)
+    if not summary.interrupted:
+        _print_answer(plan, options, console)
+    return summary
+
+
+def _reread(plan: Plan, options: Options, console: Console) -> int:
+    """Reads metrics again; returns the exit code."""
+    from bench.execute.reread import reread
+
+    folder = options.results / plan.name
+    with _told_apart(folder):
+        summary = reread(plan, options, Progress(console, _again(plan, options)))
+    _check_written(summary, plan, folder)
+    counts = ", ".join(f"{count} {status}" for status, count in sorted(summary.statuses.items())) or "none"
+    console.print(f"{plan.name}: read again: {counts}; recorded in {folder / 'trials.csv'}", soft_wrap=True)
+    if summary.left:
+        console.print(f"{plan.name}: {summary.left} trials left no output to read; without --reread they are run")
+    _print_answer(plan, options, console)
+    return summary.exit_code
+
+
+@contextmanager
+def _told_apart(folder: Path) -> Iterator[None]:
+    """Tells a command that cannot be done from a record that cannot be written."""
+    try:
+        yield
     except ValueError as error:
         raise CommandError(str(error)) from error
     except OSError as error:
         lockless = error.errno in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
         hint = "; its file system has no locks: name a folder on another with --results" if lockless else ""
         raise WriteError(f"{folder}: cannot be written: {error}{hint}") from error
-    for name, _ in sorted(_torn(folder).items() - torn.items()):
-        console.print(f"{folder}: a line that was half written is set aside in {name}", soft_wrap=True)
+
+
+def _check_written(summary: Summary, plan: Plan, folder: Path) -> None:
+    """Raises CommandError where no trial could end well, WriteError where the disk did not take some."""
     if summary.refused:
-        raise CommandError(f"{plan.name}: stopped: {summary.refused}")
+        raise CommandError(f"{plan.name}: stopped: {summary.refused}{_hint(plan)}")
     if summary.unwritten is not None:
         raise WriteError(f"{folder}: some results could not be written: {summary.unwritten}; run it again to get them")
-    for sentence in _told(summary, plan, folder):
-        console.print(f"{plan.name}: {sentence}", soft_wrap=True)
-    if not (options.stale or options.force) and (staleness := _agenda(plan, options).staleness).changed:
-        console.print(Text(f"{plan.name}: {staleness}; run again with --stale"), soft_wrap=True)
-    whole = not (summary.left or summary.interrupted or summary.exit_code)
-    if timed and whole and options.trial is None and EXECUTORS[options.executor].is_here:
-        time_plan(plan, folder, options.device, options.data_dir, False, console)
-    if not summary.interrupted:
-        console.print(Text(f"The answer: {command('report', plan.asked, [options.results])}"), soft_wrap=True)
-    return summary
+
+
+def _hint(plan: Plan) -> str:
+    """Says what to do once `read` or `metrics` is mended, where outputs are kept."""
+    if plan.run is None or plan.run.name != "command":
+        return ""
+    return "; outputs are kept: once `read` or `metrics` is mended, `run --reread` reads them again"
+
+
+def _print_answer(plan: Plan, options: Options, console: Console) -> None:
+    console.print(Text(f"The answer: {command('report', plan.asked, [options.results])}"), soft_wrap=True)
 
 
 def _look(plan: Plan, options: Options, console: Console) -> dict[str, int]:
@@ -249,7 +327,7 @@ def _told(summary: Summary, plan: Plan, folder: Path) -> Iterator[str]:
         times, left = max(summary.given_up), len(summary.given_up)
         yield (
             f"{left} trial{'s' * (left > 1)} failed {times} times and {'are' if left > 1 else 'is'} left; "
-            f"--attempts {times + 1} or --force tries again"
+            f"--attempts {times + 1} or --rerun all tries again"
         )
 
 
@@ -268,16 +346,18 @@ def _again(plan: Plan, options: Options) -> list[str]:
 
 
 def _show_plan(plan: Plan, options: Options, price: bool, console: Console) -> int:
-    from bench.cli.planning import show_plan
+    from bench.cli.planning import show_own_price, show_plan
+    from bench.execute.own_price import price_own
     from bench.execute.price import price_plan
 
-    if price and plan.run is not None:
-        raise CommandError(
-            f"{plan.name}: --price is of the laboratory's trials; own code is priced by its trials alone"
-        )
+    own = prices = None
     try:
-        prices = price_plan(plan, options.device, options.jobs, options.data_dir) if price else None
+        if price and plan.run is not None:
+            own = price_own(plan, options, Progress(console, _again(plan, options)))
+        elif price:
+            prices = price_plan(plan, options.device, options.jobs, options.data_dir)
     except (ValueError, OSError) as error:
         raise CommandError(f"{plan.name}: cannot be priced: {error}") from error
     agenda = _agenda(plan, options)
-    return show_plan(plan, agenda.trials, console, prices, agenda.staleness)
+    code = show_plan(plan, agenda.trials, console, prices, agenda.staleness)
+    return code if own is None else show_own_price(plan, agenda.trials, own, console)

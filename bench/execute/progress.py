@@ -43,17 +43,16 @@ class Progress:
         self._counts: dict[Status, int] = {}
         self._live = Live(get_renderable=self._render, console=console, refresh_per_second=4, transient=True)
 
-    def begin(self, plan: Plan, trials: Sequence[Trial], num_workers: int, why: str = "") -> None:
-        """Starts a batch: prints how many trials run on how many workers, and ``why`` on no more."""
+    def begin(self, plan: Plan, trials: Sequence[Trial], num_workers: int, why: str = "", recorded: int = 0) -> None:
+        """Starts a batch: prints how many trials run on how many workers, ``why`` on no more, and how many need not."""
         self._trials = {trial.trial_id: trial for trial in trials}
         self._primary, self._selecting = plan.primary.name, plan.selecting
         self._lines = dict.fromkeys(range(num_workers))
         self._start = self._now()
-        recorded = len(plan.trials) - len(trials)
         self.console.print(
             Text.assemble(
                 (plan.name, "bold"),
-                f": {len(trials)} trials on {num_workers} worker{'s' * (num_workers > 1)}",
+                f": {len(trials)} trial{'s' * (len(trials) != 1)} on {num_workers} worker{'s' * (num_workers > 1)}",
                 f": {why}" if why else "",
                 f", {recorded} recorded already" if recorded else "",
             ),
@@ -104,7 +103,7 @@ class Progress:
         if outcome.error and outcome.status is not Status.INTERRUPTED:
             self.console.print(Text(f"    {outcome.error.splitlines()[0]}", style="dim"), soft_wrap=True)
         if outcome.status not in STYLES:
-            repeat = shlex.join([*self._command, "--trial", outcome.trial_id, "--force"])
+            repeat = shlex.join([*self._command, "--trial", outcome.trial_id, "--rerun", "all"])
             self.console.print(Text(f"    again, alone: {repeat}", style="dim"), soft_wrap=True)
 
     def complain(self, message: str) -> None:

@@ -21,7 +21,7 @@ from bench.execute.executor import Executor
 from bench.execute.executors import EXECUTORS
 from bench.execute.job import Job
 from bench.execute.local import LOCAL
-from bench.execute.options import Options
+from bench.execute.options import Options, Rerun
 from bench.execute.price import price_plan, workers_by_memory
 from bench.execute.progress import Progress
 from bench.execute.trainables.lab import data_sections
@@ -105,7 +105,7 @@ def run(
     for where in agenda.staleness.unreadable:
         progress.complain(f"{where}; the row counts as not recorded")
     data: dict[str, Digests] = {}
-    if agenda.trials or options.stale:
+    if agenda.trials or options.rerun.includes(Rerun.STALE):
         if plan.run is None:
             data = identify(agenda.known, records, options)
         check_data(agenda.known, records, options)
@@ -129,7 +129,7 @@ def run(
         while (batch := [trial for trial in agenda.trials if trial.trial_id not in seen]) and not (
             asked or summary.refused or (options.fail_fast and summary.has_failures)
         ):
-            session.run(longest_first(batch, macs or {}))
+            session.run(longest_first(batch, macs or {}), agenda.num_recorded)
             seen |= {trial.trial_id for trial in batch}
             agenda = read_agenda(plan, records, options)
     summary.left = 0 if budget is None else budget.left
@@ -166,13 +166,13 @@ class _Session:
     why: str = ""  # there are no more workers
     summary: Summary = field(default_factory=Summary)
 
-    def run(self, batch: Sequence[Trial]) -> None:
+    def run(self, batch: Sequence[Trial], num_recorded: int) -> None:
         """Runs the trials of one batch that no other process has claimed."""
         options, folder = self.options, self.recorder.records.folder
         claims = Claims(self.recorder.records, lambda trial, recorded: reason_to_run(trial, recorded, options) is None)
         trials = {trial.trial_id: trial for trial in batch}
         started: dict[str, datetime] = {}
-        self.progress.begin(self.plan, batch, self.executor.num_workers, self.why)
+        self.progress.begin(self.plan, batch, self.executor.num_workers, self.why, num_recorded)
         self.live.begin(len(batch), self.executor.num_workers)
         wanted = batch if self.budget is None else self.budget.affordable(batch)
         for event in self.executor.run(self._job(trial, folder) for trial in claims.take(wanted)):
@@ -203,7 +203,7 @@ class _Session:
             options.checkpoint,
             options.keep,
             Path.cwd(),
-            is_fresh=options.force,
+            is_fresh=options.rerun is Rerun.ALL,
             digests=dict(zip(DIGESTS, digests, strict=False)),
             run=self.plan.run,
             timeout=options.timeout,

@@ -45,7 +45,11 @@ def verify(plan: Plan, folder: Path, *, sample: int, seed: int, device: str, dat
     results: dict[str, Result | None] = {}
     with tempfile.TemporaryDirectory() as scratch:
         for count in sorted(set(threads.values())):
-            jobs = [_job(plan, trial, Path(scratch), data_dir) for trial in chosen if threads[trial.trial_id] == count]
+            jobs = [
+                scratch_job(plan, trial, Path(scratch), data_dir)
+                for trial in chosen
+                if threads[trial.trial_id] == count
+            ]
             num_workers = max(1, cores() // count) if devices == ["cpu"] else len(devices)
             executor = LocalExecutor([devices[i % len(devices)] for i in range(num_workers)], threads=count)
             for event in executor.run(jobs):
@@ -55,7 +59,10 @@ def verify(plan: Plan, folder: Path, *, sample: int, seed: int, device: str, dat
     return [_check(plan, trial, rows[trial.trial_id], results[trial.trial_id], spread) for trial in chosen]
 
 
-def _job(plan: Plan, trial: Trial, folder: Path, data_dir: Path | None) -> Job:
+def scratch_job(
+    plan: Plan, trial: Trial, folder: Path, data_dir: Path | None = None, timeout: float | None = None
+) -> Job:
+    """Makes a job that leaves what it leaves in a folder that is thrown away."""
     return Job(
         trial.trial_id,
         trial.settings.model_dump(),
@@ -63,6 +70,7 @@ def _job(plan: Plan, trial: Trial, folder: Path, data_dir: Path | None) -> Job:
         data_dir,
         working_dir=Path.cwd(),
         run=plan.run,
+        timeout=timeout,
         metrics=plan.metrics if plan.run is not None else (),
     )
 

@@ -68,6 +68,12 @@ class OwnSettings:
         """12 hex digits of sha256 over the settings, what is run, and the seed."""
         return digest({**self.sections, "run": self.run.identity}, self.seed)
 
+    @property
+    def output_id(self) -> str:
+        """The same without how its metrics are read: trials that agree in it leave the same output."""
+        run = {name: value for name, value in self.run.identity.items() if name != "read"}
+        return digest({**self.sections, "run": run}, self.seed)
+
     def with_seed(self, seed: int) -> OwnSettings:
         """Returns the same experiment, another replicate."""
         return replace(self, seed=seed)

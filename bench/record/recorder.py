@@ -26,7 +26,7 @@ class Recorder:
     """
 
     def __init__(self, records: Records, plan: Plan, num_workers: int, complain: Callable[[str], None]) -> None:
-        self.records, self._plan, self._complain = records, plan, complain
+        self.records, self.plan, self._complain = records, plan, complain
         self._columns = setting_columns([trial.settings for trial in plan.trials])
         self._always = {"grid": plan.name, "concurrent_trials": num_workers, "hostname": socket.gethostname(), **git()}
         self._unwritten: list[tuple[dict[str, Any], Outcome]] = []
@@ -45,7 +45,7 @@ class Recorder:
             "started_at": started_at.astimezone(UTC).isoformat(timespec="seconds"),
             **trial.settings.flat(),
         }
-        if self._plan.run is None:
+        if self.plan.run is None:
             row["precision"] = trial.lab.train.precision
         if (result := outcome.result) is not None:
             row |= result.measures | asdict(result.environment) | result.digests
@@ -99,7 +99,7 @@ class Recorder:
             )
             self.num_lost, self._num_written = self.num_lost + self._num_written, 0
         if not grid.exists():
-            keep(self._plan, self.records.folder)
+            keep(self.plan, self.records.folder)
 
 
 def attempts_before(fingerprint: str, before: Recorded | None) -> int:

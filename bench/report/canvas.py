@@ -89,12 +89,13 @@ def scaled(size: float) -> float:
 
 
 def save(figure: Figure, path: Path, columns: int = 0) -> None:
-    """Writes the figure to ``path`` with .png, .svg and .pdf added."""
+    """Writes the figure to ``path`` with .png and .svg added; for a paper with .pdf, too, which takes longest."""
     with style(columns):
         figure.savefig(path.with_name(f"{path.name}.png"), dpi=PAPER_DPI if columns else DPI)
         figure.set_layout_engine("none")
         figure.savefig(path.with_name(f"{path.name}.svg"), metadata={"Date": None})
-        figure.savefig(path.with_name(f"{path.name}.pdf"), metadata={"CreationDate": None})
+        if columns:
+            figure.savefig(path.with_name(f"{path.name}.pdf"), metadata={"CreationDate": None})
 
 
 # --- panels ---------------------------------------------------------------------------------------------------------

@@ -46,7 +46,7 @@ from bench.report.canvas import (
     wrapped,
 )
 from bench.report.labels import label_ends, label_points
-from bench.report.telling import MOST, MOST_IN_PANEL, last_points, shown, telling
+from bench.report.telling import MOST, MOST_IN_PANEL, file_of, last_points, shown, telling
 
 ROOM = 60  # letters that an axis has room for in one line
 
@@ -61,7 +61,7 @@ def drawable(findings: Findings) -> dict[str, tuple[str, Callable[[int], Figure]
     found: dict[str, tuple[str, Callable[[int], Figure]]] = {}
     if len(findings.curves):
         found["curves"] = (curves_title(dev), lambda columns: curves(findings.curves, cells, dev, columns))
-    found[_file(metric)] = (f"{name} by cell", lambda columns: metric_by_cell(findings.seeds, cells, metric, columns))
+    found[file_of(metric)] = (f"{name} by cell", lambda columns: metric_by_cell(findings.seeds, cells, metric, columns))
     if metric.name != RATE and cells[RATE].notna().any():
         found["trade_off"] = (f"{name} against training speed", lambda columns: trade_off(cells, metric, columns))
     if len(findings.effects) and findings.effects["difference"].notna().any():
@@ -69,10 +69,6 @@ def drawable(findings: Findings) -> dict[str, tuple[str, Callable[[int], Figure]
     if means is not None:
         found["interaction"] = ("The strongest interaction", lambda columns: interaction(means, metric, columns))
     return found
-
-
-def _file(metric: Metric) -> str:
-    return "accuracy" if metric.name == "test_accuracy" else metric.name
 
 
 def curves_title(metric: Metric) -> str:

@@ -2,39 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from bench.analysis import amounts
 from bench.analysis.findings import Findings, gather
-from bench.grid.metrics import Metric
 from bench.grid.plan import Plan
 from bench.report.escapes import markdown
 from bench.report.page import page
 from bench.report.paper import latex, markdown_table, paper_markdown
-from bench.report.wording import Shown, effects_text, first_number, method, show
+from bench.report.telling import FIGURES, file_of
+from bench.report.terminal import print_report
+from bench.report.wording import Shown, effects_text, method, show
 
-RULINGS = {"supported": "green", "refuted": "red", "undecided": "yellow"}
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Say = Callable[[str], None]
 
 
-def report(folder: Path, console: Console, plan: Plan | None = None) -> None:
+def report(folder: Path, console: Console, plan: Plan | None = None, *, full: bool = False) -> None:
     """Prints the answer of ``folder`` and writes it to ``folder/report``; the plan is by default its ``grid.yaml``."""
     findings = gather(folder, plan)
-    print_report(console, findings)
+    print_report(console, findings, full=full)
     write_report(findings)
     console.print(Text(f"figures, Markdown and CSV: {findings.target}"), soft_wrap=True)
 
 
-def write_report(findings: Findings) -> Path:
-    """Writes tables and figures to the folder of the report, which it returns."""
+def write_report(findings: Findings, say: Say = lambda doing: None) -> Path:
+    """Writes tables and page, then figures, to the folder of the report, which it returns.
+
+    ``say`` is told what is done. Figures of an earlier report are removed first: none stands beside newer tables.
+    """
     target = findings.target
     target.mkdir(parents=True, exist_ok=True)
+    say("writing tables and page")
+    drawn = _drawable(findings)
+    _remove_figures(target, findings)
+    _write_tables(target, findings)
+    write_markdown(target / "report.md", findings, {name: title for name, (title, _) in drawn.items()})
+    (target / "table.md").write_text(paper_markdown(findings), encoding="utf-8")
+    (target / "table.tex").write_text(latex(findings), encoding="utf-8")
+    (target / "index.html").write_text(page(findings), encoding="utf-8")
+    _draw(target, findings, drawn, 0, say)
+    return target
+
+
+def _write_tables(target: Path, findings: Findings) -> None:
     levels = pd.concat(findings.levels) if findings.levels else findings.cells
     numbers = {"levels": levels, "cells": findings.cells, "effects": findings.effects}
     numbers |= {"hypotheses": findings.hypotheses, "curves": findings.curves, "seeds": findings.seeds}
@@ -43,95 +62,36 @@ def write_report(findings: Findings) -> Path:
     for name, table in numbers.items():
         if len(table) or name not in ("speeds", "machines"):
             table.to_csv(target / f"{name}.csv", index=False)
-    drawn = draw(target, findings)
-    write_markdown(target / "report.md", findings, drawn)
-    (target / "table.md").write_text(paper_markdown(findings), encoding="utf-8")
-    (target / "table.tex").write_text(latex(findings), encoding="utf-8")
-    (target / "index.html").write_text(page(findings), encoding="utf-8")
-    return target
 
 
-# --- the terminal ---------------------------------------------------------------------------------------------------
-
-
-def print_report(console: Console, findings: Findings) -> None:
-    """Prints the question, the answer, verdicts, tables, how to read them; no line is wider than the console."""
-    plan = findings.plan
-    console.print(Text(plan.name, style="dim"))
-    console.print(Text(plan.question, style="bold"))
-    console.print(Text(f"\n{findings.answer}\n", style="bold green"))
-    console.print(Text(findings.coverage))
-    for caution in findings.cautions:
-        console.print(Text(f"warning: {caution}", style="yellow"))
-    _print_effects(console, findings.effects, plan.primary)
-    _print_hypotheses(console, findings.hypotheses)
-    for one in findings.secondary:
-        _print_effects(console, one.effects, one.metric, "secondary: ")
-    _print_winners(console, findings.winners)
-    for heading, table in show(findings, width=console.width):
-        console.print(Text(f"\n{heading}", style="bold"))
-        console.print(_terminal_table(table, words=set(table.columns[: first_number(list(table.columns))])))
-    console.print(Text("\n" + "\n".join(method(findings)), style="dim"))
-
-
-def _print_effects(console: Console, effects: pd.DataFrame, metric: Metric, about: str = "") -> None:
-    if len(effects):
-        console.print(Text(f"\n{about}effects on {amounts.spoken(metric)}", style="bold"))
-        console.print(_terminal_table(effects_text(effects, metric), words={"factor", "level", "verdict"}))
-
-
-def _print_hypotheses(console: Console, hypotheses: pd.DataFrame) -> None:
-    if not len(hypotheses):
-        return
-    console.print(Text("\nhypotheses", style="bold"))
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    for ruling, hypothesis, evidence in hypotheses[["ruling", "hypothesis", "evidence"]].to_numpy():
-        table.add_row(Text(ruling, style=RULINGS[ruling]), Text.assemble(hypothesis, "\n", (evidence, "dim")))
-    console.print(table)
-
-
-def _print_winners(console: Console, winners: pd.DataFrame) -> None:
-    if not len(winners):
-        return
-    console.print(Text("\ntuned on dev", style="bold"))
-    for (setting, value), rows in winners.groupby(["setting", "winner"], sort=False):
-        console.print(Text(f"{setting}={value}: {', '.join(rows['cell'])}"))
-
-
-def _terminal_table(text: pd.DataFrame, *, words: Collection[str]) -> Table:
-    """Makes a table whose columns of words fold where there is no room; numbers stay whole."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), header_style="", show_edge=False)
-    for column in text.columns:
-        word = column in words
-        table.add_column(column, justify="left" if word else "right", overflow="fold", no_wrap=not word)
-    for row in text.itertuples(index=False):
-        table.add_row(*map(Text, row))
-    return table
-
-
-# --- files ----------------------------------------------------------------------------------------------------------
-
-
-def draw(target: Path, findings: Findings, columns: int = 0) -> dict[str, str]:
-    """Draws what there are numbers for; what each figure shows, by its file name without suffix.
-
-    ``columns`` of text is the width of figures for a paper, which say so in their names.
-    """
+def _drawable(findings: Findings) -> Mapping[str, tuple[str, Callable[[int], Figure]]]:
+    """Lists the figures that there are numbers for, by file name: what each shows, and how to draw it."""
     if not findings.cells["n"].any():
         return {}
+    from bench.report import figures
+
+    return figures.drawable(findings)
+
+
+def _remove_figures(target: Path, findings: Findings) -> None:
+    names = {*FIGURES, file_of(findings.plan.primary)}
+    for path in (target / f"{name}.{end}" for name in names for end in ("png", "svg", "pdf")):
+        path.unlink(missing_ok=True)
+
+
+def _draw(
+    target: Path, findings: Findings, drawn: Mapping[str, tuple[str, Callable[[int], Figure]]], columns: int, say: Say
+) -> None:
+    """Draws figures; ``columns`` of text is the width of those for a paper, which say so in their names."""
+    if not drawn:
+        return
+    from bench.report import canvas
     from bench.report.lettering import lettered
 
     with lettered(findings.plan):
-        return _draw(target, findings, columns)
-
-
-def _draw(target: Path, findings: Findings, columns: int) -> dict[str, str]:
-    from bench.report import canvas, figures
-
-    drawn = figures.drawable(findings)
-    for name, (_, figure) in drawn.items():
-        canvas.save(figure(columns), target / (f"{name}-{columns}-column" if columns else name), columns)
-    return {name: title for name, (title, _) in drawn.items()}
+        for number, (name, (title, figure)) in enumerate(drawn.items(), 1):
+            say(f"drawing figure {number} of {len(drawn)}: {title}")
+            canvas.save(figure(columns), target / (f"{name}-{columns}-column" if columns else name), columns)
 
 
 def letters_without_font(findings: Findings) -> list[str]:
@@ -143,13 +103,14 @@ def letters_without_font(findings: Findings) -> list[str]:
     return lettering.notes(findings.plan)
 
 
-def write_paper(findings: Findings) -> Path:
+def write_paper(findings: Findings, say: Say = lambda doing: None) -> Path:
     """Writes the table in LaTeX and the figures, as wide as one and as two columns, to ``paper/`` in the report."""
     target = findings.target / "paper"
     target.mkdir(parents=True, exist_ok=True)
     (target / "table.tex").write_text(latex(findings), encoding="utf-8")
+    drawn = _drawable(findings)
     for columns in (1, 2):
-        draw(target, findings, columns)
+        _draw(target, findings, drawn, columns, say)
     return target
 
 

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pandas as pd
 
+from bench.grid.metrics import Metric
+
+FIGURES = ("curves", "trade_off", "forest", "interaction")  # by file name, beside that of the primary metric
 MOST, MOST_IN_PANEL = 60, 12  # cells that a figure and a panel with labels in it have room for
+
+
+def file_of(metric: Metric) -> str:
+    """Names the file of the figure that shows a metric by cell."""
+    return "accuracy" if metric.name == "test_accuracy" else metric.name
 
 
 def telling(table: pd.DataFrame, by: pd.Series, most: int) -> pd.DataFrame:

@@ -29,7 +29,7 @@ def method(findings: Findings) -> list[str]:
         family = plural(len(findings.effects), "effect")
         notes.append(
             f"p: two-sided; corrected by Holm over {family}; decided where that is under 0.05; "
-            f"{_equivalent(metric)}. What would show does so with 80 % power."
+            f"{equivalent(metric)}. What would show does so with 80 % power."
         )
     if findings.secondary:
         names = ", ".join(amounts.spoken(one.metric) for one in findings.secondary)
@@ -73,7 +73,7 @@ def _interval_notes(metric: Metric, over: str) -> list[str]:
     ]
 
 
-def _equivalent(metric: Metric) -> str:
+def equivalent(metric: Metric) -> str:
     if metric.tolerance is None:
         return "no margin is declared, so nothing is called equivalent"
     return f"equivalent: within {amounts.within(metric, metric.tolerance)}"

@@ -20,8 +20,9 @@ from typing import BinaryIO
 from bench.execute.job import Job
 from bench.execute.processes import death, end_with_parent
 from bench.execute.trainables.devices import cards
+from bench.execute.trainables.kept import ENDED, FILES, Kept
 from bench.execute.trainables.readers import Output, Reader, make_readers
-from bench.execute.trainables.reported import Reported, Stream, outcome
+from bench.execute.trainables.reported import Reported, Stream, origin, outcome
 from bench.grid.own import OwnSettings
 from bench.grid.own_command import Command, program_path, search_path
 from bench.record.outcome import Outcome
@@ -88,6 +89,7 @@ class CommandTrainable:
             shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)
         settings = own_settings(job)
+        (folder / ENDED).unlink(missing_ok=True)
         (folder / "settings.json").write_text(json.dumps(settings.model_dump(), ensure_ascii=False, indent=1))
         environment = _environment(job, folder, device, goes_on)
         words = Command(job.run).arguments(settings, _handed(job, folder, environment))
@@ -101,8 +103,11 @@ class CommandTrainable:
         if code != 0:
             status = Status.OUT_OF_MEMORY if NO_MEMORY.search(watched.last) else Status.ERROR
             return Outcome(job.trial_id, status, _ended_by(code, watched.last))
+        made = origin(job, device, threads, watched.reported)
+        seconds_at = {str(step): seconds for step, seconds in watched.reported.seconds.items()}
+        Kept(folder, job.run, settings.model_dump(), made, watched.output, seconds_at).write()
         watched.read(is_last=True)
-        return outcome(job, device, threads, watched.reported)
+        return outcome(job, watched.reported, made)
 
     def devices(self, device: str) -> list[str]:
         """Names the devices to use, one per trial at a time; raises ValueError for one that is not there."""
@@ -120,7 +125,7 @@ def own_settings(job: Job) -> OwnSettings:
 
 def folder_of(job: Job) -> Path:
     """The folder that is the trial's own."""
-    return job.folder / "files" / job.trial_id
+    return job.folder / FILES / job.trial_id
 
 
 def _handed(job: Job, folder: Path, environment: Mapping[str, str]) -> dict[str, str]:
@@ -166,6 +171,7 @@ class _Watched:
     should_stop: Callable[[], bool]
     reported: Reported = field(default_factory=Reported)
     last: bytes = b""  # the end of its output
+    output: tuple[int, int] = (0, 0)  # where its output begins and ends in the trial's log
 
     def run(self, words: list[str], environment: Mapping[str, str]) -> tuple[int, Status | None]:
         """Its exit code, and the status where it was ended from here."""
@@ -180,6 +186,7 @@ class _Watched:
             start_new_session=True,
             preexec_fn=end_with_parent,  # a worker has one thread
         )
+        begin = os.fstat(1).st_size
         with os.fdopen(os.dup(1), "wb", closefd=True) as file:
             log = Log(file)
             try:
@@ -188,6 +195,7 @@ class _Watched:
                 end_group(process)
                 self._drain(process, log)
                 log.close()
+        self.output = begin, os.fstat(1).st_size
         return process.returncode, why
 
     def _watch(self, process: subprocess.Popen[bytes], log: Log) -> Status | None:

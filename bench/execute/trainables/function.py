@@ -13,7 +13,7 @@ from typing import Any
 
 from bench.execute.job import Job
 from bench.execute.trainables.devices import cards
-from bench.execute.trainables.reported import Extras, Reported, Stream, number_of, numbers, outcome
+from bench.execute.trainables.reported import Extras, Reported, Stream, number_of, numbers, origin, outcome
 from bench.grid.own_code import Function
 from bench.record.outcome import Outcome
 from bench.record.status import Status
@@ -76,7 +76,7 @@ class FunctionTrainable:
         extras = _take(returned, job.metrics[0].name, reported)
         if should_stop() and returned is None:
             return Outcome(job.trial_id, Status.INTERRUPTED, "asked to stop")
-        return outcome(job, device, threads, reported, extras)
+        return outcome(job, reported, origin(job, device, threads, reported), extras)
 
     def devices(self, device: str) -> list[str]:
         """Names the devices to use, one per trial at a time; raises ValueError for one that is not there."""

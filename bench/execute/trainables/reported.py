@@ -127,20 +127,33 @@ class Extras:
     data: str = ""
 
 
-def outcome(job: Job, device: str, threads: int, reported: Reported, extras: Extras = Extras()) -> Outcome:
+@dataclass(frozen=True)
+class Origin:
+    """Where a trial's numbers come from: the machine, the digests of its source files, and how long it took."""
+
+    environment: Environment
+    sources: Mapping[str, str]
+    seconds: float
+
+
+def origin(job: Job, device: str, threads: int, reported: Reported) -> Origin:
+    """Returns the origin of a trial that has just ended here."""
+    files = {} if job.run is None else job.run.sources()
+    return Origin(environment(device, threads), files, time.perf_counter() - reported.start)
+
+
+def outcome(job: Job, reported: Reported, made: Origin, extras: Extras = Extras()) -> Outcome:
     """Returns the outcome of a trial that came to its end."""
     status, error, stops_run = _judged(job.metrics, reported)
-    measures = _measures(job.metrics, reported) | {"total_seconds": time.perf_counter() - reported.start}
-    files = {} if job.run is None else job.run.sources()
     result = Result(
         trial_id=job.trial_id,
         status=status,
         error=error,
-        measures=measures,
-        environment=environment(device, threads),
-        source_fingerprint=fingerprint(files),
+        measures=_measures(job.metrics, reported) | {"total_seconds": made.seconds},
+        environment=made.environment,
+        source_fingerprint=fingerprint(made.sources),
         digests=dict.fromkeys(DIGESTS, extras.data) if extras.data else {},
-        sources=files,
+        sources=dict(made.sources),
         curve=reported.curve(),
         examples=extras.examples,
     )
