@@ -169,7 +169,8 @@ class _Session:
         claims = Claims(self.recorder.records, lambda trial, recorded: reason_to_run(trial, recorded, options) is None)
         trials = {trial.trial_id: trial for trial in batch}
         started: dict[str, datetime] = {}
-        self.progress.begin(self.plan, batch, self.executor.num_workers, self.why, num_recorded)
+        rows = self.recorder.records.trials.rows
+        self.progress.begin(self.plan, batch, self.executor.num_workers, self.why, num_recorded, rows)
         wanted = batch if self.budget is None else self.budget.affordable(batch)
         for event in self.executor.run(self._job(trial, folder) for trial in claims.take(wanted)):
             match event:
