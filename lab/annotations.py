@@ -9,11 +9,11 @@ from __future__ import annotations
 import collections.abc
 import dataclasses
 import enum
-import json
 import types
 import typing
 from collections.abc import Callable, Mapping
 from functools import cached_property, partial
+from json import dumps, loads  # by name: user code may have put others in their place
 from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal, Union
 
@@ -58,7 +58,7 @@ class Kind:
     def read(self, plain: Any) -> Any:
         """Reads the value that the part receives for what a grid says; raises :class:`Unfit`."""
         try:
-            return self._adapter.validate_json(json.dumps(plain), strict=True)
+            return self._adapter.validate_json(dumps(plain), strict=True)
         except ValidationError as error:
             first, *others = error.errors(include_url=False)
             inner = first.get("ctx", {}).get("error")
@@ -72,11 +72,9 @@ class Kind:
     def write(self, value: Any) -> Any:
         """Writes the value as in a grid, in one form for equal values; raises :class:`Unfit` where it cannot."""
         try:
-            written = self._adapter.dump_python(value, mode="json", warnings=False)
-            json.dumps(written)
+            return loads(dumps(self._adapter.dump_python(value, mode="json", warnings=False)))
         except (PydanticSerializationError, AttributeError, TypeError, ValueError) as error:
             raise Unfit(f"cannot be written as plain values: {value!r}") from error
-        return written
 
     def settle(self, plain: Any) -> Any:
         """Rewrites what a grid says in the one form that all spellings of a value share; raises :class:`Unfit`."""
@@ -92,7 +90,7 @@ def _adapter(annotation: Any) -> TypeAdapter[Any]:
 
 def same_value(one: Any, other: Any) -> bool:
     """Tells whether two plain values are the same to a part: 1 is neither 1.0 nor true."""
-    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
+    return dumps(one, sort_keys=True) == dumps(other, sort_keys=True)
 
 
 def annotation_like(default: Any) -> Any:

@@ -22,15 +22,11 @@ from types import ModuleType
 from typing import Any
 
 from lab.sections import did_you_mean
-from lab.visiting import is_visiting, last_words, survives
+from lab.visiting import PartError, last_words
 
 OWN = "own:"  # how the name of a module begins whose plain name is another's
 OURS = Path(__file__).parents[1] / "lab", Path(__file__).parents[1] / "bench"
 IMPORT_PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
-
-
-class PartError(ValueError):
-    """An import path leads nowhere, or to something that cannot be called."""
 
 
 def import_paths(settings: object) -> Iterator[str]:
@@ -44,18 +40,12 @@ def import_paths(settings: object) -> Iterator[str]:
             yield from (path for value in settings for path in import_paths(value))
 
 
-def load(path: str, *, with_torch: bool = True) -> Callable[..., Any]:
-    """Loads the callable at ``package.module:attribute``; raises :class:`PartError` with the step that failed.
-
-    What does not import torch need not wait for it where ``with_torch`` is false.
-    """
+def load(path: str) -> Callable[..., Any]:
+    """Loads the callable at ``package.module:attribute``; raises :class:`PartError` with the step that failed."""
     module_name, _, attribute = path.partition(":")
     with as_part_error(f"{path!r}: cannot import {module_name}"):
         make_importable(Path.cwd())
-        name = own_name(module_name, Path.cwd())
-        if is_visiting() and _is_new(name, Path.cwd()) and (how := survives(name, with_torch)):
-            raise PartError(f"{path!r}: cannot import {module_name}: {how}")
-        found: Any = _import(name)
+        found: Any = _import(own_name(module_name, Path.cwd()))
     for name in attribute.split("."):
         with as_part_error(f"{path!r}: cannot read {name!r}"):
             if not hasattr(found, name):
@@ -123,12 +113,6 @@ def find_own(name: str, folder: Path) -> ModuleSpec | None:
     return importlib.util.spec_from_file_location(name, found.origin, submodule_search_locations=places)
 
 
-def _is_new(name: str, folder: Path) -> bool:
-    """Tells whether the folder's own module is yet to be imported."""
-    top = name.removeprefix(OWN).partition(".")[0]
-    return name not in sys.modules and PathFinder.find_spec(top, [str(folder)]) is not None
-
-
 class _OwnFinder:
     """Finds the modules under names of their own in the working folder."""
 
@@ -179,11 +163,11 @@ def forget(settings: object, folder: Path) -> None:
 
 
 @contextmanager
-def as_part_error(what: str) -> Iterator[None]:
+def as_part_error(what: str, passing: type[Exception] | tuple[type[Exception], ...] = PartError) -> Iterator[None]:
     """Turns what a user's code raises meanwhile into a :class:`PartError`: ``what`` failed, the reason, the line."""
     try:
         yield
-    except PartError:
+    except passing:
         raise
     except (Exception, SystemExit) as error:  # a user's code may raise anything, and it is the user's to mend
         kind = "" if isinstance(error, ImportError) else f"{type(error).__name__}: "

@@ -59,7 +59,7 @@ def _look(key: str, settings: Settings, splits: Splits, device: torch.device, pr
     found = Inspection(
         key,
         parameters=count_parameters(runner.model),
-        forward_macs=runner.forward_macs or 0,
+        forward_macs=runner.macs.forward if runner.macs else 0,
         signature=signature(runner, X, y),
         num_dev_images=len(splits.dev),
     )

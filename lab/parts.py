@@ -1,15 +1,20 @@
-"""Parts by import path, ``package.module:attribute``: as good as built-in ones, their settings read off signatures."""
+"""Parts by import path, ``package.module:attribute``: as good as built-in ones, their settings read off signatures.
+
+A signature is plain data: whoever only checks settings has it read in a process of its own (:mod:`lab.visiting`), and
+imports nothing of the user's.
+"""
 
 from __future__ import annotations
 
 import functools
 import inspect
-import json
 import types
 import typing
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
+from json import dumps, loads  # by name: user code may have put others in their place
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema, create_model, model_serializer
@@ -18,6 +23,7 @@ from pydantic_core import PydanticCustomError
 from lab.annotations import Kind, Unfit, annotation_like, same_value
 from lab.imports import PartError, as_part_error, load
 from lab.sections import BASES, NOUNS, QUIET, Part, Problem, Section, SettingsError, part_name
+from lab.visiting import asked, is_asked
 
 # What the harness passes where a signature asks for it: no setting.
 GIVEN = {
@@ -39,7 +45,11 @@ def section_of(path: str) -> str:
     """
     part = load(path)
     with as_part_error(f"{path!r}: cannot read its signature"):
-        parameters = _parameters(part).values()
+        return _section_of(part)
+
+
+def _section_of(part: Callable[..., Any]) -> str:
+    parameters = _parameters(part).values()
     for section in ("optimizer", "schedule"):
         if GIVEN[section] & {parameter.name for parameter in parameters}:
             return section
@@ -65,14 +75,60 @@ class _Left:
     def __repr__(self) -> str:
         return "its own"
 
+    def __reduce__(self) -> str:
+        return "LEFT"  # there is one of it, in every process
+
 
 LEFT = _Left()
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A parameter as a grid sees it: the JSON schema of its values, and its default (LEFT: what YAML cannot write)."""
+
+    schema: Mapping[str, Any]
+    is_required: bool
+    default: Any = None
+    is_quiet: bool = False
+
+
+@dataclass(frozen=True)
+class Signature:
+    """The signature of a part as plain data."""
+
+    doc: str | None
+    settings: Mapping[str, Setting]
+    per: str | None  # what a scheduler of torch's counts
+    takes_any: bool  # keyword, as a setting
+    names: tuple[str, ...]  # of all parameters
+    by_position: tuple[str, ...]  # of those that cannot be given by name
+
+
+class Described:
+    """The values of a parameter whose part is not imported here: another process settles them."""
+
+    def __init__(self, *parameter: str) -> None:
+        self._parameter = parameter  # path, section, name
+
+    def settle(self, plain: Any) -> Any:
+        """Settles it as :meth:`lab.annotations.Kind.settle` does."""
+        try:
+            text = dumps(plain)
+        except (TypeError, ValueError, RecursionError):
+            raise Unfit(f"must be plain values, got {plain!r}") from None
+        return asked(settle, *self._parameter, text)
+
+    def read(self, plain: Any) -> Any:
+        """Reads the value itself, which takes the part."""
+        path, section, name = self._parameter
+        return signed(section, path, load(path)).kinds[name].read(plain)
 
 
 class SignedSettings(Section):
     """Settings read off a signature: plain values, each in the one form of its kind."""
 
-    kinds: ClassVar[dict[str, Kind]] = {}
+    signature: ClassVar[Signature]
+    kinds: ClassVar[Mapping[str, Kind | Described]] = {}
 
     def __iter__(self) -> Iterator[tuple[str, Any]]:  # type: ignore[override]  # pydantic's own is of tuples, too
         return ((name, value) for name, value in super().__iter__() if value is not LEFT)
@@ -119,32 +175,73 @@ def _parameters(part: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
 def settings_type(section: str, path: str) -> type[SignedSettings]:
     """Reads settings off the signature of the part at ``path``; raises :class:`SettingsError` at ``section.name``."""
     try:
-        part = load(path)
-        with as_part_error(f"{path!r}: cannot read its signature"):
-            return signed(section, path, part)
+        return signed_settings(section, path)
     except PartError as error:
         at = {"loss": "train.loss", "metric": "train.metric"}.get(section, f"{section}.name")
         raise SettingsError([Problem(at, f"no such {NOUNS[section]}: {error}")]) from error
 
 
+def signed_settings(section: str, path: str) -> type[SignedSettings]:
+    """Reads settings off the signature of the part at ``path``, imported here or elsewhere; raises PartError."""
+    if not is_asked(describe, path, section):
+        return _loaded(section, path)
+    signature = asked(describe, path, section)
+    return _settings(section, path, signature, {name: Described(path, section, name) for name in signature.settings})
+
+
+def _loaded(section: str, path: str) -> type[SignedSettings]:
+    part = load(path)
+    with as_part_error(f"{path!r}: cannot read its signature"):
+        return signed(section, path, part)
+
+
+def describe(path: str, section: str) -> Signature:
+    """Reads the signature of the part at ``path``; raises :class:`PartError`."""
+    return _loaded(section, path).signature
+
+
+def settle(path: str, section: str, name: str, text: str) -> Any:
+    """Settles a value, given as JSON, of a parameter of the part at ``path``; raises :class:`Unfit`."""
+    kind = _loaded(section, path).kinds[name]
+    with as_part_error(f"{path!r}: cannot read {name}", passing=Unfit):
+        return kind.settle(loads(text))
+
+
 @functools.lru_cache  # of the part itself: a module may be imported again
 def signed(section: str, name: str, part: Callable[..., Any]) -> type[SignedSettings]:
     """Returns the settings of a part of a section, from its signature: all but what the harness gives it."""
-    base = BASES[section]
     kinds: dict[str, Kind] = {}
-    fields: dict[str, Any] = {}
+    settings: dict[str, Setting] = {}
     for parameter in _own_parameters(section, part):
-        if parameter.name in base.model_fields:
+        if parameter.name in BASES[section].model_fields:
             continue
-        if (field := _field(parameter)) is not None:
-            kinds[parameter.name], fields[parameter.name] = field
-    if section == "schedule" and (per := _per(part)):
-        fields["per"] = (Literal["epoch", "step"], Field(per, description="what the scheduler counts"))
+        if (found := _setting(parameter)) is not None:
+            kinds[parameter.name], settings[parameter.name] = found
+    every = _parameters(part).values()
+    signature = Signature(
+        _doc(part),
+        settings,
+        _per(part) if section == "schedule" else None,
+        is_open(part) and _is_made(section, part),
+        tuple(one.name for one in every),
+        tuple(one.name for one in every if one.kind is one.POSITIONAL_ONLY),
+    )
+    return _settings(section, name, signature, kinds)
+
+
+def _settings(
+    section: str, name: str, signature: Signature, kinds: Mapping[str, Kind | Described]
+) -> type[SignedSettings]:
+    """Makes the class of settings that the signature asks for; each value is settled by its kind."""
+    base = BASES[section]
+    fields: dict[str, Any] = {name: _field(one, kinds[name]) for name, one in signature.settings.items()}
+    if signature.per:
+        fields["per"] = (Literal["epoch", "step"], Field(signature.per, description="what the scheduler counts"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a setting may be called as a method of pydantic's is
-        made: Any = create_model(name, __base__=(SignedSettings, base), __doc__=_doc(part), **fields)
-    made.kinds = kinds
-    if is_open(part) and _is_made(section, part):
+        made: Any = create_model(name, __base__=(SignedSettings, base), __doc__=signature.doc, **fields)
+    made.kinds, made.signature = kinds, signature
+    if signature.takes_any:
         made.model_config = ConfigDict(**{**base.model_config, "extra": "allow"})
         made.model_rebuild(force=True)
     return made
@@ -183,8 +280,8 @@ def _resolved(parameter: inspect.Parameter, names: dict[str, Any]) -> Any:
     return parameter.empty
 
 
-def _field(parameter: inspect.Parameter) -> tuple[Kind, Any] | None:
-    """Returns the kind of a parameter's values, and its field; None where YAML cannot write what it takes."""
+def _setting(parameter: inspect.Parameter) -> tuple[Kind, Setting] | None:
+    """Returns the kind of a parameter's values, and its setting; None where YAML cannot write what it takes."""
     required = parameter.default is parameter.empty
     annotation = parameter.annotation
     if annotation is parameter.empty:
@@ -192,14 +289,22 @@ def _field(parameter: inspect.Parameter) -> tuple[Kind, Any] | None:
     if parameter.default is None:
         annotation = typing.Optional[annotation]  # noqa: UP045  # computed, not written
     kind = Kind(annotation)
-    default = ... if required else _said(kind, parameter.default)
+    default = None if required else _said(kind, parameter.default)
     if default is LEFT and (not kind.is_plain or kind.is_any):
         return None
     if not required and parameter.name.startswith("_"):
         return None
-    quiet = [] if required or default is LEFT or _is_json(parameter.default) else [QUIET]
-    plain = Annotated[Any, AfterValidator(functools.partial(_settle, kind)), WithJsonSchema(kind.schema), *quiet]
-    return kind, (plain, Field(default, description=kind.schema.get("description")))
+    quiet = not (required or default is LEFT or _is_json(parameter.default))
+    schema = loads(dumps(kind.schema, default=str))
+    return kind, Setting(schema, required, default, quiet)
+
+
+def _field(setting: Setting, kind: Kind | Described) -> tuple[Any, Any]:
+    """Returns the annotation and the field of a setting, as pydantic takes them."""
+    quiet = [QUIET] if setting.is_quiet else []
+    plain = Annotated[Any, AfterValidator(functools.partial(_settle, kind)), WithJsonSchema(setting.schema), *quiet]
+    default = ... if setting.is_required else setting.default
+    return plain, Field(default, description=setting.schema.get("description"))
 
 
 def _said(kind: Kind, default: Any) -> Any:
@@ -213,16 +318,18 @@ def _said(kind: Kind, default: Any) -> Any:
     return written
 
 
-def _settle(kind: Kind, value: Any) -> Any:
+def _settle(kind: Kind | Described, value: Any) -> Any:
     try:
         return kind.settle(value)
     except Unfit as error:
         raise PydanticCustomError("unfit", "{rule}", {"rule": error.rule, "path": error.path}) from None
+    except PartError as error:  # the code of a user's type raised
+        raise PydanticCustomError("unfit", "{rule}", {"rule": str(error), "path": ()}) from None
 
 
 def _is_json(value: object) -> bool:
     try:
-        json.dumps(value)
+        dumps(value)
     except (TypeError, ValueError):
         return False
     return True

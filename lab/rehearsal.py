@@ -8,10 +8,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
-from torch.utils.flop_counter import FlopCounterMode
 
 from lab.device import autocast, transfer
-from lab.measure import forward_macs
+from lab.measure import Macs, count_macs, counting_macs
 from lab.networks import MODELS, build_model
 from lab.sections import ModelSettings
 from lab.streams import build, rehearse
@@ -27,7 +26,7 @@ def make_network(
     batch: Callable[[], Tensor],
     device: torch.device,
     precision: str = "float32",
-) -> tuple[nn.Module, int]:
+) -> tuple[nn.Module, Macs]:
     """Makes the network on the device, with all its parameters, and counts the multiply-accumulates per image.
 
     A user's network is made twice, and what is asked before training, forward passes of ``batch()`` ``(N, C, size,
@@ -37,20 +36,20 @@ def make_network(
     make = functools.partial(build_model, settings, in_channels=in_channels, num_classes=num_classes, size=size)
     if settings.name in MODELS and not settings.replace:
         network = build(make, seed)
-        return network.to(device), forward_macs(network, in_channels, size)
+        return network.to(device), count_macs(network, in_channels, size)
     first = _FirstPass(batch(), device, precision)
     made = rehearse(make, seed, first)
     if made.note:
         print(f"model.name {settings.name!r}: {made.note}")
     _raise_if_unfinished(settings, made.network)
-    return made.network.to(device), first.macs or 0
+    return made.network.to(device), first.macs or Macs()
 
 
 class _FirstPass:
     """Forward passes of a batch; ``macs`` are those per image in the first network that is asked."""
 
     def __init__(self, X: Tensor, device: torch.device, precision: str) -> None:
-        self.macs: int | None = None
+        self.macs: Macs | None = None
         self._X, self._device, self._precision = X, device, precision
         self._training_makes_more = False
 
@@ -59,10 +58,10 @@ class _FirstPass:
         device = torch.device("cpu") if lazy else self._device  # what it makes has the same values on every device
         training = network.training
         network.to(device).eval()
-        with FlopCounterMode(display=False) as counter:
+        with counting_macs(network) as macs:
             self._forward(network, device)
         if self.macs is None:
-            self.macs = counter.get_total_flops() // 2 // len(self._X)
+            self.macs = macs.per_image(len(self._X))
             names = [name for name, _ in network.named_parameters()]
             self._forward(network.train(), device)
             self._training_makes_more = names != [name for name, _ in network.named_parameters()]

@@ -64,6 +64,7 @@ class Timing:
     batch_size: int
     parameters: int
     forward_macs: int
+    computed_macs: int  # without what meets padding alone, where that is left out
     forward_seconds: float  # one batch, in evaluation mode
     forward_seconds_p95: float  # over all calls of all rounds
     forward_images_per_second: float
@@ -71,7 +72,7 @@ class Timing:
     train_images_per_second_low: float  # slowest round
     train_images_per_second_high: float  # fastest round
     rounds: int
-    train_flops: float  # per second: 6 x forward_macs per image (forward, and twice that backward)
+    train_flops: float  # per second: 6 x computed_macs per image (forward, and twice that backward)
     matmul_flops: float  # per second: the device's own rate in a square matrix product of that precision
     matmul_share: float  # train_flops / matmul_flops
     canary_drift: float  # largest over smallest canary time of the rounds that count, minus one

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lab.device import Clock, autocast, network_format, resolve, transfer
+from lab.measure import Macs
 from lab.metrics import Errors, Metric, Scores, source_of
 from lab.optim import learning_rates, needs_closure
 from lab.outputs import Loss, logits_of, tensors_of
@@ -74,7 +75,7 @@ class Runner:
         self.progress = TrainingProgress(select=self.selection.name, sign=self.selection.sign)
         self.best_weights: dict[str, Tensor] = {}
         self.best_correct: Tensor | None = None  # which images of dev the best weights predict right
-        self.forward_macs: int | None = None  # per image, where whoever made the network counted them
+        self.macs: Macs | None = None  # per image, where whoever made the network counted them
         self.compile_error: str | None = None  # why a network that was to be compiled runs as it is
         self._rates = [] if self.factor is None else learning_rates(optimizer)
         self._takes_closure = needs_closure(optimizer)

@@ -63,6 +63,7 @@ MEASURES = {
     "steps": Score("neither"),
     "parameters": Score("lower", POSITIVE, scale="log"),
     "forward_macs": Score("lower", POSITIVE, scale="log"),
+    "computed_macs": Score("lower", POSITIVE, scale="log"),
     "train_images_per_second": Score("higher", POSITIVE, "images/s", "log"),
     "eval_images_per_second": Score("higher", POSITIVE, "images/s", "log"),
     "train_seconds": Score("lower", POSITIVE, "s", "log"),
@@ -101,14 +102,14 @@ def _better(metric: Any) -> Better | None:
         return None if not isinstance(higher, bool) else "higher" if higher else "lower"
     if better not in get_args(Better):
         raise ScoreError(f"better must be one of {', '.join(get_args(Better))}, is {better!r}")
-    return better
+    return _plain(better, Better)
 
 
 def _range(metric: Any) -> Range:
     found = getattr(metric, "range", (None, None))
     if problem := range_problem(found):
         raise ScoreError(f"range must be {problem}, is {found!r}")
-    low, high = found
+    low, high = (end if end is None else float(end) for end in found)
     return low, high
 
 
@@ -127,11 +128,16 @@ def _unit(metric: Any) -> str:
     unit = getattr(metric, "unit", "")
     if not isinstance(unit, str):
         raise ScoreError(f"unit must be text, is {unit!r}")
-    return unit
+    return "".join(unit)  # a class of text of its own is none of ours
 
 
 def _scale(metric: Any) -> Scale:
     scale: Any = getattr(metric, "scale", "linear")
     if scale not in get_args(Scale):
         raise ScoreError(f"scale must be one of {', '.join(get_args(Scale))}, is {scale!r}")
-    return scale
+    return _plain(scale, Scale)
+
+
+def _plain(word: Any, words: Any) -> Any:
+    """Returns the word itself: the class may say it by the member of an enumeration."""
+    return next(one for one in get_args(words) if one == word)

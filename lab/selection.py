@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass, replace
 
-from lab.imports import load
+from lab.imports import PartError, as_part_error, load
 from lab.scores import (
     BUILT_IN,
     CLASSIFICATION,
@@ -18,6 +18,7 @@ from lab.scores import (
     named,
 )
 from lab.sections import Problem, SettingsError, TrainSettings, part_name
+from lab.visiting import asked
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,17 @@ def selection(train: TrainSettings) -> Selection:
     return Selection(f"dev_{name}", score.better)
 
 
-@functools.cache
 def _declared(path: str) -> Score:
     try:
-        return declared(load(path))
-    except ScoreError as error:
-        raise SettingsError([Problem("train.metric", f"{path}: {error}")]) from None
+        return asked(declaration, path)
+    except (ScoreError, PartError) as error:
+        said = f"{path}: {error}" if isinstance(error, ScoreError) else str(error)
+        raise SettingsError([Problem("train.metric", said)]) from None
+
+
+@functools.cache
+def declaration(path: str) -> Score:
+    """Reads what the metric at ``path`` declares of itself; raises :class:`ScoreError` and :class:`PartError`."""
+    metric = load(path)
+    with as_part_error(f"{path!r}: cannot read what it declares", passing=ScoreError):
+        return declared(metric)

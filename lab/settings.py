@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping
+from json import dumps  # by name: user code may have put another in its place
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, SerializeAsAny, ValidationError
@@ -188,7 +188,7 @@ def _flat(path: str, value: Any) -> dict[str, Value]:
 
 def digest(sections: Mapping[str, Any], seed: int) -> str:
     """Returns 12 hex digits over settings that tell a trial from others, and its seed."""
-    canonical = json.dumps({**sections, "seed": seed}, sort_keys=True, separators=(",", ":"))
+    canonical = dumps({**sections, "seed": seed}, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
 
@@ -218,7 +218,7 @@ def timing_id(settings: Settings) -> str:
         "optimizer": settings.optimizer.name,
         "train": [train.precision, train.compile, train.loss, train.clip_norm is not None],
     }
-    return hashlib.sha256(json.dumps(speed, sort_keys=True).encode()).hexdigest()[:12]
+    return hashlib.sha256(dumps(speed, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def parse_section(section: str, raw: object) -> Section:

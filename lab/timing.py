@@ -23,7 +23,7 @@ import torch
 from lab import device as devices
 from lab.data import load_data
 from lab.imports import as_part_error
-from lab.measure import count_parameters
+from lab.measure import Macs, count_parameters
 from lab.process import starting_state
 from lab.result import Timing
 from lab.runner import Runner
@@ -72,7 +72,7 @@ class _Subject:
     settings: Settings
     runner: Runner
     batch: tuple[torch.Tensor, torch.Tensor]
-    macs: int
+    macs: Macs
     forward: list[list[float]] = field(default_factory=list)
     train: list[list[float]] = field(default_factory=list)
 
@@ -166,8 +166,8 @@ def _subject(settings: Settings, device: torch.device, data_dir: Path | None) ->
     with starting_state(settings.seed), as_part_error(f"model {settings.model.name}: one step of it raised"):
         devices.configure(device)
         runner = make_runner(settings, splits, device)
-        macs = runner.forward_macs or 0
-        subject = _Subject(settings, runner, next(iter(batches(settings, splits, "train"))), macs)
+        batch = next(iter(batches(settings, splits, "train")))
+        subject = _Subject(settings, runner, batch, runner.macs or Macs())
         for _ in range(3):  # autotuning, compilation, optimizer state
             runner.step(*subject.batch)
             runner.predict(subject.batch[0])
@@ -215,14 +215,15 @@ def _timing(
     forward = statistics.median(statistics.median(calls) for calls in forwards)
     rates = [num_images / statistics.median(subject.train[index]) for index in rounds]
     train = statistics.median(rates)
-    flops = 6 * subject.macs * train
+    flops = 6 * subject.macs.computed * train
     matmul = 2 * MATMUL_SIDE[device.type] ** 3 / statistics.median(product[index] for index in rounds)
     every_call = sorted(seconds for calls in forwards for seconds in calls)
     return Timing(
         timing_id=timing_id(subject.settings),
         batch_size=num_images,
         parameters=count_parameters(subject.runner.model),
-        forward_macs=subject.macs,
+        forward_macs=subject.macs.forward,
+        computed_macs=subject.macs.computed,
         forward_seconds=forward,
         forward_seconds_p95=every_call[min(len(every_call) - 1, round(0.95 * len(every_call)))],
         forward_images_per_second=num_images / forward,

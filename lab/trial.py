@@ -135,7 +135,8 @@ def _measures(
     found: dict[str, float | int] = scores_of(at, tested) | {
         "epochs": at.curve[-1].epoch,
         "steps": at.step,
-        "forward_macs": runner.forward_macs or 0,
+        "forward_macs": runner.macs.forward if runner.macs else 0,
+        "computed_macs": runner.macs.computed if runner.macs else 0,
         "train_seconds": at.train_seconds,
     }
     if not splits.dev.labels.is_floating_point():
@@ -262,7 +263,7 @@ def make_runner(settings: Settings, splits: Splits, device: torch.device) -> Run
         selection=selection(settings.train),
         example_loss=_example_loss(settings.train, splits.num_classes),
     )
-    runner.forward_macs = macs
+    runner.macs = macs
     if settings.train.compile:
         X, _ = next(iter(batches(settings, splits, "train")))
         kind = (json.dumps(settings.model.model_dump(), default=str), X.shape[1:], settings.train.precision)

@@ -1,51 +1,77 @@
-"""User code that is imported only to be looked at: the process that looks stays as it was, and alive."""
+"""User code that is only looked at is imported in a process of its own: the one that looks never runs a line of it.
+
+What a module replaces, starts, prints or ends on import dies with that process; what is asked of it comes back as plain
+data. Where a process cannot fork, user code is imported here, and what can be put back is.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import importlib
-import multiprocessing
 import os
+import pickle
 import signal
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
-from multiprocessing import forkserver, resource_tracker
+from collections.abc import Callable, Iterator
+from io import BytesIO
+from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
-from typing import TextIO
+from pickle import dumps, loads  # by name: user code may have put others in their place
+from typing import Any, TextIO, TypeVar
 
-SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGALRM", "SIGCHLD")
-_said: list[TextIO] = []  # where output goes meanwhile, the innermost last
+POLL_SECONDS = 0.05  # how soon it is seen that a process ended without an answer
+
+T = TypeVar("T")
+
+
+class PartError(ValueError):
+    """An import path leads nowhere, or to something that cannot be called, or its code fails."""
 
 
 @contextlib.contextmanager
 def visiting() -> Iterator[None]:
-    """Keeps what user code does on import from this process.
+    """Has what is :func:`asked` meanwhile answered by another process; answers are kept until the next time."""
+    if _visits:
+        yield
+        return
+    _answers.clear()
+    visit = _Visit() if hasattr(os, "fork") else None
+    _visits.append(visit)
+    try:
+        with contextlib.nullcontext() if visit else _guarded():
+            yield
+    finally:
+        _visits.pop()
+        if visit:
+            visit.end()
 
-    It sees no command line, prints nowhere, and environment, folder, warnings and signal handlers are put back.
-    Processes that it started and that nobody ends at the exit are killed.
+
+def is_asked(function: Callable[..., object], path: str, *more: str) -> bool:
+    """Tells whether another process answers, or has answered, what is :func:`asked`: nothing is imported here."""
+    return any(_visits) or _key(function, path, more) in _answers
+
+
+def asked(function: Callable[..., T], path: str, *more: str) -> T:
+    """Calls a function that imports what is at ``path``: once per visit, in its process; outside of one, here.
+
+    It answers with plain data and classes of the laboratory's; a ValueError of those is raised here, too. Raises
+    :class:`PartError` where user code ends the process.
     """
-    before = dict(os.environ), Path.cwd(), sys.argv, _handlers(), _children()
-    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as file, warnings.catch_warnings():
-        sys.argv = sys.argv[:1]
-        _said.append(file)
-        try:
-            with output_to(file):
-                yield
-        finally:
-            _said.pop()
-            environment, folder, sys.argv, handlers, children = before
-            restore_environment(environment)
-            os.chdir(folder)
-            _restore_handlers(handlers)
-            for process in _children() - children:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(process, signal.SIGKILL)
+    key = _key(function, path, more)
+    if key not in _answers:
+        visit = next(iter(_visits), None)
+        if visit is None:
+            return function(path, *more)
+        _answers[key] = visit.ask(function, path, *more)
+    answer = _answers[key]
+    if isinstance(answer, ValueError):
+        raise answer.with_traceback(None)
+    return answer
 
 
-def is_visiting() -> bool:
-    return bool(_said)
+def _key(function: Callable[..., object], path: str, more: tuple[str, ...]) -> tuple[Any, ...]:
+    return Path.cwd(), function, path, more
 
 
 def last_words() -> str:
@@ -59,28 +85,119 @@ def last_words() -> str:
     return ""
 
 
-def survives(module: str, with_torch: bool = True) -> str | None:
-    """Imports a module in a fork of this process; says how that ended the fork, if it did, else None.
+# --- the process that imports user code -----------------------------------------------------------------------------
 
-    An import that only raises is told by the real one.
-    """
-    if not hasattr(os, "fork"):
-        return None
-    if with_torch:
-        importlib.import_module("torch")  # here, or both would wait for it
-    child = os.fork()
-    if child == 0:
-        with contextlib.suppress(BaseException):  # also what would end an interpreter in order
-            os.setsid()
-            importlib.import_module(module)
-        os._exit(0)
-    _, status = os.waitpid(child, 0)
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(child, signal.SIGKILL)
+
+class _Visit:
+    """A fork of this process that answers questions: it starts at the first one, and again where user code ended it."""
+
+    def __init__(self) -> None:
+        self._process = 0
+        self._connection: Connection | None = None
+
+    def ask(self, function: Callable[..., Any], path: str, *more: str) -> Any:
+        """Returns the answer, or the error that it raised."""
+        connection = self._connection or self._start()
+        with contextlib.suppress(BrokenPipeError):
+            connection.send_bytes(dumps((function, path, *more)))
+        try:
+            while not connection.poll(POLL_SECONDS):
+                if self._has_ended() and not connection.poll():  # what it started may hold its end of the pipe
+                    raise EOFError
+            return _Plain(BytesIO(connection.recv_bytes())).load()
+        except (EOFError, ConnectionResetError):
+            module, how = path.partition(":")[0], _words(self.end())
+            return PartError(f"{path!r}: cannot import {module}: it ended the process {how}")
+        except pickle.UnpicklingError as error:
+            return PartError(f"{path!r}: cannot read its signature: {error}")
+
+    def end(self) -> int:
+        """Ends the process and what it started; returns the status it ended with. One that has ended keeps its own."""
+        if self._connection is None:
+            return 0
+        self._connection.close()
+        self._connection = None
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(self._process, signal.SIGKILL)
+        _, status = os.waitpid(self._process, 0)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process, signal.SIGKILL)
+        return status
+
+    def _start(self) -> Connection:
+        ours, theirs = Pipe()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of threads: the child needs none of them
+            self._process = os.fork()
+        if self._process == 0:
+            try:
+                ours.close()
+                _answer(theirs)
+            finally:  # whatever user code raises: nothing of the driver's may run here
+                os._exit(1)
+        theirs.close()
+        self._connection = ours
+        return ours
+
+    def _has_ended(self) -> bool:
+        return os.waitid(os.P_PID, self._process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+class _Plain(pickle.Unpickler):
+    """Reads plain data and classes of the laboratory's; another one's module would be imported for it."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if not module.startswith("lab."):
+            raise pickle.UnpicklingError(f"holds {module}.{name}, which is no plain value")
+        return super().find_class(module, name)
+
+
+def _words(status: int) -> str:
     if os.WIFSIGNALED(status):
-        return f"it ended the process by {signal.Signals(os.WTERMSIG(status)).name}"
-    code = os.waitstatus_to_exitcode(status)
-    return f"it ended the process with exit code {code}" if code else None
+        return f"by {signal.Signals(os.WTERMSIG(status)).name}"
+    return f"with exit code {os.waitstatus_to_exitcode(status)}"
+
+
+def _answer(connection: Connection) -> None:
+    """Answers questions until nobody is there to ask."""
+    own = os.getpid()
+    os.setsid()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    with open(os.devnull) as nothing:  # noqa: PTH123  # a device, not a path
+        os.dup2(nothing.fileno(), 0)
+    with _guarded():
+        while True:
+            function, *args = loads(connection.recv_bytes())
+            try:
+                answer = function(*args)
+            except ValueError as error:
+                answer = error
+            if os.getpid() != own:  # user code forked, and let both go on
+                return
+            connection.send_bytes(dumps(answer))
+
+
+_said: list[TextIO] = []  # where output goes meanwhile
+_visits: list[_Visit | None] = []  # the one under way; None: user code is imported here
+_answers: dict[tuple[Any, ...], Any] = {}  # of the last visit, errors too
+
+
+@contextlib.contextmanager
+def _guarded() -> Iterator[None]:
+    """User code sees no command line meanwhile, and prints nowhere; environment and folder are put back."""
+    environment, folder, arguments = dict(os.environ), Path.cwd(), sys.argv
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as file, warnings.catch_warnings():
+        sys.argv = sys.argv[:1]
+        _said.append(file)
+        try:
+            with output_to(file):
+                yield
+        finally:
+            _said.pop()
+            sys.argv = arguments
+            restore_environment(environment)
+            os.chdir(folder)
 
 
 @contextlib.contextmanager
@@ -102,24 +219,3 @@ def restore_environment(wanted: dict[str, str]) -> None:
     for name in os.environ.keys() - wanted.keys():
         del os.environ[name]
     os.environ.update({name: value for name, value in wanted.items() if os.environ.get(name) != value})
-
-
-def _handlers() -> dict[int, object]:
-    return {number: signal.getsignal(number) for name in SIGNALS if (number := getattr(signal, name, None)) is not None}
-
-
-def _restore_handlers(wanted: dict[int, object]) -> None:
-    for number, handler in wanted.items():
-        if handler is not None and signal.getsignal(number) != handler:
-            with contextlib.suppress(ValueError):  # a thread may not
-                signal.signal(number, handler)  # type: ignore[arg-type]  # it came from getsignal
-
-
-def _children() -> set[int]:
-    """Processes that this one started, but for those that Python itself ends at its exit."""
-    found: set[int] = set()
-    for task in Path("/proc/self/task").glob("*/children"):
-        with contextlib.suppress(OSError):
-            found |= set(map(int, task.read_text().split()))
-    servers = {forkserver._forkserver._forkserver_pid, resource_tracker._resource_tracker._pid}  # type: ignore[attr-defined]
-    return found - servers - {child.pid for child in multiprocessing.active_children() if child.daemon}

@@ -138,7 +138,7 @@ def test_a_trial_run_again_has_the_same_numbers_and_one_row(finished: Path) -> N
         return sorted((t["trial_id"], t["test_accuracy"], t["final_train_loss"]) for t in trials)
 
     before = numbers()
-    assert bench("run", "tiny.yaml", "--trial", before[0][0], "--force", cwd=finished).returncode == 0
+    assert bench("run", "tiny.yaml", "--trial", before[0][0], "--rerun", "all", cwd=finished).returncode == 0
     assert numbers() == before
 
 
@@ -184,7 +184,7 @@ def test_a_failed_trial_is_a_row_and_exit_code_1_and_is_tried_again(tmp_path: Pa
     shown = bench("show", trials[0]["trial_id"], cwd=tmp_path)
     assert "Traceback" in shown.stdout
     left = bench("run", "broken.yaml", "--attempts", "2", cwd=tmp_path)
-    assert "4 trials failed 2 times and are left; --attempts 3 or --force tries again" in left.stdout
+    assert "4 trials failed 2 times and are left; --attempts 3 or --rerun all tries again" in left.stdout
     assert left.returncode == 1
 
 

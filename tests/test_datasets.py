@@ -17,7 +17,7 @@ from PIL import Image
 from rich.console import Console
 
 from bench.analysis.findings import gather
-from bench.execute.options import Options
+from bench.execute.options import Options, Rerun
 from bench.execute.progress import Progress
 from bench.execute.run import Summary, run
 from bench.grid.columns import DIGESTS
@@ -244,8 +244,8 @@ def test_a_report_leaves_results_on_other_data_out_and_counts_them(tmp_path: Pat
     record(tmp_path, plan, [OLD, OLD, OLD, OLD, NEW, NEW])
     findings = gather(tmp_path, plan)
     assert set(findings.trials["trial_id"]) == {trial.trial_id for trial in plan.trials[4:]}
-    said = "4 results on other data than the last run found are left out; python -m bench run GRID --stale reruns them"
-    assert said in findings.cautions
+    said = "4 results on other data than the last run found are left out"
+    assert f"{said}; python -m bench run GRID --rerun stale trains them again" in findings.cautions
     assert findings.coverage.startswith("2 of 6 trials")
 
 
@@ -371,7 +371,7 @@ def test_nothing_is_added_beside_results_on_other_data_until_these_run_again(tmp
         train(more)
     assert (folder / "trials.csv").read_text() == first, "nothing is added"
     assert len(gather(folder, more).trials) == 0
-    assert train(more, stale=True).statuses == {"ok": 6}
+    assert train(more, rerun=Rerun.STALE).statuses == {"ok": 6}
     rows = Records(folder).trials.rows()
     assert len(rows) == 6
     assert len({row["train_digest"] for row in rows}) == 1

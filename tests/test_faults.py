@@ -258,6 +258,6 @@ def test_what_is_recorded_as_failed_is_left_alone_where_asked(folder: Path) -> N
     grid = GRID.replace("{name: mlp, hidden: [64, 64], dropout: 0.2, batch_norm: true}", "{name: 'nets:broken'}")
     (folder / "torture.yaml").write_text(grid.replace("model.residual: [true, false]", "optimizer.lr: [0.1, 0.2]"))
     assert bench(folder).returncode == 1
-    done = bench(folder, "--no-retry")
+    done = bench(folder, "--rerun", "missing")
     assert "nothing to train" in done.stdout
     assert done.returncode == 0

@@ -166,8 +166,26 @@ def test_speeds_come_from_the_timing_protocol_where_it_ran(tmp_path: Path) -> No
 
 
 def test_results_of_other_sources_are_stale(found: Findings) -> None:
-    made = "16 of 16 results were made by other source code than what is here now; run again with --stale"
+    made = (
+        "16 of 16 results were made by other source code than what is here now; `run --rerun stale` trains them again"
+    )
     assert made in found.cautions
+
+
+def test_counts_of_an_earlier_version_stand_apart_from_those_of_today(tmp_path: Path) -> None:
+    """It left multiply-accumulates that meet padding alone out of ``forward_macs``: today's ``computed_macs``."""
+    made = findings(tmp_path, GRID, accuracy)
+    plan, records = load_plan(tmp_path / "grid.yaml"), Records(tmp_path)
+    for trial in plan.trials:
+        counts = {"forward_macs": 280} if trial.cell.label.startswith("residual=true") else {"forward_macs": 350}
+        counts |= {"computed_macs": 280} if counts["forward_macs"] == 350 else {}
+        row = {"trial_id": trial.trial_id, "grid": plan.name, "cell": trial.cell.label, "seed": trial.seed}
+        records.append(row | {"status": "ok", "test_accuracy": 0.5, "dev_accuracy": 0.5} | counts, [])
+    made = gather(tmp_path)
+    said = "8 results are of an earlier version, which left multiply-accumulates on padding alone out"
+    assert f"{said}: its counts are not shown beside those of today" in made.cautions
+    assert made.cells["forward_macs_low"].fillna(0).tolist() == [0, 0, 350, 350]
+    assert made.trials["computed_macs"].tolist() == [280] * 16
 
 
 def test_a_winner_at_the_edge_of_the_candidates_is_warned_of(tmp_path: Path) -> None:

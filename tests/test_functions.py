@@ -20,7 +20,7 @@ from rich.console import Console
 
 from bench.analysis.findings import gather
 from bench.execute.job import Job
-from bench.execute.options import Options
+from bench.execute.options import Options, Rerun
 from bench.execute.progress import Progress
 from bench.execute.run import Summary
 from bench.execute.run import run as run_plan
@@ -205,7 +205,7 @@ def test_what_was_recorded_is_resumed_by_trial_and_a_changed_function_is_stale(g
         cached.cache_clear()
     stale = find_stale(plan, Records(Path("results/own"), plan.selecting))
     assert set(stale.changed.values()) == {("train.py",)}
-    assert sum(run(plan, stale=True).statuses.values()) == 6
+    assert sum(run(plan, rerun=Rerun.STALE).statuses.values()) == 6
 
 
 def test_a_missing_metric_stops_the_run_and_names_what_was_seen(grid: Callable[..., Plan]) -> None:

@@ -6,30 +6,35 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lab.measure import count_parameters, forward_macs
+from lab.measure import count_macs, count_parameters, counting_macs
 from lab.networks import build_model
 from lab.settings import ModelSettings, parse_section
 
 
 def network(in_channels: int = 1, size: int = 32, **settings: object) -> nn.Module:
+    return build_model(_settings(**settings), in_channels=in_channels, num_classes=10, size=size)
+
+
+def _settings(**settings: object) -> ModelSettings:
     parsed = parse_section("model", settings)
     assert isinstance(parsed, ModelSettings)
-    return build_model(parsed, in_channels=in_channels, num_classes=10, size=size)
+    return parsed
 
 
 def test_macs_of_lenet() -> None:
     convolutions = 28 * 28 * 6 * (25 * 1) + 10 * 10 * 16 * (25 * 6) + 1 * 1 * 120 * (25 * 16)
     linear = 120 * 84 + 84 * 10
-    assert forward_macs(network(name="lenet"), 1, 32) == convolutions + linear == 416_520
+    counted = count_macs(network(name="lenet"), 1, 32)
+    assert counted.forward == counted.computed == convolutions + linear == 416_520
 
 
 def test_macs_of_lenet_with_three_channels_grow_in_the_first_convolution_alone() -> None:
-    assert forward_macs(network(3, name="lenet"), 3, 32) - 416_520 == 28 * 28 * 6 * 25 * 2
+    assert count_macs(network(3, name="lenet"), 3, 32).forward - 416_520 == 28 * 28 * 6 * 25 * 2
 
 
 def test_macs_of_an_mlp_are_its_weights() -> None:
     mlp = network(size=8, name="mlp", hidden=[20, 30])
-    assert forward_macs(mlp, 1, 8) == 64 * 20 + 20 * 30 + 30 * 10
+    assert count_macs(mlp, 1, 8).forward == 64 * 20 + 20 * 30 + 30 * 10
 
 
 def test_macs_of_a_resnet_block_by_block() -> None:
@@ -40,9 +45,40 @@ def test_macs_of_a_resnet_block_by_block() -> None:
         side**2 * c * (9 * c // 2) + side**2 * c * 9 * c + side**2 * c * (c // 2)  # two 3x3, and the 1x1 shortcut
         for side, c in [(4, 2 * w), (2, 4 * w)]
     )
-    c = 8 * w  # in the last stage, of one pixel, what meets padding alone is left out: 4 of 9 taps play a part, then 1
-    last = c * (4 * c // 2) + c * c + c * (c // 2)
-    assert forward_macs(network(name="resnet10", width=w), 1, 32) == stem + first + later + last + 8 * w * 10
+    c = 8 * w  # the last stage has one pixel: of the nine taps four meet the image, then one; the others meet padding
+    last = c * (9 * c // 2) + 9 * c * c + c * (c // 2)
+    met = c * (4 * c // 2) + c * c + c * (c // 2)
+    counted = count_macs(network(name="resnet10", width=w), 1, 32)
+    assert counted.forward == stem + first + later + last + 8 * w * 10
+    assert counted.computed == stem + first + later + met + 8 * w * 10
+
+
+def test_macs_of_resnet18_are_those_that_others_report() -> None:
+    thousand = build_model(_settings(name="resnet18"), in_channels=3, num_classes=1000, size=224)
+    assert count_macs(thousand, 3, 224).forward == 1_814_073_344  # torchvision and fvcore: 1.81 G
+    assert count_macs(network(name="resnet18"), 1, 32).forward == 35_410_944
+
+
+ATTENTION = 10 * 16 * 48 + 10 * 10 * 16 * 2 + 10 * 16 * 16  # queries, keys and values; scores and their sums; output
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "macs"),
+    [
+        (nn.Conv2d(8, 6, 3, padding=1, groups=2), (8, 5, 5), 5 * 5 * 6 * 4 * 9),
+        (nn.ConvTranspose2d(3, 4, 3, stride=2), (3, 8, 8), 8 * 8 * 3 * 4 * 9),
+        (nn.Linear(16, 8), (10, 16), 10 * 16 * 8),
+        (nn.TransformerEncoderLayer(16, 4, 32, batch_first=True), (10, 16), ATTENTION + 2 * 10 * 16 * 32),
+        (nn.LSTM(16, 8, batch_first=True), (10, 16), 10 * 4 * 8 * (16 + 8)),
+        (nn.GRU(16, 8, batch_first=True), (10, 16), 10 * 3 * 8 * (16 + 8)),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
+)
+@pytest.mark.filterwarnings("ignore:enable_nested_tensor")
+def test_macs_of_a_layer_for_each_image_by_hand(layer: nn.Module, shape: tuple[int, ...], macs: int) -> None:
+    with torch.no_grad(), counting_macs(layer.eval()) as counted:
+        layer(torch.zeros(3, *shape))
+    assert counted.per_image(3).forward == counted.per_image(3).computed == macs
 
 
 def test_parameters_are_those_that_training_can_change() -> None:
@@ -56,7 +92,7 @@ def test_parameters_are_those_that_training_can_change() -> None:
 def test_counting_leaves_the_model_as_it_was(training: bool) -> None:
     model = network(name="resnet10", width=4).train(training)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    forward_macs(model, 1, 32)
+    count_macs(model, 1, 32)
     assert model.training is training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
@@ -78,7 +114,7 @@ def test_counting_does_not_keep_a_model_from_being_compiled() -> None:
 
     model = Net()
     model.compile(backend=backend)
-    assert forward_macs(model, 1, 4) == 32
+    assert count_macs(model, 1, 4).forward == 32
     assert not compiled
     model(torch.zeros(3, 1, 4, 4))
     assert compiled

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from bench.execute.agenda import read_agenda
-from bench.execute.options import Options
+from bench.execute.options import Options, Rerun
 from bench.execute.progress import Progress
 from bench.execute.run import Summary, longest_first, run
 from bench.grid.load import load_plan
@@ -77,12 +77,12 @@ def test_what_failed_is_tried_so_often_as_it_may_and_then_left(plan: Plan, tmp_p
     assert given_up.statuses == {}
     assert given_up.given_up == [3]
     assert given_up.exit_code == 1
-    assert again(plan, retry=False).exit_code == 0, "asked to leave failures alone"
+    assert again(plan, rerun=Rerun.MISSING).exit_code == 0, "asked to leave failures alone"
     assert again(plan, attempts=4).statuses == {"error": 1}
     (tmp_path / "broken").unlink()
-    assert again(plan, force=True).statuses == {"ok": 1}
+    assert again(plan, rerun=Rerun.ALL).statuses == {"ok": 1}
     assert attempts() == [("ok", 5)]
-    assert again(plan, force=True).statuses == {"ok": 1}
+    assert again(plan, rerun=Rerun.ALL).statuses == {"ok": 1}
     assert attempts() == [("ok", 1)], "a finished trial, rerun, starts at 0"
 
 
@@ -116,6 +116,28 @@ def test_failures_of_other_source_code_do_not_count(plan: Plan, made_by: str, tr
     assert (left(plan) == [trial]) == tried
 
 
+@pytest.mark.parametrize(
+    ("rerun", "rerun_statuses"),
+    [
+        (Rerun.MISSING, {None, "interrupted"}),
+        (Rerun.FAILED, {None, "interrupted", "timed_out"}),
+        (Rerun.STALE, {None, "interrupted", "timed_out", "stale"}),
+        (Rerun.ALL, {None, "interrupted", "timed_out", "stale", "ok"}),
+    ],
+)
+def test_each_word_of_rerun_includes_those_before_it(plan: Plan, rerun: Rerun, rerun_statuses: set[str | None]) -> None:
+    (trial,) = plan.trials
+    Path("results/grid").mkdir(parents=True)
+    tried = {None} if left(plan, rerun=rerun) else set()
+    for status in ("interrupted", "timed_out", "stale", "ok"):
+        made_by = "other" if status == "stale" else source_fingerprint(trial.settings)
+        kept = "ok" if status == "stale" else status
+        row = {"trial_id": trial.trial_id, "status": kept, "dev_accuracy": 0.5, "source_fingerprint": made_by}
+        Records(Path("results/grid")).append(row, [])
+        tried |= {status} if left(plan, rerun=rerun) else set()
+    assert tried == rerun_statuses
+
+
 def test_a_tuned_value_is_not_chosen_while_a_candidate_is_interrupted_or_stale(plan: Plan, tmp_path: Path) -> None:
     (tmp_path / "grid.yaml").write_text(
         textwrap.dedent(GRID).replace("seeds: 1", "seeds: 2\ntune: {train.epochs: [1, 2]}\ntune_seeds: 1")
@@ -135,7 +157,7 @@ def test_a_tuned_value_is_not_chosen_while_a_candidate_is_interrupted_or_stale(p
     assert left(plan) == [two]
     record(two.trial_id, "ok", "other")
     assert [trial.seed for trial in left(plan)] == [0, 1], "the winner's, on seeds that did not choose it"
-    assert left(plan, stale=True) == [two]
+    assert left(plan, rerun=Rerun.STALE) == [two]
 
 
 def test_the_cells_that_take_longest_start_first_and_the_trials_of_a_cell_stay_together(tmp_path: Path) -> None:

@@ -237,20 +237,20 @@ def test_a_stale_result_is_kept_and_said_wherever_it_is_shown(changed: Path) -> 
     said = "2 of 2 results were made by other source code than what is here now: layers.py changed"
     done = bench("run", "own.yaml", "--no-time", cwd=changed)
     assert done.returncode == 0
-    assert f"{said}; run again with --stale" in done.stdout
+    assert f"{said}; `run --rerun stale` trains them again" in done.stdout
     assert rows(changed) == before
     dry = bench("run", "own.yaml", "--dry-run", cwd=changed).stdout
     assert re.search(r"recorded +stale\s*\n.* 1 +1 +1 +1\s*\n", dry)
     assert "0 to run" in dry
     assert said in dry
-    assert "0 recorded, 2 to run" in bench("run", "own.yaml", "--dry-run", "--stale", cwd=changed).stdout
+    assert "0 recorded, 2 to run" in bench("run", "own.yaml", "--dry-run", "--rerun", "stale", cwd=changed).stdout
     shown = bench("show", next(iter(before)), cwd=changed)
     assert "stale: made by other source code than what is here now: layers.py" in shown.stdout
 
 
 def test_run_stale_reruns_stale_results_and_leaves_the_others(changed: Path) -> None:
     before = rows(changed)
-    words = ("run", "own.yaml", "--no-time", "--stale", "--executor", "inline")
+    words = ("run", "own.yaml", "--no-time", "--rerun", "stale", "--executor", "inline")
     assert "1 ok" in bench(*words, "--only", "model.bias=true", cwd=changed).stdout
     partly = rows(changed)
     assert "1 ok" in bench(*words, cwd=changed).stdout

@@ -26,7 +26,7 @@ from bench.grid.metrics import Metric
 from bench.grid.plan import Plan
 from bench.record import pool
 from bench.record.asked import last_plan
-from bench.record.records import Records
+from bench.record.records import Records, earlier_counts, with_todays_counts
 from bench.record.staleness import find_stale
 from bench.stats.estimates import Effect
 from bench.stats.families import selected_level
@@ -86,7 +86,8 @@ def gather(folder: Path, plan: Plan | None = None, *, others: Sequence[Path] = (
     folders = [folder, *others]
     plan = plan or pool.union([last_plan(one) for one in folders], folders)
     records = pool.read(folders)
-    trials, timings = records.trials, records.timings
+    timings = records.timings
+    trials = with_todays_counts(records.trials) if plan.run is None else records.trials
     plan = with_recorded_seeds(summaries.tuned_as_recorded(plan, trials), trials)
     found, curves = summaries.outcomes(plan, trials, records.curves), summaries.with_watched(plan, records.curves)
     examples = _examples(plan, folders, records)
@@ -137,11 +138,14 @@ def _stale_cautions(plan: Plan, folders: Sequence[Path], records: pool.Pool) -> 
     said = []
     if count := records.num_other_data:
         stale_data = f"{count} results on other data than the last run found are left out"
-        said.append(f"{stale_data}; python -m bench run GRID --stale reruns them")
+        said.append(f"{stale_data}; python -m bench run GRID --rerun stale trains them again")
     stale = find_stale(plan, *(Records(one, plan.selecting) for one in folders))
     said += [f"{where}; the row is left out, and the next run trains its trial again" for where in stale.unreadable]
+    if plan.run is None and (count := int(earlier_counts(records.trials).sum())):
+        counted = f"{count} results are of an earlier version, which left multiply-accumulates on padding alone out"
+        said.append(f"{counted}: its counts are not shown beside those of today")
     if stale.changed:
-        said.append(f"{stale}; run again with --stale")
+        said.append(f"{stale}; `run --rerun stale` trains them again")
     return said
 
 

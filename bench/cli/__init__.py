@@ -15,6 +15,7 @@ from pathlib import Path
 
 import typer
 
+from bench.cli.help import Group, add
 from bench.cli.look import list_parts, show
 from bench.cli.measure import time, verify
 from bench.cli.options import CommandError, WriteError
@@ -26,15 +27,16 @@ from bench.grid.load import GridError
 
 app = typer.Typer(
     name="bench",
+    cls=Group,
     help="Ablations and benchmarks: a YAML grid in; trained trials, tables and figures out.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for command in (run, report, time, verify, export, show, new, schema):
-    app.command()(command)
-app.command(name="list")(list_parts)
+add(app, "A grid from start to answer", new, run, report)
+add(app, "Parts and grids", schema, list=list_parts)
+add(app, "Recorded trials", show, verify, time, export)
 
 
 def main() -> None:

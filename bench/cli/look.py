@@ -30,7 +30,7 @@ def list_parts(
     """Models, data sets, optimizers and schedules, with their settings and defaults."""
     from lab.parts import section_of, settings_type
     from lab.settings import NOUNS, PARTS, SECTIONS, TrainSettings, did_you_mean
-    from lab.visiting import visiting
+    from lab.visiting import asked, visiting
 
     console = terminal()
     if not parts:
@@ -47,7 +47,7 @@ def list_parts(
         if ":" in part:
             try:
                 with visiting():
-                    section = section_of(part)
+                    section = asked(section_of, part)
                     found = [(section, settings_type(section, part))]
             except ValueError as error:
                 raise CommandError(str(error)) from error
@@ -109,7 +109,7 @@ def show(
         console.print(Text(f"\n{log}", style="bold"))
         console.print(Text(log.read_text(encoding="utf-8", errors="replace")))
     again = [python(), "-m", "bench", "run", str(folder / "grid.yaml"), "--results", str(results)]
-    console.print(Text(f"\nagain: {shlex.join([*again, '--trial', ids[0], '--force'])}"), soft_wrap=True)
+    console.print(Text(f"\nagain: {shlex.join([*again, '--trial', ids[0], '--rerun', 'all'])}"), soft_wrap=True)
 
 
 def _show_stale(console: Console, folder: Path, trial_id: str) -> None:

@@ -7,7 +7,7 @@ import inspect
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
@@ -60,6 +60,12 @@ def seconds(option: str, text: str) -> float:
     if not match:
         raise CommandError(f"{option} must be a time such as 90s, 10m or 2h, got {text!r}")
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+
+
+def check_choice(option: str, given: str, allowed: Iterable[str]) -> None:
+    """Raises :class:`CommandError` where what was given is none of what is allowed."""
+    if given not in allowed:
+        raise CommandError(f"{option} must be one of {', '.join(allowed)}, got {given!r}")
 
 
 def python() -> str:

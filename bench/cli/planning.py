@@ -35,7 +35,7 @@ def show_plan(
         console.print(Text(f"excluded, {because}: {'; '.join(labels)}"))
     _print_total(plan, missing, console)
     if changed:
-        console.print(Text(f"{stale}; run again with --stale"))
+        console.print(Text(f"{stale}; `run --rerun stale` trains them again"))
     warnings = list(plan.warnings)
     failing = False
     if prices is not None:

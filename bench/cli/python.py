@@ -18,7 +18,7 @@ from rich.console import Console
 from bench.analysis.findings import gather
 from bench.cli.options import CommandError, WriteError
 from bench.cli.report import folders_of
-from bench.cli.run import check_executor, run_one, warm_up_for
+from bench.cli.run import check_executor, rerun_of, run_one, warm_up_for
 from bench.execute.executors import EXECUTORS
 from bench.execute.options import Options
 from bench.execute.run import Summary
@@ -74,8 +74,7 @@ def run(
     timeout: float | None = None,
     budget: float | None = None,
     attempts: int = 3,
-    stale: bool = False,
-    force: bool = False,
+    rerun: str = "failed",
     fail_fast: bool = False,
     timed: bool = True,
     quiet: bool = False,
@@ -97,8 +96,8 @@ def run(
         timeout: Longest time of a trial, in seconds.
         budget: Seconds within which whatever starts is expected to end.
         attempts: A trial that has failed so often is left alone.
-        stale: Rerun what other source code finished.
-        force: Rerun recorded trials.
+        rerun: What is trained: `missing`, `failed`, `stale` (by other code, or on other data) or `all`; each includes
+            those before it.
         fail_fast: Stop at the first trial that fails.
         timed: Time each model alone afterwards.
         quiet: Print nothing.
@@ -125,8 +124,7 @@ def run(
             timeout=timeout,
             budget=budget,
             attempts=attempts,
-            stale=stale,
-            force=force,
+            rerun=rerun_of(rerun),
             fail_fast=fail_fast,
         )
         if jobs is not None and jobs < 1:

@@ -13,7 +13,17 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from bench.cli.options import CommandError, Only, Overrides, RecordedGrids, Results, WriteError, doing, terminal
+from bench.cli.options import (
+    CommandError,
+    Only,
+    Overrides,
+    RecordedGrids,
+    Results,
+    WriteError,
+    check_choice,
+    doing,
+    terminal,
+)
 from bench.cli.spelling import write
 from bench.grid.load import GridError
 from bench.grid.plan import Asked, Plan
@@ -60,8 +70,7 @@ def report(
     """
     from bench.report.paper import FORMATS
 
-    if form not in ("table", *FORMATS):
-        raise CommandError(f"--format must be one of table, {', '.join(FORMATS)}, got {form!r}")
+    check_choice("--format", form, ("table", *FORMATS))
     if not grids and (overrides or only or seeds is not None):
         raise CommandError("--set, --only and --seeds go with a GRID: name it")
     asked = [Asked(grid, tuple(overrides), tuple(only), seeds) for grid in grids or []]

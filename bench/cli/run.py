@@ -24,6 +24,7 @@ from bench.cli.options import (
     Results,
     Seeds,
     WriteError,
+    check_choice,
     grouped,
     python,
     seconds,
@@ -31,7 +32,7 @@ from bench.cli.options import (
 )
 from bench.execute.agenda import Agenda, read_agenda
 from bench.execute.executors import EXECUTORS
-from bench.execute.options import Options
+from bench.execute.options import Options, Rerun
 from bench.execute.progress import Progress, duration
 from bench.execute.run import Summary
 from bench.grid.load import Plan, load_plan
@@ -50,15 +51,23 @@ class TrialOptions:
     only: Only = field(default_factory=list)
     seeds: Seeds = None
     trial: Annotated[str | None, typer.Option(metavar="ID", help="Run this trial only.")] = None
-    force: Annotated[bool, typer.Option("--force", help="Rerun recorded trials.")] = False
-    retry: Annotated[bool, typer.Option(help="Rerun what is recorded as failed.")] = True
+    rerun: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHAT",
+            help="What is trained: missing, failed (the default), stale (by other code, or on other data) or all; "
+            "each includes those before it.",
+        ),
+    ] = None
     attempts: Annotated[
         int, typer.Option("--attempts", metavar="N", min=1, help="Leave alone what has failed so often.")
     ] = 3
-    stale: Annotated[bool, typer.Option("--stale", help="Rerun what other source code finished.")] = False
     reread: Annotated[
         bool, typer.Option("--reread", help="Run nothing: read commands' metrics again from what they left.")
     ] = False
+    force: Annotated[bool, typer.Option("--force", hidden=True)] = False
+    retry: Annotated[bool, typer.Option("--retry/--no-retry", hidden=True)] = True
+    stale: Annotated[bool, typer.Option("--stale", hidden=True)] = False
 
 
 @dataclass(frozen=True)
@@ -129,14 +138,18 @@ def run(grids: Grids, which: TrialOptions, how: RunOptions, planning: PlanOption
 
 def check_executor(name: str) -> None:
     """Raises :class:`CommandError` where there is no such executor."""
-    if name not in EXECUTORS:
-        raise CommandError(f"--executor must be one of {', '.join(EXECUTORS)}, got {name!r}")
+    check_choice("--executor", name, EXECUTORS)
+
+
+def rerun_of(word: str) -> Rerun:
+    """Returns what a run trains; raises :class:`CommandError` where the word says nothing."""
+    check_choice("--rerun", word, list(Rerun))
+    return Rerun(word)
 
 
 def _as_options(which: TrialOptions, how: RunOptions, own: Any) -> Options:
     check_executor(how.executor)
-    if how.keep not in KEPT:
-        raise CommandError(f"--keep must be best, all or none, got {how.keep!r}")
+    check_choice("--keep", how.keep, KEPT)
     return Options(
         results=how.results,
         data_dir=how.data_dir,
@@ -150,11 +163,24 @@ def _as_options(which: TrialOptions, how: RunOptions, own: Any) -> Options:
         keep=how.keep,
         fail_fast=how.fail_fast,
         trial=which.trial,
-        force=which.force,
-        retry=which.retry,
+        rerun=_rerun(which),
         attempts=which.attempts,
-        stale=which.stale,
     )
+
+
+def _rerun(which: TrialOptions) -> Rerun:
+    """Reads ``--rerun``, or the options that it replaces; of those, one at a time."""
+    old = {"--force": which.force, "--stale": which.stale, "--no-retry": not which.retry}
+    given = [name for name, is_given in old.items() if is_given]
+    if which.rerun is not None and given:
+        raise CommandError(f"--rerun replaces {given[0]}: give it alone, got --rerun {which.rerun} and {given[0]}")
+    if which.rerun is not None:
+        return rerun_of(which.rerun)
+    if which.stale and not (which.retry or which.force):
+        raise CommandError(
+            "--stale includes what failed, so --no-retry does not go with it; --rerun says it in one word"
+        )
+    return Rerun.ALL if which.force else Rerun.STALE if which.stale else Rerun.FAILED if which.retry else Rerun.MISSING
 
 
 def _executor_options(executor: str, own: Any) -> Any:
@@ -207,8 +233,8 @@ def run_one(plan: Plan, options: Options, timed: bool, console: Console, *, quie
     _check_written(summary, plan, folder)
     for sentence in _told(summary, plan, folder):
         console.print(f"{plan.name}: {sentence}", soft_wrap=True)
-    if not (options.stale or options.force) and (staleness := _agenda(plan, options).staleness).changed:
-        console.print(Text(f"{plan.name}: {staleness}; run again with --stale"), soft_wrap=True)
+    if not options.rerun.includes(Rerun.STALE) and (staleness := _agenda(plan, options).staleness).changed:
+        console.print(Text(f"{plan.name}: {staleness}; `run --rerun stale` trains them again"), soft_wrap=True)
     whole = not (summary.left or summary.interrupted or summary.exit_code)
     if timed and whole and options.trial is None and EXECUTORS[options.executor].is_here:
         time_plan(plan, folder, options.device, options.data_dir, False, console)
@@ -296,7 +322,7 @@ def _told(summary: Summary, plan: Plan, folder: Path) -> Iterator[str]:
         times, left = max(summary.given_up), len(summary.given_up)
         yield (
             f"{left} trial{'s' * (left > 1)} failed {times} times and {'are' if left > 1 else 'is'} left; "
-            f"--attempts {times + 1} or --force tries again"
+            f"--attempts {times + 1} or --rerun all tries again"
         )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from bench.execute.options import Options
+from bench.execute.options import Options, Rerun
 from bench.grid.plan import Plan, Trial
 from bench.record.recorder import attempts_before
 from bench.record.records import Recorded, Records, ended
@@ -45,7 +45,8 @@ def read_agenda(plan: Plan, records: Records, options: Options) -> Agenda:
     """Asks the record once what is left to do of the plan; a tuned value is not decided by trials that run again."""
     recorded = records.outcomes()
     last = {trial.trial_id: recorded.get(trial.trial_id) for trial in plan.trials}
-    renewed = {trial.trial_id for trial in plan.trials if options.stale and is_stale(trial, last[trial.trial_id])}
+    again = options.rerun.includes(Rerun.STALE)
+    renewed = {trial.trial_id for trial in plan.trials if again and is_stale(trial, last[trial.trial_id])}
     decided = {key: dev for key, dev in ended(recorded).items() if key not in renewed}
     known = plan.all_trials(decided)
     asked = [trial for trial in known if options.trial in (None, trial.trial_id)]
@@ -67,19 +68,20 @@ def reason_to_run(trial: Trial, recorded: Recorded | None, options: Options) -> 
     """Says why a trial is to run, or None where it is to be left as it is recorded."""
     if recorded is None:
         return Reason.MISSING
-    if options.force:
+    if options.rerun is Rerun.ALL:
         return Reason.FORCED
     if recorded.status.is_failed:
-        return Reason.FAILED if options.retry and not _is_exhausted(trial, recorded, options) else None
+        again = options.rerun.includes(Rerun.FAILED) and not _is_exhausted(trial, recorded, options)
+        return Reason.FAILED if again else None
     if recorded.status is Status.INTERRUPTED:
         return Reason.INTERRUPTED
-    return Reason.STALE if options.stale and is_stale(trial, recorded) else None
+    return Reason.STALE if options.rerun.includes(Rerun.STALE) and is_stale(trial, recorded) else None
 
 
 def is_given_up(trial: Trial, recorded: Mapping[str, Recorded], options: Options) -> bool:
     """Tells whether the next run would leave the trial alone because it failed too often."""
     last = recorded.get(trial.trial_id)
-    if last is None or options.force or not options.retry:
+    if last is None or options.rerun in (Rerun.MISSING, Rerun.ALL):
         return False
     return last.status.is_failed and _is_exhausted(trial, last, options)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from bench.execute.options import Options
+from bench.execute.options import Options, Rerun
 from bench.execute.processes import CallError, call_in_child
 from bench.execute.trainables.lab import LAB
 from bench.grid.columns import DIGESTS
@@ -41,8 +41,8 @@ def check_data(trials: Sequence[Trial], records: Records, options: Options) -> N
     outcomes = records.outcomes()
     finished = [trial for trial in trials if trial.trial_id in outcomes and outcomes[trial.trial_id].status.is_finished]
     other = [trial for trial in finished if outcomes[trial.trial_id].has_other_data]
-    if other and not (options.stale or options.force):
+    if other and not options.rerun.includes(Rerun.STALE):
         what = described({key_of(trial.settings) for trial in other})
         rule = f"{len(other)} of {len(finished)} results rest on other data than {what} holds now"
-        ways = "--stale reruns them; or a setting, such as another data.path, tells the two apart"
+        ways = "--rerun stale trains them again; or a setting, such as another data.path, tells the two apart"
         raise ValueError(f"{records.folder}: {rule}: nothing is added beside them; {ways}")

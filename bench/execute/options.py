@@ -3,8 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
+
+
+class Rerun(StrEnum):
+    """What a run trains of a plan; each includes those before it."""
+
+    MISSING = "missing"  # what has no result, or was interrupted
+    FAILED = "failed"
+    STALE = "stale"  # what other source code finished, or rests on other data
+    ALL = "all"
+
+    def includes(self, other: Rerun) -> bool:
+        order = list(Rerun)
+        return order.index(other) <= order.index(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +37,5 @@ class Options:
     keep: str = "best"  # checkpoints of an ended trial: best, all or none
     fail_fast: bool = False
     trial: str | None = None  # only this one
-    force: bool = False  # rerun finished trials
-    retry: bool = True  # rerun failed trials
-    attempts: int = 3  # a trial that failed so often is left alone
-    stale: bool = False  # rerun what other source code finished
+    rerun: Rerun = Rerun.FAILED
+    attempts: int = 3  # a trial that failed so often is left alone, unless all are rerun

@@ -19,7 +19,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lab.imports import import_paths
+from lab.imports import as_part_error, import_paths
 from lab.limits import kills, mebibytes, memory
 
 DATA_VARIABLE = "BENCH_WARM_DATA"  # what the server process reads ahead: [folder or null, [data section, ...]]
@@ -156,10 +156,13 @@ def _call(sender: Connection, working_dir: Path, function: Callable[..., Any], a
     lead_group()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.chdir(working_dir)
-    if any(import_paths(args)):
+    runs_user_code = any(import_paths(args))
+    if runs_user_code:
         _silence()
+    told = as_part_error("user code", passing=(ValueError, OSError)) if runs_user_code else contextlib.nullcontext()
     try:
-        answer = function(*args)
+        with told:
+            answer = function(*args)
     except ValueError as error:
         answer = type(error)(str(error))
     except OSError as error:

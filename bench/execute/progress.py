@@ -111,5 +111,5 @@ class Progress:
         if outcome.error and outcome.status is not Status.INTERRUPTED:
             self.console.print(Text(f"    {outcome.error.splitlines()[0]}", style="dim"), soft_wrap=True)
         if outcome.status.is_failed:
-            repeat = shlex.join([*self._command, "--trial", outcome.trial_id, "--force"])
+            repeat = shlex.join([*self._command, "--trial", outcome.trial_id, "--rerun", "all"])
             self.console.print(Text(f"    again, alone: {repeat}", style="dim"), soft_wrap=True)

@@ -21,7 +21,7 @@ from bench.execute.executor import Executor
 from bench.execute.executors import EXECUTORS
 from bench.execute.job import Job
 from bench.execute.local import LOCAL
-from bench.execute.options import Options
+from bench.execute.options import Options, Rerun
 from bench.execute.price import price_plan, workers_by_memory
 from bench.execute.progress import Progress
 from bench.execute.trainables.lab import data_sections
@@ -104,7 +104,7 @@ def run(
     for where in agenda.staleness.unreadable:
         progress.complain(f"{where}; the row counts as not recorded")
     data: dict[str, Digests] = {}
-    if agenda.trials or options.stale:
+    if agenda.trials or options.rerun.includes(Rerun.STALE):
         if plan.run is None:
             data = identify(agenda.known, records, options)
         check_data(agenda.known, records, options)
@@ -196,7 +196,7 @@ class _Session:
             options.checkpoint,
             options.keep,
             Path.cwd(),
-            is_fresh=options.force,
+            is_fresh=options.rerun is Rerun.ALL,
             digests=dict(zip(DIGESTS, digests, strict=False)),
             run=self.plan.run,
             timeout=options.timeout,

@@ -1,8 +1,7 @@
-"""The settings of own code, checked against what it takes: the signature of a function, imported once per grid."""
+"""The settings of own code, checked against what it takes: the signature of a function, or a command's placeholders."""
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,8 +9,8 @@ from pydantic import ValidationError
 
 from bench.grid.own import OwnSettings, Run, offers, shown
 from bench.grid.own_command import Command
-from lab.imports import PartError, as_part_error, load
-from lab.parts import GIVEN, SignedSettings, signed
+from lab.imports import PartError, load
+from lab.parts import GIVEN, SignedSettings, signed_settings
 from lab.sections import Problem, SettingsError, describe_field, did_you_mean, spelled
 
 HANDED = tuple(sorted(GIVEN["function"]))  # what the harness passes where the function asks for it
@@ -25,22 +24,17 @@ class Function:
     """A function of the user's as training code: its keyword arguments are the settings."""
 
     def __init__(self, run: Run) -> None:
-        """Imports it; raises :class:`FunctionError`."""
+        """Reads its signature; raises :class:`FunctionError`."""
         self.run = run
         try:
-            self.function = load(run.function, with_torch=False)
-            with as_part_error(f"{run.function!r}: cannot read its signature"):
-                self.kind: type[SignedSettings] = signed("function", run.function, self.function)
-                parameters = inspect.signature(self.function).parameters.values()
+            self.kind = signed_settings("function", run.function)
         except PartError as error:
             raise FunctionError(str(error)) from error
-        nameless = [one.name for one in parameters if one.kind is one.POSITIONAL_ONLY]
-        if nameless:
-            raise FunctionError(
-                f"{run.function!r}: takes {nameless[0]} by position only; settings are keyword arguments"
-            )
+        if nameless := self.kind.signature.by_position:
+            rule = f"takes {nameless[0]} by position only; settings are keyword arguments"
+            raise FunctionError(f"{run.function!r}: {rule}")
         self.names = [*self.kind.model_fields]
-        self.handed = {one.name for one in parameters} & set(HANDED)
+        self.handed = set(self.kind.signature.names) & set(HANDED)
 
     def parse(self, raw: Mapping[str, Mapping[str, Any]]) -> OwnSettings:
         """Parses the settings, checked against the signature; raises :class:`SettingsError`."""
@@ -57,7 +51,8 @@ class Function:
 
     def call(self, sections: Mapping[str, Mapping[str, Any]], handed: Mapping[str, Any]) -> Any:
         """Calls it with the settings, and with those of ``handed`` that it asks for."""
-        return self.function(**self.arguments(sections), **{name: handed[name] for name in sorted(self.handed)})
+        given = {name: handed[name] for name in sorted(self.handed)}
+        return load(self.run.function)(**self.arguments(sections), **given)
 
     def _checked(self, sections: Mapping[str, Mapping[str, Any]]) -> SignedSettings:
         found: dict[str, Any] = {}

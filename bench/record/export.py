@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.grid.columns import is_measure
-from bench.record.records import ENVIRONMENT, IDENTITY, read_curves, read_trials
+from bench.grid.load import GridError
+from bench.record.plan_file import read_plan
+from bench.record.records import ENVIRONMENT, IDENTITY, read_curves, read_trials, with_todays_counts
 from bench.record.status import Status
 
 NOT_DRAWN = ("trial_id", "step", "epoch", "train_seconds")  # what a point of a curve is known by
@@ -53,7 +55,16 @@ def runs(folder: Path) -> list[ExportedRun]:
     """Reads the recorded trials of a results folder, each by its last row; raises RecordError."""
     points = read_curves(folder).groupby("trial_id")
     curves = {trial_id: curve.to_dict("records") for trial_id, curve in points}
-    return [_run(row, curves.get(row["trial_id"], [])) for row in read_trials(folder).to_dict("records")]
+    trials = read_trials(folder)
+    if _is_of_laboratory(folder):
+        trials = with_todays_counts(trials)
+    return [_run(row, curves.get(row["trial_id"], [])) for row in trials.to_dict("records")]
+
+
+def _is_of_laboratory(folder: Path) -> bool:
+    with suppress(GridError):
+        return read_plan(folder).run is None
+    return False
 
 
 def _run(row: Mapping[Any, Any], curve: list[dict[Any, Any]]) -> ExportedRun:

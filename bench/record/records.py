@@ -210,6 +210,22 @@ def read_trials(folder: Path) -> pd.DataFrame:
     return frame[last & sound].reset_index(drop=True)
 
 
+def earlier_counts(trials: pd.DataFrame) -> pd.Series[bool]:
+    """Marks the laboratory's trials of an earlier version: ``forward_macs`` was what is ``computed_macs`` now."""
+    counted = trials.reindex(columns=["forward_macs", "computed_macs"]).notna()
+    return counted["forward_macs"] & ~counted["computed_macs"]
+
+
+def with_todays_counts(trials: pd.DataFrame) -> pd.DataFrame:
+    """Returns the laboratory's trials with each count under the name that it has now, none where it was not made."""
+    earlier = earlier_counts(trials)
+    if not earlier.any():
+        return trials
+    computed = trials.reindex(columns=["computed_macs"])["computed_macs"].astype(float)
+    moved = computed.mask(earlier, trials["forward_macs"])
+    return trials.assign(computed_macs=moved, forward_macs=trials["forward_macs"].mask(earlier))
+
+
 def read_curves(folder: Path) -> pd.DataFrame:
     """Reads ``curves.csv``: each trial's last attempt, in the order of its steps, without rows that cannot be read.
 

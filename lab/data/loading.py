@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import functools
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from json import dumps  # by name: user code may have put another in its place
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +34,7 @@ def load_data(settings: DataSettings, device: torch.device, data_dir: Path | Non
     name the file or function and the reason.
     """
     own = {name: value for name, value in settings if name not in DataSettings.model_fields}
-    source = settings.name, data_dir or default_data_dir(), json.dumps(own, sort_keys=True)
+    source = settings.name, data_dir or default_data_dir(), dumps(own, sort_keys=True)
     try:
         splits = _splits(*source, *(getattr(settings, name) for name in SPLIT_SETTINGS))
     except OSError as error:

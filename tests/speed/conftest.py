@@ -74,12 +74,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     rows = config.stash[MODELS]
     if not rows:
         return
-    columns = ["model", "batch_size", "precision", "work", "parameters", "forward_macs"]
+    columns = ["model", "batch_size", "precision", "work", "parameters", "computed_macs"]
     columns += ["median ms", "images/s", "GFLOP/s"]
     table = [columns]
     for row in rows:
         rate = row["batch_size"] / row["seconds"]
-        flops = 2 * row["forward_macs"] * rate * (3 if row["work"] == "train" else 1)
+        flops = 2 * row["computed_macs"] * rate * (3 if row["work"] == "train" else 1)
         known = [f"{row[name]:,}" if isinstance(row[name], int) else str(row[name]) for name in columns[:6]]
         table.append([*known, f"{1e3 * row['seconds']:.3f}", f"{rate:,.0f}", f"{flops / 1e9:.1f}"])
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]

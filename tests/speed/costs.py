@@ -40,7 +40,7 @@ from lab.data import load_data
 from lab.data.published import DEBIAN_FASHION_MNIST
 from lab.device import device_name
 from lab.limits import cores
-from lab.measure import forward_macs
+from lab.measure import count_macs
 from lab.settings import Settings
 from lab.trial import batches, make_runner
 
@@ -96,7 +96,7 @@ def first_step(folder: Path, rounds: int) -> Iterator[Cost]:
     step = "import torch; p = torch.ones(1); p.grad = torch.ones(1); torch.optim.SGD([p], 0.1).step()"
     found = in_turn(
         rounds,
-        ours=lambda: seconds(lambda: bench("run", grid, "--force", "--no-time", cwd=folder)),
+        ours=lambda: seconds(lambda: bench("run", grid, "--rerun", "all", "--no-time", cwd=folder)),
         torch=lambda: python("import torch"),
         optimizer=lambda: python(step),
     )
@@ -251,7 +251,7 @@ def rates(precision: str, rounds: int) -> tuple[list[float], list[float]]:
     settings = Settings.parse(trial | {"train": {"epochs": 1, "precision": precision}})
     splits = load_data(settings.data, CPU)
     runner = make_runner(settings, splits, CPU)
-    macs = forward_macs(runner.model, splits.in_channels, 32)
+    macs = count_macs(runner.model, splits.in_channels, 32).computed
     a = torch.ones(SIDE, SIDE, dtype=getattr(torch, precision))
     out, epoch = torch.empty_like(a), list(batches(settings, splits, "train"))
     runner.model.train()

@@ -7,7 +7,7 @@ import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from lab.data import load_data
-from lab.measure import count_parameters, forward_macs
+from lab.measure import count_macs, count_parameters
 from lab.settings import Settings
 from lab.trial import batches, make_runner
 
@@ -40,7 +40,7 @@ def test_training_step(benchmark: BenchmarkFixture, name: str, precision: str) -
         "size": SIZE,
         "work": "train",
         "parameters": count_parameters(runner.model),
-        "forward_macs": forward_macs(runner.model, 1, SIZE),
+        "computed_macs": count_macs(runner.model, 1, SIZE).computed,
     }
     runner.model.train()
 
