@@ -50,7 +50,7 @@ class _Worker:
     job: Job | None = None
     used: bool = False  # it has run a trial: user code needs another
     deadline: float = float("inf")
-    beside: bool = False  # another worker has been busy since its trial began
+    crowded: bool = False  # another worker has been busy since its trial began, or it had run one before
     kills_before: int = 0  # what the system had killed for want of memory when its trial began
     peak: int = 0  # the most memory that it was seen to hold, in bytes
 
@@ -59,7 +59,8 @@ class _Worker:
 class LocalExecutor:
     """One process for each of ``devices``, each with so many ``threads``; ``timeout`` is seconds per trial.
 
-    A trial for which memory runs out beside others is tried again alone, once they have ended: only that counts.
+    A trial for which memory runs out beside others, or in a process that still holds some of an earlier trial's, is
+    tried again alone in a fresh one, once they have ended: only that counts.
     """
 
     devices: Sequence[str]
@@ -68,7 +69,7 @@ class LocalExecutor:
     now: Callable[[], float] = time.monotonic
     _workers: list[_Worker] = field(default_factory=list)
     _spares: dict[int, _Worker] = field(default_factory=dict)  # started while user code runs, to take its place
-    _again: list[Job] = field(default_factory=list)  # memory ran out for them beside others
+    _again: list[Job] = field(default_factory=list)  # memory ran out for them, and they were not alone
     _stopping: bool = False
 
     @property
@@ -94,15 +95,14 @@ class LocalExecutor:
             self._shut_down()
 
     def _next(self, waiting: Iterator[Job]) -> Job | None:
-        """Takes the job to run next: one that waits, or, once nothing else runs, one that is to run alone."""
+        """Takes the job to run next: where nothing else runs, one that is to run alone; else one that waits."""
         if self._stopping:
             return None
-        job = next(waiting, None)
-        if job is not None or not self._again or any(worker.job for worker in self._workers):
-            return job
-        for worker in self._workers:  # what an idle process holds is room, too
-            self._renew(worker)
-        return self._again.pop(0)
+        if self._again and not any(worker.job for worker in self._workers):
+            for worker in self._workers:  # what an idle process holds is room, too
+                self._renew(worker)
+            return self._again.pop(0)
+        return next(waiting, None)
 
     def stop(self) -> None:
         """Asks the trials under way to end after their current step; what has not after some seconds is killed."""
@@ -135,8 +135,9 @@ class LocalExecutor:
             worker = self._workers[worker.index]
         others = [other for other in self._workers if other.job]
         for one in others:
-            one.beside = True
-        worker.job, worker.used, worker.beside = job, True, bool(others)
+            one.crowded = True
+        worker.crowded = bool(others) or worker.used
+        worker.job, worker.used = job, True
         worker.kills_before, worker.peak = kills(), 0
         worker.deadline = float("inf") if self.timeout is None else self.now() + self.timeout + job.late_seconds
         with contextlib.suppress(BrokenPipeError):  # it died waiting: receiving from it will tell
@@ -174,7 +175,7 @@ class LocalExecutor:
 
     def _ended(self, worker: _Worker, outcome: Outcome, *, renew: bool) -> Ended | Lost:
         job, worker.job = worker.job, None
-        again = outcome.status is Status.OUT_OF_MEMORY and worker.beside and not self._stopping
+        again = outcome.status is Status.OUT_OF_MEMORY and worker.crowded and not self._stopping
         if again and job is not None:
             self._again.append(job)
         if renew or again:
