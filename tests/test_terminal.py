@@ -101,7 +101,7 @@ def test_where_there_are_very_many_effects_those_decided_and_the_largest_stay(ma
 def test_notes_explain_what_is_shown_and_nothing_else(many: Findings, main_job: Findings) -> None:
     explained, other = printed(main_job), " ".join(printed(many).split())
     assert "trains: so many trials of all ended above chance on dev" in explained
-    for word in ("trains", "hypothes", "learning", "images/s", "Equivalent"):
+    for word in ("trains:", "hypothes", "learning", "images/s", "Equivalent"):
         assert word not in other
     assert "±: half of the 95 % interval over" in other
     assert "by Holm over 27 effects; decided under 0.05" in other
