@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from bench.cli import completion
 from bench.cli.measure import time_plan
 from bench.cli.options import (
     CommandError,
@@ -50,13 +51,16 @@ class TrialOptions:
     overrides: Overrides = field(default_factory=list)
     only: Only = field(default_factory=list)
     seeds: Seeds = None
-    trial: Annotated[str | None, typer.Option(metavar="ID", help="Run this trial only.")] = None
+    trial: Annotated[
+        str | None, typer.Option(metavar="ID", help="Run this trial only.", autocompletion=completion.trials)
+    ] = None
     rerun: Annotated[
         str | None,
         typer.Option(
             metavar="WHAT",
             help="What is trained: missing, failed (the default), stale (by other code, or on other data) or all; "
             "each includes those before it.",
+            autocompletion=completion.reruns,
         ),
     ] = None
     attempts: Annotated[
@@ -79,7 +83,9 @@ class RunOptions:
         typer.Option("-j", "--jobs", metavar="N", min=1, help="Trials at once; default: one per card, or per core."),
     ] = None
     device: Device = "auto"
-    executor: Annotated[str, typer.Option(metavar="NAME", help=ABOUT_EXECUTORS)] = "local"
+    executor: Annotated[
+        str, typer.Option(metavar="NAME", help=ABOUT_EXECUTORS, autocompletion=completion.executors)
+    ] = "local"
     timeout: Annotated[str | None, typer.Option(metavar="TIME", help="Longest time of a trial: 90s, 10m, 2h.")] = None
     budget: Annotated[
         str | None, typer.Option(metavar="TIME", help="Start no trial that is not expected to end in it: 30m, 2h.")
