@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from bench.cli import completion
 from bench.cli.options import (
     CommandError,
     Only,
@@ -49,7 +50,13 @@ def report(
         ),
     ] = [Path("results")],  # noqa: B006  # typer copies it
     form: Annotated[
-        str, typer.Option("--format", metavar="NAME", help="table, or csv, json, markdown, latex on standard output.")
+        str,
+        typer.Option(
+            "--format",
+            metavar="NAME",
+            help="table, or csv, json, markdown, latex on standard output.",
+            autocompletion=completion.formats,
+        ),
     ] = "table",
     full: Annotated[bool, typer.Option("--full", help="All tables, and how to read each.")] = False,
     paper: Annotated[

@@ -22,6 +22,7 @@ from bench.execute.executors import EXECUTORS
 from bench.execute.job import Job
 from bench.execute.local import LOCAL
 from bench.execute.options import Options, Rerun
+from bench.execute.preload import modules_ahead
 from bench.execute.price import price_plan, workers_by_memory
 from bench.execute.progress import Progress
 from bench.execute.trainables.lab import data_sections
@@ -169,7 +170,8 @@ class _Session:
         claims = Claims(self.recorder.records, lambda trial, recorded: reason_to_run(trial, recorded, options) is None)
         trials = {trial.trial_id: trial for trial in batch}
         started: dict[str, datetime] = {}
-        self.progress.begin(self.plan, batch, self.executor.num_workers, self.why, num_recorded)
+        rows = self.recorder.records.trials.rows
+        self.progress.begin(self.plan, batch, self.executor.num_workers, self.why, num_recorded, rows)
         wanted = batch if self.budget is None else self.budget.affordable(batch)
         for event in self.executor.run(self._job(trial, folder) for trial in claims.take(wanted)):
             match event:
@@ -216,12 +218,10 @@ class _Session:
 
 
 def warm_up(trials: Sequence[Trial], options: Options) -> None:
-    """Begins to import torch and to read the data in the process that workers are forked from."""
-    runs = [run_of([trial]) for trial in trials]
-    if all(run is not None and run.name == "command" for run in runs):
-        processes.warm_up_without_torch()
-        return
-    processes.warm_up(data_sections([trial for trial in trials if run_of([trial]) is None]), options.data_dir)
+    """Begins to import modules and to read data in the process that workers are forked from."""
+    runs = {id(run): run for run in (run_of([trial]) for trial in trials)}.values()
+    sections = data_sections([trial for trial in trials if run_of([trial]) is None])
+    processes.warm_up(modules_ahead(runs), sections, options.data_dir)
 
 
 def inspection_device(options: Options) -> str:
