@@ -27,6 +27,7 @@ from bench.cli.run import run
 from bench.cli.show import show
 from bench.cli.spelling import spelling
 from bench.cli.start import new, schema
+from bench.cli.watch import watch
 from bench.grid.load import GridError
 
 app = typer.Typer(
@@ -37,7 +38,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-add(app, "A grid from start to answer", new, run, report)
+add(app, "A grid from start to answer", new, run, watch, report)
 add(app, "What there is", doctor, schema, list=list_parts)
 add(app, "Recorded trials", show, verify, time, export, clean)
 

@@ -94,6 +94,7 @@ class RunOptions:
     keep: Annotated[str, typer.Option(metavar="WHAT", help="Checkpoints of ended trials: best, all or none.")] = "best"
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first trial that fails.")] = False
     no_time: Annotated[bool, typer.Option("--no-time", help="Skip the timing of each model afterwards.")] = False
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show failures and the end alone.")] = False
     results: Results = Path("results")
     data_dir: DataDir = None
 
@@ -137,7 +138,7 @@ def run(grids: Grids, which: TrialOptions, how: RunOptions, planning: PlanOption
         codes = [_show_plan(plan, options, planning.price, console) for plan in plans]
     else:
         warm_up_for(plans, options)
-        codes = [run_one(plan, options, not how.no_time, console).exit_code for plan in plans]
+        codes = [run_one(plan, options, not how.no_time, console, quiet=how.quiet).exit_code for plan in plans]
     raise typer.Exit(130 if 130 in codes else max(codes))
 
 
@@ -221,8 +222,8 @@ def _agenda(plan: Plan, options: Options) -> Agenda:
     return read_agenda(plan, Records(options.results / plan.name, plan.selecting), options)
 
 
-def run_one(plan: Plan, options: Options, timed: bool, console: Console) -> Summary:
-    """Trains what is missing of a plan, times its models, and says how that went.
+def run_one(plan: Plan, options: Options, timed: bool, console: Console, *, quiet: bool = False) -> Summary:
+    """Trains what is missing of a plan, times its models, and says how that went; ``quiet``, of trials those that fail.
 
     Raises :class:`CommandError` or :class:`WriteError` where it cannot.
     """
@@ -232,7 +233,7 @@ def run_one(plan: Plan, options: Options, timed: bool, console: Console) -> Summ
     macs = _look(plan, options, console)
     torn = _torn(folder)
     with _told_apart(folder):
-        summary = train(plan, options, Progress(console, _again(plan, options)), macs)
+        summary = train(plan, options, Progress(console, _again(plan, options), quiet=quiet), macs)
     for name, _ in sorted(_torn(folder).items() - torn.items()):
         console.print(f"{folder}: a line that was half written is set aside in {name}", soft_wrap=True)
     _check_written(summary, plan, folder)

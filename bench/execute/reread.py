@@ -25,7 +25,7 @@ def reread(plan: Plan, options: Options, progress: Progress) -> Summary:
     Raises ValueError where the grid runs no command. Where a declared metric is in none, nothing is recorded.
     """
     if plan.run is None or plan.run.name != "command":
-        raise ValueError("--reread reads the kept output of commands; this grid runs none: --force reruns its trials")
+        raise ValueError("--reread reads the kept output of commands; this grid runs none: --rerun all trains again")
     start, folder = time.monotonic(), (options.results / plan.name).resolve()
     records, outputs = Records(folder, plan.selecting), kept_outputs(folder)
     recorder, summary = Recorder(records, plan, 1, progress.complain), Summary()
