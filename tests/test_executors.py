@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from bench.execute.events import Ended, Evaluated, Event, Started
+from bench.execute.events import Ended, Evaluated, Event, Lost, Started
 from bench.execute.executor import Executor
 from bench.execute.inline import InlineExecutor
 from bench.execute.job import Job
@@ -24,6 +24,7 @@ from bench.execute.ray.cluster import connect, inspect_driver
 from bench.execute.ray.executor import RayExecutor
 from bench.execute.ray.slot import NodeRequirements
 from bench.execute.trainables.lab import LAB
+from bench.execute.worker import release_memory
 from bench.record.outcome import Outcome
 from lab.settings import Settings
 
@@ -269,6 +270,32 @@ def test_a_worker_that_dies_is_an_outcome_and_another_takes_over(
     assert found["mlp-0"].status == "ok"
 
 
+def test_memory_that_runs_out_in_a_process_that_ran_a_trial_before_is_tried_once_more_in_a_fresh_one(
+    job: Callable[..., Job],
+) -> None:
+    enormous = job("mlp", 1)
+    enormous.settings["model"]["hidden"] = [10**13]
+    events = list(LocalExecutor(["cpu"], threads=1).run([job("mlp", 0), enormous]))
+    assert [type(event) for event in events if not isinstance(event, Evaluated)] == [
+        *(Started, Ended),
+        *(Started, Lost, Started, Ended),
+    ]
+    assert [event.outcome.status for event in events if isinstance(event, Ended)] == ["ok", "out_of_memory"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system gets memory back otherwise")
+def test_what_an_ended_trial_held_goes_back_to_the_system() -> None:
+    blocks = [bytes(100_000) for _ in range(1000)]  # 100 MB in pieces
+    del blocks[:-1]  # the last one lies above them all
+    before = resident_bytes()
+    release_memory()
+    assert resident_bytes() < before - 50_000_000
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
 def test_a_trial_that_hangs_is_timed_out(workers: Workers, job: Callable[..., Job]) -> None:
     found = outcomes(workers(1, timeout=3).run([job("nets:Hangs"), job("mlp")]))
     assert (found["Hangs-0"].status, found["Hangs-0"].error) == ("timed_out", "ran longer than 3 seconds")
@@ -345,7 +372,7 @@ def test_workers_find_published_data_read_and_what_is_missing_is_theirs_to_repor
     )
     script = (
         "import look\nfrom pathlib import Path\nfrom bench.execute.processes import call_in_child, warm_up\n"
-        "warm_up([{'name': 'digits'}, {'name': 'svhn'}, {'name': 'look:none'}], Path('nowhere'))\n"
+        "warm_up(['torch'], [{'name': 'digits'}, {'name': 'svhn'}, {'name': 'look:none'}], Path('nowhere'))\n"
         "print([call_in_child(look.held) for _ in range(2)])\n"
         "try:\n    call_in_child(look.load, 'svhn')\nexcept ValueError as error:\n    print(error)\n"
     )

@@ -12,6 +12,7 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
@@ -51,7 +52,7 @@ class _Worker:
     job: Job | None = None
     used: bool = False  # it has run a trial: user code needs another
     deadline: float = float("inf")
-    beside: bool = False  # another worker has been busy since its trial began
+    crowded: bool = False  # another worker has been busy since its trial began, or it had run one before
     kills_before: int = 0  # what the system had killed for want of memory when its trial began
     peak: int = 0  # the most memory that it was seen to hold, in bytes
 
@@ -60,7 +61,8 @@ class _Worker:
 class LocalExecutor:
     """One process for each of ``devices``, each with so many ``threads``; ``timeout`` is seconds per trial.
 
-    A trial for which memory runs out beside others is tried again alone, once they have ended: only that counts.
+    A trial for which memory runs out beside others, or in a process that still holds some of an earlier trial's, is
+    tried again alone in a fresh one, once they have ended: only that counts.
     """
 
     devices: Sequence[str]
@@ -69,7 +71,8 @@ class LocalExecutor:
     now: Callable[[], float] = time.monotonic
     _workers: list[_Worker] = field(default_factory=list)
     _spares: dict[int, _Worker] = field(default_factory=dict)  # started while user code runs, to take its place
-    _again: list[Job] = field(default_factory=list)  # memory ran out for them beside others
+    _ending: dict[int, list[BaseProcess]] = field(default_factory=dict)  # killed, perhaps not gone yet
+    _again: list[Job] = field(default_factory=list)  # memory ran out for them, and they were not alone
     _stopping: bool = False
 
     @property
@@ -95,15 +98,14 @@ class LocalExecutor:
             self._shut_down()
 
     def _next(self, waiting: Iterator[Job]) -> Job | None:
-        """Takes the job to run next: one that waits, or, once nothing else runs, one that is to run alone."""
+        """Takes the job to run next: where nothing else runs, one that is to run alone; else one that waits."""
         if self._stopping:
             return None
-        job = next(waiting, None)
-        if job is not None or not self._again or any(worker.job for worker in self._workers):
-            return job
-        for worker in self._workers:  # what an idle process holds is room, too
-            self._renew(worker, needs_room=True)
-        return self._again.pop(0)
+        if self._again and not any(worker.job for worker in self._workers):
+            for worker in self._workers:  # what an idle process holds is room, too
+                self._renew(worker)
+            return self._again.pop(0)
+        return next(waiting, None)
 
     def stop(self) -> None:
         """Asks the trials under way to end after their current step; what has not after some seconds is killed."""
@@ -114,19 +116,21 @@ class LocalExecutor:
                 os.kill(worker.process.pid, signal.SIGTERM)
 
     def _start(self, index: int, device: str) -> _Worker:
-        ours, theirs = context().Pipe()
-        process = context().Process(target=_serve, args=(theirs, device, self.threads), daemon=False)
+        processes = context()
+        ours, theirs = processes.Pipe()
+        process = processes.Process(target=_serve, args=(theirs, device, self.threads), daemon=False)
         process.start()
         theirs.close()
         return _Worker(index, device, process, ours)
 
-    def _renew(self, worker: _Worker, *, needs_room: bool = False) -> None:
+    def _renew(self, worker: _Worker) -> None:
         """Replaces a process that died, is late, or has run user code; what that one started ends with it.
 
-        Nobody waits until the system has taken its memory apart, unless the next one needs that, as it does a card's.
+        It is gone before the next trial starts in its place: what it held is free then.
         """
-        (end if needs_room or worker.device != "cpu" else kill)(worker.process)
+        kill(worker.process)
         worker.connection.close()
+        self._ending.setdefault(worker.index, []).append(worker.process)
         if self._stopping:
             return
         spare = self._spares.pop(worker.index, None)
@@ -137,10 +141,13 @@ class LocalExecutor:
         if worker.used and job.runs_user_code:
             self._renew(worker)
             worker = self._workers[worker.index]
+        for process in self._ending.pop(worker.index, ()):
+            process.join()
         others = [other for other in self._workers if other.job]
         for one in others:
-            one.beside = True
-        worker.job, worker.used, worker.beside = job, True, bool(others)
+            one.crowded = True
+        worker.crowded = bool(others) or worker.used
+        worker.job, worker.used = job, True
         worker.kills_before, worker.peak = kills(), 0
         worker.deadline = float("inf") if self.timeout is None else self.now() + self.timeout + job.late_seconds
         with contextlib.suppress(BrokenPipeError):  # it died waiting: receiving from it will tell
@@ -178,7 +185,7 @@ class LocalExecutor:
 
     def _ended(self, worker: _Worker, outcome: Outcome, *, renew: bool) -> Ended | Lost:
         job, worker.job = worker.job, None
-        again = outcome.status is Status.OUT_OF_MEMORY and worker.beside and not self._stopping
+        again = outcome.status is Status.OUT_OF_MEMORY and worker.crowded and not self._stopping
         if again and job is not None:
             self._again.append(job)
         if renew or again:
@@ -192,9 +199,9 @@ class LocalExecutor:
             if worker.job:
                 end(worker.process)
             worker.connection.close()  # an idle worker ends when its connection does
-        for worker in workers:
-            worker.process.join()
-        self._workers, self._spares = [], {}
+        for process in [*(worker.process for worker in workers), *chain.from_iterable(self._ending.values())]:
+            process.join()
+        self._workers, self._spares, self._ending = [], {}, {}
 
 
 def _ends(worker: _Worker) -> tuple[Connection, int]:
