@@ -7,6 +7,9 @@ import importlib.resources
 import importlib.util
 import json
 import os
+import re
+import signal
+import subprocess
 import sys
 import threading
 import time
@@ -18,6 +21,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
+from urllib.request import urlopen
 
 import pytest
 from browser import CHROMIUM, Page, browser
@@ -457,6 +461,21 @@ def test_a_folder_that_is_not_there_and_a_port_that_is_taken_are_refused(tmp_pat
     assert f"--port {port} cannot be listened on" in str(done.exception)
 
 
+def test_it_prints_its_address_serves_findings_and_ends_with_ctrl_c(folder: Path, plan: Plan) -> None:
+    pytest.importorskip("sse_starlette", reason="needs the extra watch")
+    record(folder, plan, 0, 2.0)
+    words = [sys.executable, "-m", "bench", "watch", "--port", "0", "--results", str(folder.parent)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        port, token = re.findall(r"127.0.0.1:(\d+)/\?token=(\S+)", process.stdout.readline())[0]
+        with urlopen(f"http://127.0.0.1:{port}/events?token={token}&grid=houses", timeout=60) as events:
+            assert any(b"Undecided" in line for line in iter(events.readline, b""))  # a worker has made the findings
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 130
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+
+
 # --- in a browser ---------------------------------------------------------------------------------------------------
 
 
@@ -497,4 +516,6 @@ def test_in_a_browser_it_is_live_shows_text_as_text_and_is_accessible(folder: Pa
             page.prefer(prefers_color_scheme=look)
             assert page.ask("document.documentElement.scrollWidth <= innerWidth")
         assert audit(page) == []
+        page.ask("document.querySelector('.skip').click()")
+        assert page.ask("document.activeElement.id + location.hash") == "content#houses"
         assert page.errors == []

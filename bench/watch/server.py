@@ -165,7 +165,7 @@ def read_log(folder: Path, trial: str) -> str:
 
 
 def serve(board: Board, token: str, listening: socket.socket) -> None:
-    """Serves until it is interrupted."""
+    """Serves until it is interrupted; all processes that this one started then end with it."""
     import uvicorn
 
     config = uvicorn.Config(
@@ -176,7 +176,10 @@ def serve(board: Board, token: str, listening: socket.socket) -> None:
         proxy_headers=False,
         timeout_graceful_shutdown=1,
     )
-    uvicorn.Server(config).run(sockets=[listening])
+    try:
+        uvicorn.Server(config).run(sockets=[listening])
+    finally:
+        board.close()
 
 
 def listen(port: int | None) -> socket.socket:

@@ -217,8 +217,6 @@ function choose(name) {
   history.replaceState(null, "", "#" + encodeURIComponent(name));
   connect(name);
 }
-addEventListener("hashchange", () => {
-  if (wanted() === "content") { history.replaceState(null, "", "#" + encodeURIComponent(shown)); return; }
-  connect(wanted());
-});
+addEventListener("hashchange", () => connect(wanted()));
+document.querySelector(".skip").addEventListener("click", event => { event.preventDefault(); at("content").focus(); });
 connect(wanted());
