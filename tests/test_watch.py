@@ -291,6 +291,23 @@ def test_findings_are_made_only_for_who_looks(folder: Path, plan: Plan) -> None:
     assert read_board(folder).view("houses")["sections"] == {}
 
 
+def test_a_grid_that_is_named_is_waited_for(folder: Path, plan: Plan) -> None:
+    plan_file, grid_file = (folder / name for name in ("plan.json", "grid.yaml"))
+    plan_file.rename(folder / "later.json")
+    grid_file.rename(folder / "later.yaml")
+    board = Board(folder.parent, ["houses"], AtOnce())
+    for _ in range(3):
+        board.refresh()
+        board._not_before.clear()
+    assert board.view("houses")["grids"]["houses"]["said"] == "houses has no grid.yaml yet"
+    (folder / "later.json").rename(plan_file)
+    (folder / "later.yaml").rename(grid_file)
+    for _ in range(3):
+        board.refresh()
+        board._not_before.clear()
+    assert board.view("houses")["grids"]["houses"]["said"] == "0 of 6 trials"
+
+
 def test_a_grid_whose_plan_names_code_and_is_not_kept_is_not_imported(folder: Path) -> None:
     (folder / "plan.json").unlink()
     (folder / "grid.yaml").write_text(GRID.replace('command: "echo {flags} --seed {seed}"', "function: os:abort"))
@@ -411,6 +428,9 @@ def test_a_page_of_another_origin_is_refused(client: Client) -> None:
     assert client.status(origin=own) == client.status(sec_fetch_site="same-origin") == 200
     assert client.status(origin="http://127.0.0.1:1") == client.status(origin="null") == 403
     assert client.status(sec_fetch_site="cross-site") == client.status(sec_fetch_site="same-site") == 403
+    clicked = {"sec_fetch_site": "cross-site", "sec_fetch_mode": "navigate"}  # the address, in a terminal on the web
+    assert client.status(**clicked) == 200
+    assert client.status("/log", **clicked) == 403
 
 
 def test_nothing_can_be_changed(client: Client) -> None:

@@ -32,6 +32,7 @@ class Outline:
     compared: frozenset[str]
     per_cell: dict[str, int] = field(hash=False)
     tunes: bool = False
+    unit: str = "epochs"  # of a curve's positions
 
 
 class AssessError(Exception):
@@ -65,6 +66,7 @@ def outline(folder: Path) -> Outline:
         compared=frozenset(trial.trial_id for trial in known if trial.stage == "final"),
         per_cell=dict(per_cell),
         tunes=bool(plan.tune),
+        unit="epochs" if plan.run is None else "steps",
     )
 
 

@@ -76,7 +76,8 @@ def refusal(request: Request, token: str) -> str:
         return "this page must be asked for as localhost or 127.0.0.1"
     if any(origin != f"http://{hosts[0]}" for origin in origins):
         return "a page of another origin may not ask"
-    if request.headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
+    opened = request.headers.get("sec-fetch-mode") == "navigate" and request.url.path == "/"  # a link that was clicked
+    if not opened and request.headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
         return "a page of another site may not ask"
     given = request.query_params.get("token", "")
     if not hmac.compare_digest(given.encode(), token.encode()):
