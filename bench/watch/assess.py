@@ -48,7 +48,7 @@ def outline(folder: Path) -> Outline:
     """Reads the plan of a results folder; raises :class:`AssessError` or GridError where it cannot be read."""
     from collections import Counter
 
-    from bench.analysis.summaries import watched
+    from bench.analysis.summaries import position, watched
     from bench.record.records import Records, ended
 
     plan = _plan(folder)
@@ -66,7 +66,7 @@ def outline(folder: Path) -> Outline:
         compared=frozenset(trial.trial_id for trial in known if trial.stage == "final"),
         per_cell=dict(per_cell),
         tunes=bool(plan.tune),
-        unit="epochs" if plan.run is None else "steps",
+        unit=f"{position(plan)}s",
     )
 
 
