@@ -32,6 +32,8 @@ from bench.stats.estimates import Effect
 from bench.stats.families import selected_level
 from bench.stats.joined import Joined
 
+MOST_ROWS = 3  # of curves and bits that cannot be read; beyond, how many there are
+
 
 @dataclass(frozen=True)
 class Secondary:
@@ -146,6 +148,9 @@ def _stale_cautions(plan: Plan, folders: Sequence[Path], records: pool.Pool, sou
     if count := records.num_other_data:
         stale_data = f"{count} results on other data than the last run found are left out"
         said.append(f"{stale_data}; python -m bench run GRID --rerun stale trains them again")
+    said += [f"{where}; the row is left out" for where in records.unreadable[:MOST_ROWS]]
+    if (more := len(records.unreadable) - MOST_ROWS) > 0:
+        said.append(f"{more} further rows of curves.csv and correct.csv cannot be read, and are left out")
     if plan.run is None and (count := int(earlier_counts(records.trials).sum())):
         counted = f"{count} results are of an earlier version, which left multiply-accumulates on padding alone out"
         said.append(f"{counted}: its counts are not shown beside those of today")

@@ -16,6 +16,8 @@ from pathlib import Path
 import typer
 
 from bench.cli import completion
+from bench.cli.clean import clean
+from bench.cli.doctor import doctor
 from bench.cli.help import Group, add
 from bench.cli.look import list_parts
 from bench.cli.measure import time, verify
@@ -37,8 +39,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 add(app, "A grid from start to answer", new, run, watch, report)
-add(app, "Parts and grids", schema, list=list_parts)
-add(app, "Recorded trials", show, verify, time, export)
+add(app, "What there is", doctor, schema, list=list_parts)
+add(app, "Recorded trials", show, verify, time, export, clean)
 
 
 def main() -> None:

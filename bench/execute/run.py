@@ -170,7 +170,9 @@ class _Session:
     def run(self, batch: Sequence[Trial], num_recorded: int) -> None:
         """Runs the trials of one batch that no other process has claimed."""
         options, folder = self.options, self.recorder.records.folder
-        claims = Claims(self.recorder.records, lambda trial, recorded: reason_to_run(trial, recorded, options) is None)
+        claims: Claims[Trial] = Claims(
+            self.recorder.records, lambda trial, recorded: reason_to_run(trial, recorded, options) is None
+        )
         trials = {trial.trial_id: trial for trial in batch}
         started: dict[str, datetime] = {}
         rows = self.recorder.records.trials.rows
@@ -212,7 +214,7 @@ class _Session:
             metrics=self.plan.metrics if self.plan.run is not None else (),
         )
 
-    def _ended(self, trial: Trial, outcome: Outcome, started: datetime, claims: Claims) -> None:
+    def _ended(self, trial: Trial, outcome: Outcome, started: datetime, claims: Claims[Trial]) -> None:
         status = outcome.status
         self.recorder.ended(trial, outcome, started, claims.recorded(trial.trial_id))
         claims.drop(trial.trial_id, finished=status.is_finished)
