@@ -149,7 +149,7 @@ def _wrapped(text: str) -> str:
 
 
 def curves(points: pd.DataFrame, cells: pd.DataFrame, metric: Metric, position: str = "epoch") -> Chart:
-    """Draws the metric on dev over epochs, a panel per combination of facets, a line per variant, the band of its seeds.
+    """Draws the metric on dev over epochs, a panel per combination of facets, a line and a band per variant.
 
     ``position`` is what stands there for an epoch. ``cells`` are those with a curve; colours, dashes and
     symbols belong to the variant in all panels.
