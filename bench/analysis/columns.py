@@ -67,7 +67,8 @@ ANYWHERE = {
     "eval_images_per_second": "images per second in evaluation",
     "parameters": "numbers that training changes",
     "forward_macs": "multiply-accumulates of one image's forward pass, padding included, as others count",
-    "computed_macs": "those that are computed: less where convolutions skip what meets padding alone",
+    "computed_macs": "those that are computed: less where convolutions skip what meets padding alone; empty in rows of a version "
+    "that put them under forward_macs",
     "step": "optimizer steps until then",
     "epoch": "epochs until then",
     "p": "two-sided p of the contrast",
@@ -139,7 +140,7 @@ OWN: dict[str, dict[str, str]] = {
         "train_images_per_second_low": "the slowest round",
         "train_images_per_second_high": "the fastest round",
         "rounds": "rounds that count",
-        "train_flops": "6 x forward_macs per image, per second",
+        "train_flops": "6 x computed_macs per image, per second",
         "matmul_flops": "the device's own rate in a square matrix product of that precision",
         "matmul_share": "train_flops / matmul_flops",
         "canary_drift": "largest over smallest time of the canary, minus one",
