@@ -67,8 +67,7 @@ ANYWHERE = {
     "eval_images_per_second": "images per second in evaluation",
     "parameters": "numbers that training changes",
     "forward_macs": "multiply-accumulates of one image's forward pass, padding included, as others count",
-    "computed_macs": "those that are computed: less where convolutions skip what meets padding alone; empty in rows of a version "
-    "that put them under forward_macs",
+    "computed_macs": "those without what meets padding alone; empty in rows of a version that called them forward_macs",
     "step": "optimizer steps until then",
     "epoch": "epochs until then",
     "p": "two-sided p of the contrast",
