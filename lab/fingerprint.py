@@ -55,6 +55,18 @@ def forget_sources() -> None:
     _digests.cache_clear()
 
 
+def imported_by(modules: Iterable[str], working_dir: Path) -> list[str]:
+    """Lists what import statements of these modules and of those of the working folder that they import name.
+
+    Names of attributes are among them: what follows ``import`` may be a module.
+    """
+    make_importable(working_dir)
+    importlib.invalidate_caches()
+    _spec.cache_clear()
+    files = _used([own_name(module, working_dir) for module in modules], working_dir, ())
+    return list(dict.fromkeys(name for module, file in files.items() for name in _imported(module, file)))
+
+
 @functools.cache
 def _digests(modules: tuple[str, ...], working_dir: Path, ours: tuple[str, ...] = ("lab.trial",)) -> dict[str, str]:
     make_importable(working_dir)

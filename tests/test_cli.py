@@ -14,8 +14,11 @@ import time
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from bench.record.records import ATTEMPTS, COMPILE_ERROR, ENVIRONMENT, IDENTITY, MEASURES
+from bench.cli import app
+from bench.record.records import ATTEMPTS, COMPILE_ERROR, ENVIRONMENT, IDENTITY, MEASURES, Records
+from lab.result import Evaluation
 
 GRID = """
     question: Does BatchNorm help a small network?
@@ -224,10 +227,37 @@ def test_show_tells_all_of_one_trial(finished: Path) -> None:
     assert done.returncode == 0
     for text in (trial["test_accuracy"], "model.batch_norm", "dev_loss", "torch_version", "-m bench run"):
         assert text in done.stdout
+    for text in ("first_epoch_dev_loss", "data.split_seed"):  # the curve says it; at its default, and no factor
+        assert text not in done.stdout
+        assert text in bench("show", trial["trial_id"], "--full", cwd=finished).stdout
 
 
-def test_list_names_every_part_with_its_settings_and_defaults(tmp_path: Path) -> None:
+def test_show_cuts_a_long_curve_and_a_long_log_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = Path("results/long")
+    records = Records(folder)
+    (folder / "logs").mkdir(parents=True)
+    points = [
+        Evaluation(step=n, epoch=n, train_loss=0.5, train_seconds=1.0, scores={"dev_loss": n / 7}) for n in range(100)
+    ]
+    records.append(
+        {"trial_id": "0123456789ab", "grid": "long", "cell": "a", "seed": 0, "status": "error"}, [], curve=points
+    )
+    (folder / "logs" / "0123456789ab.log").write_text("".join(f"line {n}\n" for n in range(1000)))
+    text = CliRunner().invoke(app, ["show", "01"]).output
+    assert "12 of 100 points" in text
+    assert "0123456789ab.log, the last 40 of 1,000 lines" in text
+    assert ("line 960\n" in text, "line 959\n" in text) == (True, False)
+    assert "with --full" in text
+    whole = CliRunner().invoke(app, ["show", "01", "--full"]).output
+    assert "line 0\n" in whole
+    assert "with --full" not in whole
+
+
+def test_list_names_every_part_once_with_its_settings_and_defaults(tmp_path: Path) -> None:
     done = bench("list", cwd=tmp_path)
+    assert done.stdout.count("stem=") == 1, "resnet10, resnet18 and resnet34 take the same"
+    assert "list resnet18, or list model: settings described" in done.stdout
     for word in ("resnet34", "fashion_mnist", "rmsprop", "one_cycle", "batch_norm", "[0.9, 0.999]", "label_smoothing"):
         assert word in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 80

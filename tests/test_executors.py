@@ -372,7 +372,7 @@ def test_workers_find_published_data_read_and_what_is_missing_is_theirs_to_repor
     )
     script = (
         "import look\nfrom pathlib import Path\nfrom bench.execute.processes import call_in_child, warm_up\n"
-        "warm_up([{'name': 'digits'}, {'name': 'svhn'}, {'name': 'look:none'}], Path('nowhere'))\n"
+        "warm_up(['torch'], [{'name': 'digits'}, {'name': 'svhn'}, {'name': 'look:none'}], Path('nowhere'))\n"
         "print([call_in_child(look.held) for _ in range(2)])\n"
         "try:\n    call_in_child(look.load, 'svhn')\nexcept ValueError as error:\n    print(error)\n"
     )

@@ -15,14 +15,19 @@ from pathlib import Path
 
 import typer
 
+from bench.cli import completion
+from bench.cli.clean import clean
+from bench.cli.doctor import doctor
 from bench.cli.help import Group, add
-from bench.cli.look import list_parts, show
+from bench.cli.look import list_parts
 from bench.cli.measure import time, verify
 from bench.cli.options import CommandError, WriteError
 from bench.cli.report import export, report
 from bench.cli.run import run
+from bench.cli.show import show
 from bench.cli.spelling import spelling
 from bench.cli.start import new, schema
+from bench.cli.watch import watch
 from bench.grid.load import GridError
 
 app = typer.Typer(
@@ -30,13 +35,12 @@ app = typer.Typer(
     cls=Group,
     help="Ablations and benchmarks: a YAML grid in; trained trials, tables and figures out.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-add(app, "A grid from start to answer", new, run, report)
-add(app, "Parts and grids", schema, list=list_parts)
-add(app, "Recorded trials", show, verify, time, export)
+add(app, "A grid from start to answer", new, run, watch, report)
+add(app, "What there is", doctor, schema, list=list_parts)
+add(app, "Recorded trials", show, verify, time, export, clean)
 
 
 def main() -> None:
@@ -59,6 +63,12 @@ def _end_now(code: object) -> None:
         os._exit(code or 0)
 
 
+def _name() -> str:
+    """Returns what to call the command; what shells complete is the installed script."""
+    asked = any(word in ("--install-completion", "--show-completion") for word in sys.argv[1:2])
+    return "bench" if asked or completion.is_asked() or Path(sys.argv[0]).stem == "bench" else "python -m bench"
+
+
 def _run() -> None:
     """Runs the command; a refusal is its message on standard error and exit code 2."""
     from bench.record.table import RecordError
@@ -75,7 +85,8 @@ def _run() -> None:
         print(message, file=sys.stderr)
         sys.exit(2)
     try:
-        app(prog_name="python -m bench")
+        with completion.as_shell_reads():
+            app(prog_name=_name())
     except KeyboardInterrupt:
         sys.exit(130)
     except OSError as error:

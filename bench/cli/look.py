@@ -1,9 +1,9 @@
-"""``bench list`` and ``bench show``: parts that there are, and one trial."""
+"""``bench list``: parts that there are, and grids to start from."""
 
 from __future__ import annotations
 
-import shlex
-from pathlib import Path
+import re
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,59 +11,122 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bench.cli.options import (
-    CommandError,
-    Results,
-    python,
-    terminal,
-)
-from bench.grid.load import GridError
-from bench.record.plan_file import read_plan
+from bench.cli import completion
+from bench.cli.options import CommandError, python, terminal
 
 if TYPE_CHECKING:
     from lab.settings import Section
 
+SHIPPED = "grids"
+
 
 def list_parts(
-    parts: Annotated[list[str] | None, typer.Argument(metavar="PART", help="Only these, or import paths.")] = None,
+    parts: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="PART",
+            help="Only these, described: parts, sections (data, model, ...), import paths, or grids: those that are "
+            "shipped.",
+            autocompletion=completion.parts,
+        ),
+    ] = None,
 ) -> None:
-    """Models, data sets, optimizers and schedules, with their settings and defaults."""
-    from lab.parts import section_of, settings_type
-    from lab.settings import NOUNS, PARTS, SECTIONS, TrainSettings, did_you_mean
-    from lab.visiting import asked, visiting
-
+    """Models, data sets, optimizers and schedules, with their settings and defaults; and grids to start from."""
     console = terminal()
     if not parts:
-        for section, known in PARTS.items():
-            console.print(Text(f"{section}", style="bold"))
-            _list_settings(console, "(all)", SECTIONS[section], skip=set())
-            for name, kind in known.items():
-                _list_settings(console, name, kind, skip=set(SECTIONS[section].model_fields))
-        console.print(Text("train", style="bold"))
-        _list_settings(console, "(all)", TrainSettings, skip=set())
+        _overview(console)
+    for part in parts or []:
+        if part == SHIPPED:
+            _list_grids(console)
+        else:
+            _describe(console, part)
+
+
+def _overview(console: Console) -> None:
+    """Prints each part in a line, and its settings with their defaults in another, each once."""
+    from lab.settings import PARTS, SECTIONS, TrainSettings
+
+    for section, known in PARTS.items():
+        shared = SECTIONS[section].model_fields
+        console.print(Text(section, style="bold"))
+        _print_defaults(console, SECTIONS[section], "name", indent=2)
+        for names, kind in _alike(known).items():
+            head = Text.assemble("  ", (", ".join(names), "cyan"), f"  {_about(kind)}")
+            console.print(head, overflow="ellipsis", no_wrap=True)
+            _print_defaults(console, kind, *shared, indent=6)
+    console.print(Text("train", style="bold"))
+    _print_defaults(console, TrainSettings, indent=2)
+    console.print(Text(f"list resnet18, or list model: settings described; list {SHIPPED}: grids to start from"))
+
+
+def _alike(known: Mapping[str, type[Section]]) -> dict[tuple[str, ...], type[Section]]:
+    """Groups the parts that one class of settings describes."""
+    kinds = dict.fromkeys(known.values())
+    return {tuple(name for name, one in known.items() if one is kind): kind for kind in kinds}
+
+
+def _about(kind: type[Section]) -> str:
+    """Returns the first line of what is said of a part, without marks of code."""
+    return re.sub("`+", "", (kind.__doc__ or "").strip().partition("\n")[0])
+
+
+def _print_defaults(console: Console, kind: type[Section], *skipped: str, indent: int) -> None:
+    fields = {name: field for name, field in kind.model_fields.items() if name not in skipped}
+    words = [f"{name}={'...' if one.is_required() else _yaml(one.default)}" for name, one in fields.items()]
+    if words:
+        for line in _lines(words, console.width - indent):
+            console.print(Text(" " * indent + line))
+
+
+def _lines(words: Iterable[str], width: int) -> list[str]:
+    """Puts words on as few lines as they need, two spaces between them; none is broken."""
+    lines: list[str] = []
+    for word in words:
+        if lines and len(lines[-1]) + 2 + len(word) <= width:
+            lines[-1] += f"  {word}"
+        else:
+            lines.append(word)
+    return lines
+
+
+def _describe(console: Console, part: str) -> None:
+    """Prints a part or a section with every setting described; raises :class:`CommandError` where there is none."""
+    from lab.settings import NOUNS, PARTS, SECTIONS, did_you_mean
+
+    if part in SECTIONS:
+        console.print(Text(part, style="bold"))
+        _list_settings(console, "", SECTIONS[part])
+        for alike, kind in _alike(PARTS.get(part, {})).items():
+            _list_settings(console, ", ".join(alike), kind, skip=SECTIONS[part].model_fields)
         return
-    for part in parts:
-        found = [(section, known[part]) for section, known in PARTS.items() if part in known]
-        if ":" in part:
-            try:
-                with visiting():
-                    section = asked(section_of, part)
-                    found = [(section, settings_type(section, part))]
-            except ValueError as error:
-                raise CommandError(str(error)) from error
-        if not found:
-            names = [name for known in PARTS.values() for name in known]
-            raise CommandError(f"{part!r}: no such part{did_you_mean(part, names)}; there are {', '.join(names)}")
-        for section, kind in found:
-            console.print(Text(NOUNS[section], style="bold"))
-            _list_settings(console, part, kind, skip=set())
+    found = [(section, known[part]) for section, known in PARTS.items() if part in known]
+    if ":" in part:
+        found = [_imported(part)]
+    if not found:
+        names = [*(name for known in PARTS.values() for name in known), *SECTIONS, SHIPPED]
+        raise CommandError(f"{part!r}: no such part{did_you_mean(part, names)}; there are {', '.join(names)}")
+    for section, kind in found:
+        console.print(Text(NOUNS[section], style="bold"))
+        _list_settings(console, part, kind)
 
 
-def _list_settings(console: Console, name: str, kind: type[Section], skip: set[str]) -> None:
+def _imported(part: str) -> tuple[str, type[Section]]:
+    from lab.parts import section_of, settings_type
+    from lab.visiting import asked, visiting
+
+    try:
+        with visiting():
+            section = asked(section_of, part)
+            return section, settings_type(section, part)
+    except ValueError as error:
+        raise CommandError(str(error)) from error
+
+
+def _list_settings(console: Console, name: str, kind: type[Section], skip: Iterable[str] = ()) -> None:
     from lab.settings import describe_field
 
-    doc = (kind.__doc__ or "").strip().splitlines()
-    console.print(Text.assemble("  ", (name, "cyan"), f"  {doc[0]}" if doc and name != "(all)" else ""))
+    if name:
+        console.print(Text.assemble("  ", (name, "cyan"), f"  {_about(kind)}"))
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
     for setting, field in kind.model_fields.items():
         if setting not in skip:
@@ -73,68 +136,18 @@ def _list_settings(console: Console, name: str, kind: type[Section], skip: set[s
         console.print(table)
 
 
+def _list_grids(console: Console) -> None:
+    """Prints the shipped grids, each with its question."""
+    from bench.grid.shipped import question, shipped
+
+    console.print(Text("grids", style="bold"))
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for name, path in shipped().items():
+        table.add_row(Text(f"  {name}", style="cyan", no_wrap=True), Text(question(path)))
+    console.print(table)
+    told = f"{python()} -m bench new --from {next(iter(shipped()))} copies one, with the code it needs"
+    console.print(Text(told), soft_wrap=True)
+
+
 def _yaml(value: Any) -> str:
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def show(
-    trial_id: Annotated[str, typer.Argument(metavar="TRIAL_ID", help="The id, or how it begins.")],
-    results: Results = Path("results"),
-) -> None:
-    """One trial: settings, curve, environment, error, and the command that repeats it."""
-    from bench.record.records import Records
-    from bench.record.status import Status
-
-    found = [
-        (folder.parent, row)
-        for folder in sorted(results.glob("*/trials.csv"))
-        for row in Records(folder.parent).trials.rows()
-        if row["trial_id"].startswith(trial_id)
-    ]
-    ids = sorted({row["trial_id"] for _, row in found})
-    if len(ids) != 1:
-        what = f"is the beginning of {', '.join(ids)}" if ids else "no such trial"
-        raise CommandError(f"{trial_id!r}: {what} in {results}")
-    folder, row = found[-1]
-    console = terminal()
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    for name, value in row.items():
-        if value:
-            table.add_row(Text(name, style="bold"), Text(value))
-    console.print(table)
-    _show_stale(console, folder, ids[0])
-    _show_curve(console, [point for point in Records(folder).curves.rows() if point["trial_id"] == ids[0]])
-    log = folder / "logs" / f"{ids[0]}.log"
-    if Status(row["status"]).is_failed and log.exists():
-        console.print(Text(f"\n{log}", style="bold"))
-        console.print(Text(log.read_text(encoding="utf-8", errors="replace")))
-    again = [python(), "-m", "bench", "run", str(folder / "grid.yaml"), "--results", str(results)]
-    console.print(Text(f"\nagain: {shlex.join([*again, '--trial', ids[0], '--rerun', 'all'])}"), soft_wrap=True)
-
-
-def _show_stale(console: Console, folder: Path, trial_id: str) -> None:
-    """Says whether the trial was made by other source code; nothing where its grid cannot be read here."""
-    from bench.record.records import Records
-    from bench.record.staleness import find_stale
-
-    try:
-        plan = read_plan(folder)
-        changed = find_stale(plan, Records(folder, plan.selecting)).changed
-    except GridError:
-        return
-    if trial_id in changed:
-        what = ", ".join(changed[trial_id]) or "what changed since is not recorded"
-        console.print(Text(f"stale: made by other source code than what is here now: {what}", style="yellow"))
-
-
-def _show_curve(console: Console, points: list[dict[str, str]]) -> None:
-    known = [name for name in (points[0] if points else []) if name not in ("trial_id", "epoch", "step")]
-    names = ["epoch", "step", *(name for name in known if all(point[name] for point in points))]
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for name in names:
-        table.add_column(name, justify="right")
-    last = max((i for i, point in enumerate(points) if point["step"] == "0"), default=0)
-    for point in points[last:]:
-        table.add_row(*(f"{float(point[name]):.5g}" for name in names))
-    if table.row_count:
-        console.print(table)

@@ -17,16 +17,35 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-Grids = Annotated[list[Path], typer.Argument(metavar="GRID", help="Grid files.", show_default=False)]
+from bench.cli import completion
+
+Grids = Annotated[
+    list[Path],
+    typer.Argument(metavar="GRID", help="Grid files.", show_default=False, autocompletion=completion.grids),
+]
 RecordedGrids = Annotated[
-    list[Path] | None, typer.Argument(metavar="GRID", help="Grids; default: all that have results.")
+    list[Path] | None,
+    typer.Argument(metavar="GRID", help="Grids; default: all that have results.", autocompletion=completion.grids),
 ]
 Results = Annotated[Path, typer.Option("--results", metavar="DIR", help="Folder of all results.")]
 Overrides = Annotated[
-    list[str], typer.Option("--set", metavar="K=V", help="Replace a setting; several values make it a factor.")
+    list[str],
+    typer.Option(
+        "--set",
+        metavar="K=V",
+        help="Replace a setting; several values make it a factor.",
+        autocompletion=completion.settings,
+    ),
 ]
-Only = Annotated[list[str], typer.Option("--only", metavar="K=V", help="Keep only the cells with this level.")]
-Device = Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.")]
+Only = Annotated[
+    list[str],
+    typer.Option(
+        "--only", metavar="K=V", help="Keep only the cells with this level.", autocompletion=completion.levels
+    ),
+]
+Device = Annotated[
+    str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.", autocompletion=completion.devices)
+]
 DataDir = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the data sets: a torchvision root.")]
 Seeds = Annotated[int | None, typer.Option("--seeds", metavar="N", min=1, help="Seeds 0 to N-1.")]
 

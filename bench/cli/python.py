@@ -112,7 +112,7 @@ def run(
         KeyboardInterrupt: The run was stopped; what was under way is recorded.
 
     """
-    out = Console(file=sys.stdout, quiet=quiet, force_jupyter=False, highlight=False, markup=False, emoji=False)
+    out = _console(quiet)
     with _refusals(), _fresh_modules(), _without_main():
         options = Options(
             results=Path(results),
@@ -167,6 +167,19 @@ def findings(
         plan = grid if isinstance(grid, Plan) else plan_of(asked, folders)
         first, *others = folders_of(plan, folders)
         return Findings(**vars(gather(first, plan, others=others)))
+
+
+def _console(quiet: bool) -> Console:
+    is_terminal = None if sys.stdout is sys.__stdout__ else False  # a notebook's output says that it is one
+    return Console(
+        file=sys.stdout,
+        quiet=quiet,
+        force_terminal=is_terminal,
+        force_jupyter=False,
+        highlight=False,
+        markup=False,
+        emoji=False,
+    )
 
 
 def _of_executor(executor: str, given: dict[str, Any]) -> Any:

@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from bench.cli import completion
 from bench.cli.measure import time_plan
 from bench.cli.options import (
     CommandError,
@@ -50,13 +51,16 @@ class TrialOptions:
     overrides: Overrides = field(default_factory=list)
     only: Only = field(default_factory=list)
     seeds: Seeds = None
-    trial: Annotated[str | None, typer.Option(metavar="ID", help="Run this trial only.")] = None
+    trial: Annotated[
+        str | None, typer.Option(metavar="ID", help="Run this trial only.", autocompletion=completion.trials)
+    ] = None
     rerun: Annotated[
         str | None,
         typer.Option(
             metavar="WHAT",
             help="What is trained: missing, failed (the default), stale (by other code, or on other data) or all; "
             "each includes those before it.",
+            autocompletion=completion.reruns,
         ),
     ] = None
     attempts: Annotated[
@@ -79,7 +83,9 @@ class RunOptions:
         typer.Option("-j", "--jobs", metavar="N", min=1, help="Trials at once; default: one per card, or per core."),
     ] = None
     device: Device = "auto"
-    executor: Annotated[str, typer.Option(metavar="NAME", help=ABOUT_EXECUTORS)] = "local"
+    executor: Annotated[
+        str, typer.Option(metavar="NAME", help=ABOUT_EXECUTORS, autocompletion=completion.executors)
+    ] = "local"
     timeout: Annotated[str | None, typer.Option(metavar="TIME", help="Longest time of a trial: 90s, 10m, 2h.")] = None
     budget: Annotated[
         str | None, typer.Option(metavar="TIME", help="Start no trial that is not expected to end in it: 30m, 2h.")
@@ -88,6 +94,7 @@ class RunOptions:
     keep: Annotated[str, typer.Option(metavar="WHAT", help="Checkpoints of ended trials: best, all or none.")] = "best"
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first trial that fails.")] = False
     no_time: Annotated[bool, typer.Option("--no-time", help="Skip the timing of each model afterwards.")] = False
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show failures and the end alone.")] = False
     results: Results = Path("results")
     data_dir: DataDir = None
 
@@ -131,7 +138,7 @@ def run(grids: Grids, which: TrialOptions, how: RunOptions, planning: PlanOption
         codes = [_show_plan(plan, options, planning.price, console) for plan in plans]
     else:
         warm_up_for(plans, options)
-        codes = [run_one(plan, options, not how.no_time, console).exit_code for plan in plans]
+        codes = [run_one(plan, options, not how.no_time, console, quiet=how.quiet).exit_code for plan in plans]
     raise typer.Exit(130 if 130 in codes else max(codes))
 
 
@@ -215,8 +222,8 @@ def _agenda(plan: Plan, options: Options) -> Agenda:
     return read_agenda(plan, Records(options.results / plan.name, plan.selecting), options)
 
 
-def run_one(plan: Plan, options: Options, timed: bool, console: Console) -> Summary:
-    """Trains what is missing of a plan, times its models, and says how that went.
+def run_one(plan: Plan, options: Options, timed: bool, console: Console, *, quiet: bool = False) -> Summary:
+    """Trains what is missing of a plan, times its models, and says how that went; ``quiet``, of trials those that fail.
 
     Raises :class:`CommandError` or :class:`WriteError` where it cannot.
     """
@@ -226,7 +233,7 @@ def run_one(plan: Plan, options: Options, timed: bool, console: Console) -> Summ
     macs = _look(plan, options, console)
     torn = _torn(folder)
     with _told_apart(folder):
-        summary = train(plan, options, Progress(console, _again(plan, options)), macs)
+        summary = train(plan, options, Progress(console, _again(plan, options), quiet=quiet), macs)
     for name, _ in sorted(_torn(folder).items() - torn.items()):
         console.print(f"{folder}: a line that was half written is set aside in {name}", soft_wrap=True)
     _check_written(summary, plan, folder)

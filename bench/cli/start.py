@@ -5,16 +5,12 @@ from __future__ import annotations
 import json
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from bench.cli.options import (
-    CommandError,
-)
-
-if TYPE_CHECKING:
-    pass
+from bench.cli import completion
+from bench.cli.options import CommandError
 
 
 def schema() -> None:
@@ -25,15 +21,52 @@ def schema() -> None:
 
 
 def new(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The grid's name: the file is NAME.yaml.")],
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="The file is NAME.yaml; default: as --from has it.")
+    ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="GRID",
+            help="Copy a shipped grid, with the code it needs; list grids names them.",
+            autocompletion=completion.shipped,
+        ),
+    ] = None,
 ) -> None:
-    """Write a short commented grid that runs, to start from."""
-    from bench.grid.schema import starter_grid
+    """Write a grid that runs, to start from: a short commented one, or a copy of one that is shipped.
 
-    path = Path(name).with_suffix(".yaml")
-    if path.exists():
-        raise CommandError(f"{path}: is there already; name another")
+    Beside it stand the schema by which editors complete and check it, and the code that it names.
+    """
+    if name is None and source is None:
+        raise CommandError("name the grid: python -m bench new NAME, or copy one: python -m bench new --from GRID")
+    path = Path(name or str(source).rpartition("/")[2])
+    if path.suffix not in (".yaml", ".yml"):
+        path = path.with_name(f"{path.name}.yaml")
     if not path.parent.is_dir():
         raise CommandError(f"{path}: no such folder: {path.parent}")
-    path.write_text(starter_grid(path.stem), encoding="utf-8")
-    print(f"{path}: written; python -m bench run {shlex.quote(str(path))} --dry-run shows its plan")
+    try:
+        files = _files(path, source)
+    except ValueError as error:
+        raise CommandError(str(error)) from error
+    for place, text in files.items():
+        if place.suffix != ".json" and place.exists() and (place == path or place.read_text(encoding="utf-8") != text):
+            raise CommandError(f"{place}: is there already; name another")
+    for place, text in files.items():
+        place.write_text(text, encoding="utf-8")
+    beside = ", ".join(str(place) for place in files if place != path)
+    print(f"{path}: written, with {beside}; python -m bench run {shlex.quote(str(path))} --dry-run shows its plan")
+
+
+def _files(path: Path, source: str | None) -> dict[Path, str]:
+    """Returns the texts of what is written; raises ValueError where there is no such grid."""
+    from bench.grid import shipped
+    from bench.grid.schema import starter_grid
+
+    schema_name, schema_text = shipped.schema_for(path.parent)
+    if source is None:
+        files = {path: starter_grid(path.stem, schema_name)}
+    else:
+        copy = shipped.copied(shipped.find(source), path.parent, schema_name)
+        files = {path: copy.text} | {path.parent / script: text for script, text in copy.scripts.items()}
+    return files | {path.parent / schema_name: schema_text}

@@ -12,6 +12,7 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
@@ -25,6 +26,7 @@ from bench.execute.processes import (
     death,
     end,
     end_with_parent,
+    kill,
     lead_group,
     limit_threads,
     out_of_memory,
@@ -69,6 +71,7 @@ class LocalExecutor:
     now: Callable[[], float] = time.monotonic
     _workers: list[_Worker] = field(default_factory=list)
     _spares: dict[int, _Worker] = field(default_factory=dict)  # started while user code runs, to take its place
+    _ending: dict[int, list[BaseProcess]] = field(default_factory=dict)  # killed, perhaps not gone yet
     _again: list[Job] = field(default_factory=list)  # memory ran out for them, and they were not alone
     _stopping: bool = False
 
@@ -113,16 +116,21 @@ class LocalExecutor:
                 os.kill(worker.process.pid, signal.SIGTERM)
 
     def _start(self, index: int, device: str) -> _Worker:
-        ours, theirs = context().Pipe()
-        process = context().Process(target=_serve, args=(theirs, device, self.threads), daemon=False)
+        processes = context()
+        ours, theirs = processes.Pipe()
+        process = processes.Process(target=_serve, args=(theirs, device, self.threads), daemon=False)
         process.start()
         theirs.close()
         return _Worker(index, device, process, ours)
 
     def _renew(self, worker: _Worker) -> None:
-        """Replaces a process that died, is late, or has run user code; what that one started ends with it."""
-        end(worker.process)
+        """Replaces a process that died, is late, or has run user code; what that one started ends with it.
+
+        It is gone before the next trial starts in its place: what it held is free then.
+        """
+        kill(worker.process)
         worker.connection.close()
+        self._ending.setdefault(worker.index, []).append(worker.process)
         if self._stopping:
             return
         spare = self._spares.pop(worker.index, None)
@@ -133,6 +141,8 @@ class LocalExecutor:
         if worker.used and job.runs_user_code:
             self._renew(worker)
             worker = self._workers[worker.index]
+        for process in self._ending.pop(worker.index, ()):
+            process.join()
         others = [other for other in self._workers if other.job]
         for one in others:
             one.crowded = True
@@ -189,9 +199,9 @@ class LocalExecutor:
             if worker.job:
                 end(worker.process)
             worker.connection.close()  # an idle worker ends when its connection does
-        for worker in workers:
-            worker.process.join()
-        self._workers, self._spares = [], {}
+        for process in [*(worker.process for worker in workers), *chain.from_iterable(self._ending.values())]:
+            process.join()
+        self._workers, self._spares, self._ending = [], {}, {}
 
 
 def _ends(worker: _Worker) -> tuple[Connection, int]:

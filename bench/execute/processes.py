@@ -22,11 +22,10 @@ from typing import Any, TypeVar
 from lab.imports import as_part_error, import_paths
 from lab.limits import kills, mebibytes, memory
 
-DATA_VARIABLE = "BENCH_WARM_DATA"  # what the server process reads ahead: [folder or null, [data section, ...]]
+AHEAD_VARIABLE = "BENCH_WARM_AHEAD"  # what the server process imports and reads ahead: modules, data, data_dir
 # A socket's name has at most 107 bytes (unix(7)), and multiprocessing adds /pymp-abcdefgh/listener-abcdefgh.
 MOST_SOCKET_FOLDER, SHORT_FOLDERS = 74, ("/tmp", "/var/tmp", f"/run/user/{getattr(os, 'getuid', int)()}", "/dev/shm")
 SERVER_GONE = 255  # the exit code of a process whose server process ended before it could tell
-PLAIN_VARIABLE = "BENCH_WARM_PLAIN"  # the server process does without torch
 PATH_VARIABLE = "BENCH_PATH_BEFORE"  # what the server process puts back in its environment
 
 T = TypeVar("T")
@@ -83,21 +82,15 @@ def restore_path() -> None:
             os.environ[name] = value
 
 
-def warm_up(data: Sequence[Mapping[str, Any]], data_dir: Path | None) -> None:
-    """Starts the server process, which imports torch and reads the data sets ahead; returns at once.
+def warm_up(modules: Sequence[str], data: Sequence[Mapping[str, Any]] = (), data_dir: Path | None = None) -> None:
+    """Starts the server process, which imports modules and reads data sets ahead; returns at once.
 
-    Where there is one already, or the system allows none, workers read what they need themselves.
+    Where there is one already, or the system allows none, workers import and read what they need themselves.
     """
-    os.environ[DATA_VARIABLE] = json.dumps([data_dir and str(data_dir.resolve()), list(data)])
+    ahead = {"modules": list(modules), "data": list(data), "data_dir": data_dir and str(data_dir.resolve())}
+    os.environ[AHEAD_VARIABLE] = json.dumps(ahead)
     context()
-    del os.environ[DATA_VARIABLE]
-
-
-def warm_up_without_torch() -> None:
-    """Starts the server process for workers that only watch commands: a small process forks in less time."""
-    os.environ[PLAIN_VARIABLE] = "1"
-    context()
-    del os.environ[PLAIN_VARIABLE]
+    del os.environ[AHEAD_VARIABLE]
 
 
 def limit_threads(threads: int) -> None:
@@ -223,8 +216,13 @@ def lead_group() -> None:
 
 def end(process: BaseProcess) -> None:
     """Kills a process, and whatever it started where it leads a group; returns once it is gone."""
+    kill(process)
+    process.join()
+
+
+def kill(process: BaseProcess) -> None:
+    """Begins to :func:`end` a process; whoever joins it waits until it is gone."""
     if hasattr(os, "killpg") and process.pid is not None:
         with contextlib.suppress(ProcessLookupError, PermissionError):  # no such group, or all of it ended
             os.killpg(process.pid, signal.SIGKILL)
     process.kill()
-    process.join()

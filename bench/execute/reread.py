@@ -25,7 +25,7 @@ def reread(plan: Plan, options: Options, progress: Progress) -> Summary:
     Raises ValueError where the grid runs no command. Where a declared metric is in none, nothing is recorded.
     """
     if plan.run is None or plan.run.name != "command":
-        raise ValueError("--reread reads the kept output of commands; this grid runs none: --force reruns its trials")
+        raise ValueError("--reread reads the kept output of commands; this grid runs none: --rerun all trains again")
     start, folder = time.monotonic(), (options.results / plan.name).resolve()
     records, outputs = Records(folder, plan.selecting), kept_outputs(folder)
     recorder, summary = Recorder(records, plan, 1, progress.complain), Summary()
@@ -43,7 +43,7 @@ def reread(plan: Plan, options: Options, progress: Progress) -> Summary:
 
 def _reread(found: dict[Trial, Kept], recorder: Recorder, progress: Progress, summary: Summary) -> None:
     """Reads, for each trial that no run has under way, the output that it left; until one lacks a metric."""
-    claims = Claims(recorder.records, lambda trial, recorded: False)
+    claims: Claims[Trial] = Claims(recorder.records, lambda trial, recorded: False)
     for trial in claims.take(found):
         kept = found[trial]
         outcome = kept.read(scratch_job(recorder.plan, trial, recorder.records.folder))

@@ -13,7 +13,9 @@ import signal
 import sys
 from pathlib import Path
 
-from bench.execute.processes import DATA_VARIABLE, PLAIN_VARIABLE, restore_path
+from bench.execute.preload import OF_LAB, REHEARSED
+from bench.execute.processes import AHEAD_VARIABLE, restore_path
+from bench.execute.trainables.function import rehearse
 from lab.limits import cores
 
 
@@ -42,14 +44,21 @@ def limit_to_quota() -> None:
     torch.set_num_threads(min(torch.get_num_threads(), cores()))
 
 
+def import_ahead(modules: list[str]) -> None:
+    """Imports modules, in the place where user code will look for them; what fails is the trial's to tell."""
+    for name in modules:
+        with contextlib.suppress(Exception):  # own code runs where torch is not installed
+            importlib.import_module(name)
+
+
 restore_path()
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
-OF_TORCH = ("torch._dynamo", "lab.trial")  # the first: the first optimizer of a process imports it
-for name in (*(() if os.environ.pop(PLAIN_VARIABLE, "") else OF_TORCH), "bench.execute.local"):
-    with contextlib.suppress(ModuleNotFoundError):  # own code runs where torch is not installed
-        importlib.import_module(name)
+ahead = json.loads(os.environ.pop(AHEAD_VARIABLE, "{}"))
+import_ahead([*ahead.get("modules", OF_LAB), "bench.execute.local"])
 if "torch" in sys.modules:
     limit_to_quota()
-if DATA_VARIABLE in os.environ:
-    read_ahead(*json.loads(os.environ.pop(DATA_VARIABLE)))
+if ahead.get("data"):
+    read_ahead(ahead["data_dir"], ahead["data"])
+if REHEARSED in sys.modules:
+    rehearse()
 gc.freeze()  # what was imported stays: the collection after each trial need not go through it, nor copy its pages

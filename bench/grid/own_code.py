@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ from bench.grid.own_command import Command
 from lab.imports import PartError, load
 from lab.parts import GIVEN, SignedSettings, signed_settings
 from lab.sections import Problem, SettingsError, describe_field, did_you_mean, spelled
+from lab.visiting import asked, is_asked
 
 HANDED = tuple(sorted(GIVEN["function"]))  # what the harness passes where the function asks for it
 
@@ -35,6 +37,8 @@ class Function:
             raise FunctionError(f"{run.function!r}: {rule}")
         self.names = [*self.kind.model_fields]
         self.handed = set(self.kind.signature.names) & set(HANDED)
+        if is_asked(loaded_with, run.function):  # while it is looked at: whoever prepares its trials wants to know
+            asked(loaded_with, run.function)
 
     def parse(self, raw: Mapping[str, Mapping[str, Any]]) -> OwnSettings:
         """Parses the settings, checked against the signature; raises :class:`SettingsError`."""
@@ -92,6 +96,12 @@ class Function:
             case _:
                 allowed = describe_field(field) if field is not None else "another value"
                 return Problem(path, f"must be {allowed}, got {spelled(error['input'])}")
+
+
+def loaded_with(path: str) -> list[str]:
+    """Lists the modules that are there once the function at ``path`` has been imported."""
+    load(path)
+    return [*sys.modules]
 
 
 def code_of(run: Run) -> Function | Command:

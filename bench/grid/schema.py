@@ -133,12 +133,15 @@ def _untitled(schema: Any) -> Any:
     return [_untitled(item) for item in schema] if isinstance(schema, list) else schema
 
 
-def starter_grid(name: str) -> str:
-    """Returns the text of a short commented grid that runs in under a minute on two cores; ``name`` heads it."""
+def starter_grid(name: str, schema: str = "schema.json") -> str:
+    """Returns the text of a short commented grid that runs in under a minute on two cores; ``name`` heads it.
+
+    ``schema`` is the file beside it by which editors complete it.
+    """
     return f"""\
-# yaml-language-server: $schema=schema.json
+# yaml-language-server: $schema={schema}
 # {name}: what the question is, what it costs, what you expect.
-# Completion in your editor: python -m bench schema > schema.json, beside this file.
+# Editors complete and check it by the first line; python -m bench schema > {schema} renews that.
 question: Does BatchNorm help a small residual network on handwritten digits?
 
 base:                                  # the same in every trial

@@ -21,6 +21,7 @@ from bench.report import brief
 from bench.report.wording import effects_text, first_number, method, show
 
 SCREEN = 50  # lines that the brief report takes at most where the console has 80 columns
+MOST_WARNINGS = 5
 BELOW = 3  # of them, for what the command prints below it
 LONGEST = 12  # columns for two spaces and a verdict
 JOINTS = re.compile(r"[^\s._/=:,+-]*[._/=:,+-]+|[^\s._/=:,+-]+\s*")  # parts of a long word, with what joins them
@@ -38,17 +39,20 @@ def print_report(console: Console, findings: Findings, *, full: bool = False) ->
 
 
 def _print_brief(console: Console, findings: Findings) -> None:
-    effects = [(findings.plan.primary, findings.effects), *((one.metric, one.effects) for one in findings.secondary)]
-    before = [_question(findings), *_answer(console, findings), Text(""), *_brief_coverage(console, findings)]
+    plan, secondary = findings.plan, findings.secondary
+    asked = [("", plan.primary, findings.effects), *(("secondary: ", one.metric, one.effects) for one in secondary)]
+    before = [_question(findings), *_answer(console, findings), Text("")]
     after = [Text(""), Text(brief.notes(findings), style="dim")]
     room = SCREEN - BELOW - sum(_height(console, part) for part in (*before, *after))
-    for part in before:
+    wanted = sum(_height(console, _some_effects(console, *one, 10 * SCREEN)) for one in asked)
+    coverage = _brief_coverage(console, findings, room - wanted)
+    room -= sum(_height(console, part) for part in coverage)
+    for part in (*before, *coverage):
         console.print(part)
-    for metric, table in effects:
-        if len(table):
-            shown = _brief_effects(console, metric, table, room, "" if metric is effects[0][0] else "secondary: ")
-            room -= _height(console, shown)
-            console.print(shown)
+    for one in asked:
+        shown = _some_effects(console, *one, room)
+        room -= _height(console, shown)
+        console.print(shown)
     for part in after:
         console.print(part)
 
@@ -64,28 +68,28 @@ def _answer(console: Console, findings: Findings) -> list[RenderableType]:
     return [heading, ruled if _height(console, ruled) <= SCREEN // 2 else _hypotheses(findings.hypotheses, "")]
 
 
-def _brief_coverage(console: Console, findings: Findings) -> list[RenderableType]:
-    """Says what is covered, and warns as far as there is room."""
-    parts = _coverage(findings, brief.cautions(findings))
-    room = SCREEN // 5
-    for count, part in enumerate(parts):
-        room -= _height(console, part)
-        if room < 0 and count > 1:
-            left = len(parts) - count
-            return [*parts[:count], Text(f"warnings: {left} more, with --full", style="yellow")]
-    return parts
+def _brief_coverage(console: Console, findings: Findings, room: int) -> list[RenderableType]:
+    """Says what is covered, and warns: in whole sentences where there is room, else in a line per warning."""
+    first, *warnings = _coverage(findings, brief.cautions(findings))
+    if sum(_height(console, part) for part in (first, *warnings)) <= room:
+        return [first, *warnings]
+    for warning in warnings:
+        warning.no_wrap, warning.overflow = True, "ellipsis"
+    left = len(warnings) - MOST_WARNINGS
+    more = [Text(f"warnings: {left} more, with --full", style="yellow")] if left > 0 else []
+    return [first, *map(Group, warnings[:MOST_WARNINGS]), *more]  # in a group each is printed on its own terms
 
 
-def _brief_effects(console: Console, metric: Metric, effects: pd.DataFrame, room: int, about: str) -> RenderableType:
+def _some_effects(console: Console, about: str, metric: Metric, effects: pd.DataFrame, room: int) -> Group:
     """Shows as many effects as there is room for, the decided and the largest first kept, and counts the others."""
-    ranks = brief.telling_first(effects)
+    shown, ranks = Group(), brief.telling_first(effects)
     for count in range(len(effects), 0, -1):
         kept = effects[[index in ranks[:count] for index in effects.index]]
-        left = len(effects) - count
-        more = [Text(brief.others(effects[~effects.index.isin(kept.index)]), style="dim")] if left else []
+        left = effects[~effects.index.isin(kept.index)]
+        more = [Text(brief.others(left), style="dim")] if len(left) else []
         details = [brief.detail(row, metric) for _, row in kept.iterrows()]
         shown = Group(_effects(kept, metric, about, details, console.width), *more)
-        if count == 1 or _height(console, shown) <= room:
+        if _height(console, shown) <= room:
             break
     return shown
 
@@ -138,7 +142,7 @@ def _question(findings: Findings) -> RenderableType:
     return Group(Text(findings.plan.name, style="dim"), Text(findings.plan.question, style="bold"))
 
 
-def _coverage(findings: Findings, cautions: Sequence[str]) -> list[RenderableType]:
+def _coverage(findings: Findings, cautions: Sequence[str]) -> list[Text]:
     return [Text(findings.coverage), *(Text(f"warning: {caution}", style="yellow") for caution in cautions)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import random
@@ -9,15 +10,20 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench.execute.job import Job
 from bench.execute.trainables.devices import cards
-from bench.execute.trainables.reported import Extras, Reported, Stream, number_of, numbers, origin, outcome
+from bench.execute.trainables.reported import Extras, Reported, Stream, environment, number_of, numbers, origin, outcome
+from bench.grid.own import Run
 from bench.grid.own_code import Function
 from bench.record.outcome import Outcome
 from bench.record.status import Status
+from lab.imports import load
 from lab.result import Evaluation
+
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
 
 BESIDE = ("examples", "ids", "data")  # what a function may return beside numbers
 
@@ -62,7 +68,11 @@ class FunctionTrainable:
         sections = dict(job.settings)
         seed, folder = sections.pop("seed"), job.folder / "files" / job.trial_id
         threads = int(os.environ.get("OMP_NUM_THREADS") or 1)
+        has_torch = "torch" in sys.modules
         with starting_state(seed, threads):
+            load(job.run.function)
+            if "torch" in sys.modules and not has_torch:  # it came with the function
+                seed_torch(seed)
             function = Function(job.run)
             if "folder" in function.handed:
                 folder.mkdir(parents=True, exist_ok=True)
@@ -118,12 +128,25 @@ def _digest(data: Any) -> str:
     return "" if data is None else hashlib.sha256(str(data).encode()).hexdigest()[:12]
 
 
+@functools.cache
+def pools() -> ThreadpoolController:
+    """Finds the thread pools of the libraries that are loaded by now; of a later one the environment tells the size."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
+
+
+def rehearse() -> None:
+    """Does what takes long the first time, so that trials that are forked from this process find it done."""
+    environment("cpu", 1)
+    with starting_state(0, 1):
+        Function(Run(function=f"{__name__}:starting_state"))
+
+
 @contextmanager
 def starting_state(seed: int, threads: int) -> Iterator[None]:
     """The state that a trial of that seed starts from, torch's where that is there already."""
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(threads):
+    with pools().limit(limits=threads):
         if "torch" in sys.modules:
             from lab.process import starting_state as of_torch
 
@@ -135,6 +158,13 @@ def starting_state(seed: int, threads: int) -> Iterator[None]:
             random.seed(_derived(seed, "python"))
             np.random.seed(_derived(seed, "numpy") % 2**32)
             yield
+
+
+def seed_torch(seed: int) -> None:
+    """Seeds torch, too; what the function's modules set of it on import stays."""
+    from lab.process import seed_generators
+
+    seed_generators(seed)
 
 
 def _derived(seed: int, name: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import platform
 import re
@@ -203,14 +204,20 @@ def _measures(metrics: Sequence[Metric], reported: Reported) -> dict[str, float]
 
 def environment(device: str, threads: int) -> Environment:
     """Tells what a trial of own code was computed on, without torch."""
+    name, here = device_name(device), socket.gethostname()
+    return Environment(device, name, threads, _torch_version(), platform.python_version(), here)
+
+
+@functools.cache
+def _torch_version() -> str:
+    """Returns the version that is installed; empty where there is none."""
     try:
-        torch_version = metadata.version("torch")
+        return metadata.version("torch")
     except metadata.PackageNotFoundError:
-        torch_version = ""
-    name = device_name(device)
-    return Environment(device, name, threads, torch_version, platform.python_version(), socket.gethostname())
+        return ""
 
 
+@functools.cache
 def device_name(device: str) -> str:
     cpu = Path("/proc/cpuinfo")
     if device == "cpu" and cpu.exists():
