@@ -254,6 +254,16 @@ def test_show_cuts_a_long_curve_and_a_long_log_and_says_so(tmp_path: Path, monke
     assert "with --full" not in whole
 
 
+def test_show_offers_no_more_where_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Records(Path("results/own")).append(
+        {"trial_id": "0123456789ab", "grid": "own", "cell": "a", "seed": 0, "status": "ok", "rmse": 0.5}, []
+    )
+    text = CliRunner().invoke(app, ["show", "01"]).output
+    assert "rmse" in text
+    assert "with --full" not in text
+
+
 def test_list_names_every_part_once_with_its_settings_and_defaults(tmp_path: Path) -> None:
     done = bench("list", cwd=tmp_path)
     assert done.stdout.count("stem=") == 1, "resnet10, resnet18 and resnet34 take the same"
