@@ -237,8 +237,12 @@ def test_show_cuts_a_long_curve_and_a_long_log_and_says_so(tmp_path: Path, monke
     folder = Path("results/long")
     records = Records(folder)
     (folder / "logs").mkdir(parents=True)
-    points = [Evaluation(n, n, 0.5, 1.0, {"dev_loss": n / 7}) for n in range(100)]
-    records.append({"trial_id": "0123456789ab", "grid": "long", "cell": "a", "seed": 0, "status": "error"}, points)
+    points = [
+        Evaluation(step=n, epoch=n, train_loss=0.5, train_seconds=1.0, scores={"dev_loss": n / 7}) for n in range(100)
+    ]
+    records.append(
+        {"trial_id": "0123456789ab", "grid": "long", "cell": "a", "seed": 0, "status": "error"}, [], curve=points
+    )
     (folder / "logs" / "0123456789ab.log").write_text("".join(f"line {n}\n" for n in range(1000)))
     text = CliRunner().invoke(app, ["show", "01"]).output
     assert "12 of 100 points" in text
