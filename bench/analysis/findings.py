@@ -19,7 +19,7 @@ from bench.analysis.comparison import Comparison
 from bench.analysis.hypotheses import hypothesis_table
 from bench.analysis.interactions import SimpleEffects, explain_average, simple_effects, without_pairs
 from bench.analysis.learning import default_target, learning_table
-from bench.analysis.own import own_cautions
+from bench.analysis.own import example_cautions, own_cautions
 from bench.analysis.scope import left_out, with_recorded_seeds
 from bench.analysis.tables import cell_standings, cell_table, comparable_cells, level_table
 from bench.grid.metrics import Metric
@@ -31,6 +31,8 @@ from bench.record.staleness import find_stale
 from bench.stats.estimates import Effect
 from bench.stats.families import selected_level
 from bench.stats.joined import Joined
+
+MOST_ROWS = 3  # of curves and bits that cannot be read; beyond, how many there are
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,7 @@ def gather(folder: Path, plan: Plan | None = None, *, others: Sequence[Path] = (
     said += [
         *audit_recorded(plan, found),
         *own_cautions(plan, found),
+        *example_cautions(plan, found, examples),
         *_stale_cautions(plan, folders, records, sources),
     ]
     return Findings(
@@ -145,6 +148,9 @@ def _stale_cautions(plan: Plan, folders: Sequence[Path], records: pool.Pool, sou
     if count := records.num_other_data:
         stale_data = f"{count} results on other data than the last run found are left out"
         said.append(f"{stale_data}; python -m bench run GRID --rerun stale trains them again")
+    said += [f"{where}; the row is left out" for where in records.unreadable[:MOST_ROWS]]
+    if (more := len(records.unreadable) - MOST_ROWS) > 0:
+        said.append(f"{more} further rows of curves.csv and correct.csv cannot be read, and are left out")
     if plan.run is None and (count := int(earlier_counts(records.trials).sum())):
         counted = f"{count} results are of an earlier version, which left multiply-accumulates on padding alone out"
         said.append(f"{counted}: its counts are not shown beside those of today")
