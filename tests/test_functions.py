@@ -380,3 +380,11 @@ def test_the_report_compares_the_primary_metric_and_says_what_own_code_cannot_pr
     correlation = np.corrcoef(trials.pivot(index="model.width", columns="seed", values="test_rmse"))[0, 1]
     assert f"cells correlate over seeds by {correlation:.2f} on average: pairing by seed takes noise out" in said
     assert "own code did not say what its data are" in said
+
+
+def test_examples_that_are_not_what_the_metric_is_made_of_are_left_out_and_counted(grid: Callable[..., Plan]) -> None:
+    source = RUN.replace('return {"test_rmse"', 'return {"examples": {"test_rmse": [8.0, 9.0]}, "test_rmse"')
+    assert source != RUN
+    assert run(grid(source=source)).exit_code == 0
+    (said,) = (caution for caution in gather(Path("results/own")).cautions if "single examples" in caution)
+    assert said.startswith("outcomes of single examples of test_rmse are left out in 6 trials: their mean is neither")

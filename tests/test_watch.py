@@ -7,6 +7,9 @@ import importlib.resources
 import importlib.util
 import json
 import os
+import re
+import signal
+import subprocess
 import sys
 import threading
 import time
@@ -18,6 +21,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
+from urllib.request import urlopen
 
 import pytest
 from browser import CHROMIUM, Page, browser
@@ -287,6 +291,23 @@ def test_findings_are_made_only_for_who_looks(folder: Path, plan: Plan) -> None:
     assert read_board(folder).view("houses")["sections"] == {}
 
 
+def test_a_grid_that_is_named_is_waited_for(folder: Path, plan: Plan) -> None:
+    plan_file, grid_file = (folder / name for name in ("plan.json", "grid.yaml"))
+    plan_file.rename(folder / "later.json")
+    grid_file.rename(folder / "later.yaml")
+    board = Board(folder.parent, ["houses"], AtOnce())
+    for _ in range(3):
+        board.refresh()
+        board._not_before.clear()
+    assert board.view("houses")["grids"]["houses"]["said"] == "houses has no grid.yaml yet"
+    (folder / "later.json").rename(plan_file)
+    (folder / "later.yaml").rename(grid_file)
+    for _ in range(3):
+        board.refresh()
+        board._not_before.clear()
+    assert board.view("houses")["grids"]["houses"]["said"] == "0 of 6 trials"
+
+
 def test_a_grid_whose_plan_names_code_and_is_not_kept_is_not_imported(folder: Path) -> None:
     (folder / "plan.json").unlink()
     (folder / "grid.yaml").write_text(GRID.replace('command: "echo {flags} --seed {seed}"', "function: os:abort"))
@@ -407,6 +428,9 @@ def test_a_page_of_another_origin_is_refused(client: Client) -> None:
     assert client.status(origin=own) == client.status(sec_fetch_site="same-origin") == 200
     assert client.status(origin="http://127.0.0.1:1") == client.status(origin="null") == 403
     assert client.status(sec_fetch_site="cross-site") == client.status(sec_fetch_site="same-site") == 403
+    clicked = {"sec_fetch_site": "cross-site", "sec_fetch_mode": "navigate"}  # the address, in a terminal on the web
+    assert client.status(**clicked) == 200
+    assert client.status("/log", **clicked) == 403
 
 
 def test_nothing_can_be_changed(client: Client) -> None:
@@ -457,6 +481,21 @@ def test_a_folder_that_is_not_there_and_a_port_that_is_taken_are_refused(tmp_pat
     assert f"--port {port} cannot be listened on" in str(done.exception)
 
 
+def test_it_prints_its_address_serves_findings_and_ends_with_ctrl_c(folder: Path, plan: Plan) -> None:
+    pytest.importorskip("sse_starlette", reason="needs the extra watch")
+    record(folder, plan, 0, 2.0)
+    words = [sys.executable, "-m", "bench", "watch", "--port", "0", "--results", str(folder.parent)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        port, token = re.findall(r"127.0.0.1:(\d+)/\?token=(\S+)", process.stdout.readline())[0]
+        with urlopen(f"http://127.0.0.1:{port}/events?token={token}&grid=houses", timeout=60) as events:
+            assert any(b"Undecided" in line for line in iter(events.readline, b""))  # a worker has made the findings
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 130
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+
+
 # --- in a browser ---------------------------------------------------------------------------------------------------
 
 
@@ -497,4 +536,6 @@ def test_in_a_browser_it_is_live_shows_text_as_text_and_is_accessible(folder: Pa
             page.prefer(prefers_color_scheme=look)
             assert page.ask("document.documentElement.scrollWidth <= innerWidth")
         assert audit(page) == []
+        page.ask("document.querySelector('.skip').click()")
+        assert page.ask("document.activeElement.id + location.hash") == "content#houses"
         assert page.errors == []

@@ -19,7 +19,7 @@ from bench.analysis.comparison import Comparison
 from bench.analysis.hypotheses import hypothesis_table
 from bench.analysis.interactions import SimpleEffects, explain_average, simple_effects, without_pairs
 from bench.analysis.learning import default_target, learning_table
-from bench.analysis.own import own_cautions
+from bench.analysis.own import example_cautions, own_cautions
 from bench.analysis.scope import left_out, with_recorded_seeds
 from bench.analysis.tables import cell_standings, cell_table, comparable_cells, level_table
 from bench.grid.metrics import Metric
@@ -113,6 +113,7 @@ def gather(folder: Path, plan: Plan | None = None, *, others: Sequence[Path] = (
     said += [
         *audit_recorded(plan, found),
         *own_cautions(plan, found),
+        *example_cautions(plan, found, examples),
         *_stale_cautions(plan, folders, records, sources),
     ]
     return Findings(

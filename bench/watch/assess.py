@@ -32,6 +32,7 @@ class Outline:
     compared: frozenset[str]
     per_cell: dict[str, int] = field(hash=False)
     tunes: bool = False
+    unit: str = "epochs"  # of a curve's positions
 
 
 class AssessError(Exception):
@@ -47,7 +48,7 @@ def outline(folder: Path) -> Outline:
     """Reads the plan of a results folder; raises :class:`AssessError` or GridError where it cannot be read."""
     from collections import Counter
 
-    from bench.analysis.summaries import watched
+    from bench.analysis.summaries import position, watched
     from bench.record.records import Records, ended
 
     plan = _plan(folder)
@@ -65,6 +66,7 @@ def outline(folder: Path) -> Outline:
         compared=frozenset(trial.trial_id for trial in known if trial.stage == "final"),
         per_cell=dict(per_cell),
         tunes=bool(plan.tune),
+        unit=f"{position(plan)}s",
     )
 
 

@@ -45,18 +45,18 @@ class Board:
 
     async def keep_up(self) -> None:
         """Reads the folder until it is cancelled; tells the readers of each change."""
-        try:
-            while True:
-                await asyncio.to_thread(self.refresh)
-                async with self._changed:
-                    self._changed.notify_all()
-                await asyncio.sleep(POLL_SECONDS)
-        finally:
-            self.close()
+        while True:
+            await asyncio.to_thread(self.refresh)
+            async with self._changed:
+                self._changed.notify_all()
+            await asyncio.sleep(POLL_SECONDS)
 
     def close(self) -> None:
+        """Ends the worker, whatever it is at."""
         if self._workers is not None:
-            self._workers.shutdown(wait=False, cancel_futures=True)
+            for child in multiprocessing.active_children():
+                child.terminate()
+            self._workers.shutdown(cancel_futures=True)
 
     def refresh(self) -> None:
         """Looks once at all files, and has worked out what changed."""

@@ -186,6 +186,7 @@ class Grid:
         watched, metric = self.outline.watched, self.outline.metric
         head: dict[str, Any] = {"name": self.folder.name, "question": self.outline.question, "metric": spoken(metric)}
         head |= {"curve": capital(axis_label(watched)), "share": watched.is_share, "log": watched.scale == "log"}
+        head["unit"] = self.outline.unit
         cells = self._cells_shown(running)
         if len(cells) < len(self.outline.cells):
             head["cells"] = f"{len(cells)} of {len(self.outline.cells):,} cells: those that run first, then in order"

@@ -76,7 +76,8 @@ def refusal(request: Request, token: str) -> str:
         return "this page must be asked for as localhost or 127.0.0.1"
     if any(origin != f"http://{hosts[0]}" for origin in origins):
         return "a page of another origin may not ask"
-    if request.headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
+    opened = request.headers.get("sec-fetch-mode") == "navigate" and request.url.path == "/"  # a link that was clicked
+    if not opened and request.headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
         return "a page of another site may not ask"
     given = request.query_params.get("token", "")
     if not hmac.compare_digest(given.encode(), token.encode()):
@@ -165,7 +166,7 @@ def read_log(folder: Path, trial: str) -> str:
 
 
 def serve(board: Board, token: str, listening: socket.socket) -> None:
-    """Serves until it is interrupted."""
+    """Serves until it is interrupted; all processes that this one started then end with it."""
     import uvicorn
 
     config = uvicorn.Config(
@@ -176,7 +177,10 @@ def serve(board: Board, token: str, listening: socket.socket) -> None:
         proxy_headers=False,
         timeout_graceful_shutdown=1,
     )
-    uvicorn.Server(config).run(sockets=[listening])
+    try:
+        uvicorn.Server(config).run(sockets=[listening])
+    finally:
+        board.close()
 
 
 def listen(port: int | None) -> socket.socket:

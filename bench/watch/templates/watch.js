@@ -170,7 +170,7 @@ function drawSections(keys, known) {
 let ranges = "";
 function drawCurves(keys, known) {
   at("curves-section").hidden = !Object.keys(known).length;
-  const {share, log} = parts.head ?? {};
+  const {share, log, unit} = parts.head ?? {};
   const points = Object.values(known).flatMap(panel => panel.lines.flatMap(line => line.points)).filter(([, y]) => !log || y > 0);
   if (!points.length) return;
   const across = [Math.min(...points.map(point => point[0])), Math.max(...points.map(point => point[0]))];
@@ -183,7 +183,7 @@ function drawCurves(keys, known) {
   (figure, panel) => {
     const svg = figure.children[1];
     svg.setAttribute("aria-label", `${panel.cell}: ${panel.said}`);
-    svg.replaceChildren(...axes(across, up, share, log), ...panel.lines.map(line => path(line, across, up, log)));
+    svg.replaceChildren(...axes(across, up, share, log, unit), ...panel.lines.map(line => path(line, across, up, log)));
   });
 }
 const scaled = ([low, high], from, to, log) => value => {
@@ -192,12 +192,12 @@ const scaled = ([low, high], from, to, log) => value => {
 };
 const number = new Intl.NumberFormat("en", {maximumSignificantDigits: 3});
 const percent = new Intl.NumberFormat("en", {style: "percent", maximumSignificantDigits: 3});
-function axes(across, up, share, log) {
+function axes(across, up, share, log, unit) {
   const form = share ? percent : number, frame = `M${LEFT},${TOP}V${HEIGHT - BOTTOM}H${WIDTH - RIGHT}`;
   const text = (x, y, anchor, words) => drawn("text", {x, y, "text-anchor": anchor, class: "tick"}, words);
   return [drawn("path", {d: frame, class: "frame"}), text(LEFT - 4, TOP + 9, "end", form.format(up[1])),
     text(LEFT - 4, HEIGHT - BOTTOM, "end", form.format(up[0])), text(LEFT, HEIGHT - 4, "start", number.format(across[0])),
-    text(WIDTH - RIGHT, HEIGHT - 4, "end", number.format(across[1]) + " epochs")];
+    text(WIDTH - RIGHT, HEIGHT - 4, "end", `${number.format(across[1])} ${unit}`)];
 }
 function path(line, across, up, log) {
   const x = scaled(across, LEFT, WIDTH - RIGHT), y = scaled(up, HEIGHT - BOTTOM, TOP, log);
@@ -217,8 +217,6 @@ function choose(name) {
   history.replaceState(null, "", "#" + encodeURIComponent(name));
   connect(name);
 }
-addEventListener("hashchange", () => {
-  if (wanted() === "content") { history.replaceState(null, "", "#" + encodeURIComponent(shown)); return; }
-  connect(wanted());
-});
+addEventListener("hashchange", () => connect(wanted()));
+document.querySelector(".skip").addEventListener("click", event => { event.preventDefault(); at("content").focus(); });
 connect(wanted());
