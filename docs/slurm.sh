@@ -9,7 +9,8 @@
 #SBATCH --open-mode=append
 #SBATCH --requeue
 # Two minutes before the end, to this script alone: trials are checkpointed, and the job goes back into the queue.
-# On pre-emption Slurm sends it too, where PreemptParameters has send_user_signal.
+# On pre-emption Slurm tells this script, where it is set so (SlurmctldParameters=preempt_send_user_signal), or Ray's
+# nodes alone, which then tell this script.
 #SBATCH --signal=B:TERM@120
 
 set -u
@@ -19,21 +20,24 @@ first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1) # where this 
 ip=$(hostname --ip-address | cut -d ' ' -f 1)
 address=$ip:$((20000 + SLURM_JOB_ID % 10000)) # jobs that share a node do not meet
 cores=$SLURM_CPUS_PER_TASK
+# shellcheck disable=SC2016  # expanded there
+node=(bash -c 'trap "scancel --batch --signal=TERM $SLURM_JOB_ID" TERM; "$@" & wait; wait' node)
 
 srun --cpus-per-task="$cores" --nodes=1 --ntasks=1 --nodelist="$first" \
-    ray start --head --node-ip-address="$ip" --port="${address##*:}" --num-cpus="$cores" --block &
+    "${node[@]}" ray start --head --node-ip-address="$ip" --port="${address##*:}" --num-cpus="$cores" --block &
 for _ in {1..60}; do
     ray status --address="$address" > /dev/null 2>&1 && break
     sleep 1
 done
 if ((SLURM_NNODES > 1)); then
     srun --cpus-per-task="$cores" --nodes=$((SLURM_NNODES - 1)) --ntasks=$((SLURM_NNODES - 1)) --exclude="$first" \
-        ray start --address="$address" --num-cpus="$cores" --block &
+        "${node[@]}" ray start --address="$address" --num-cpus="$cores" --block &
 fi
 
 python -m bench run "$@" --executor ray --address "$address" --storage "$storage" &
 driver=$!
-trap 'kill -TERM "$driver"' TERM
+told=0
+trap '((told)) || kill -TERM "$driver"; told=1' TERM # from each node; a second one would end the driver at once
 wait "$driver"
 code=$?
 while kill -0 "$driver" 2> /dev/null; do # a signal ends `wait`, not the driver
@@ -42,5 +46,5 @@ while kill -0 "$driver" 2> /dev/null; do # a signal ends `wait`, not the driver
 done
 trap - TERM
 kill $(jobs -p) 2> /dev/null
-((code == 130)) && scontrol requeue "$SLURM_JOB_ID"
+((told && code != 0)) && scontrol requeue "$SLURM_JOB_ID"
 exit "$code"

@@ -179,9 +179,29 @@ def as_part_error(what: str, passing: type[Exception] | tuple[type[Exception], .
 
 def _line(error: BaseException) -> str:
     """Returns `` (nets.py, line 3)``: the last line of the working folder's own files that the error passed, if any."""
-    here, ours = Path.cwd(), Path(__file__).parent
+    frame = _own_frame(error)
+    return f" ({_place(frame)})" if frame else ""
+
+
+def told(error: BaseException) -> str:
+    """Tells an error with the last of the user's own lines that it passed; the line itself where the text is a word."""
+    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    frame = _own_frame(error)
+    if frame is None:
+        return text
+    code = f": {frame.line}" if frame.line and " " not in str(error) else ""
+    return f"{text} ({_place(frame)}, in {frame.name}{code})"
+
+
+def _own_frame(error: BaseException) -> traceback.FrameSummary | None:
+    here = Path.cwd()
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         file = Path(frame.filename)
-        if file.is_relative_to(here) and not file.is_relative_to(ours) and "site-packages" not in file.parts:
-            return f" ({file.relative_to(here)}, line {frame.lineno})"
-    return ""
+        ours = any(file.is_relative_to(folder) for folder in OURS)
+        if file.is_relative_to(here) and not ours and "site-packages" not in file.parts:
+            return frame
+    return None
+
+
+def _place(frame: traceback.FrameSummary) -> str:
+    return f"{Path(frame.filename).relative_to(Path.cwd())}, line {frame.lineno}"

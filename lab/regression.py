@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.functional import l1_loss, mse_loss
 
-LOSSES: dict[str, Callable[..., Tensor]] = {"mse": F.mse_loss, "l1": F.l1_loss}
+LOSSES: dict[str, Callable[..., Tensor]] = {"mse": mse_loss, "l1": l1_loss}
 
 
 def is_loss(loss: object) -> bool:

@@ -11,6 +11,7 @@ from torch.nn.parameter import is_lazy
 
 from lab.device import autocast, transfer
 from lab.measure import Macs, count_macs, counting_macs
+from lab.mismatches import one_example_told
 from lab.networks import MODELS, build_model
 from lab.sections import ModelSettings
 from lab.streams import build, rehearse
@@ -74,7 +75,7 @@ class _FirstPass:
 
     @torch.no_grad()
     def _forward(self, network: nn.Module, device: torch.device) -> None:
-        with autocast(device, self._precision):
+        with autocast(device, self._precision), one_example_told():
             network(transfer(self._X, device, self._precision))
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from lab.device import Clock, autocast, network_format, resolve, transfer
 from lab.measure import Macs
 from lab.metrics import Errors, Metric, Scores, source_of
+from lab.mismatches import one_example_told, sparse_gradients_told
 from lab.optim import learning_rates, needs_closure
 from lab.outputs import Loss, logits_of, tensors_of
 from lab.progress import Diverged, Interrupted, SplitResult, TrainingProgress, Undefined, is_sound
@@ -177,7 +178,8 @@ class Runner:
             loss = self._step_with_closure(X, y)
         else:
             loss = self.gradients(X, y)
-            self.optimizer.step()
+            with sparse_gradients_told(self.model, "optimizer.name"):
+                self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.scheduler is not None:
             self.scheduler.step_done()
@@ -187,13 +189,15 @@ class Runner:
     def gradients(self, X: Tensor, y: Tensor) -> Tensor:
         """Adds the gradients of a batch's loss to the parameters, clipped together; returns the loss."""
         with autocast(self.device, self.precision):
-            output = self.model(X)
+            with one_example_told():
+                output = self.model(X)
             loss = mean_loss(self.loss_fn(output, y), self.loss_fn)
         loss = with_gradient(loss, self.loss_fn, tensors_of(output))
         loss.backward()
         if self.clip_norm is not None:
             groups = self.optimizer.param_groups
-            nn.utils.clip_grad_norm_([one for group in groups for one in group["params"]], self.clip_norm)
+            with sparse_gradients_told(self.model, "train.clip_norm"):
+                nn.utils.clip_grad_norm_([one for group in groups for one in group["params"]], self.clip_norm)
         return loss.detach()
 
     def _step_with_closure(self, X: Tensor, y: Tensor) -> Tensor:

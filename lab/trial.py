@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
+from torch.nn.functional import cross_entropy  # by name: user code may put another in its place
 
 from lab import device as devices
 from lab import parts, regression
@@ -298,7 +298,7 @@ def make_schedule(settings: Settings, optimizer: torch.optim.Optimizer, num_step
 def make_loss(train: TrainSettings, num_classes: int, device: torch.device) -> Loss:
     """Makes the loss on the device; raises ValueError for one with parameters of its own, which nothing would train."""
     if train.loss == "cross_entropy":
-        return on_logits(functools.partial(F.cross_entropy, label_smoothing=train.label_smoothing), num_classes)
+        return on_logits(functools.partial(cross_entropy, label_smoothing=train.label_smoothing), num_classes)
     if regression.is_loss(train.loss):
         return on_logits(regression.mean_error(str(train.loss)), num_classes)
     loss = parts.make_part("loss", train.loss, {"num_classes": num_classes})
@@ -328,6 +328,9 @@ def check_task(train: TrainSettings, splits: Splits) -> None:
                 ways = [name for name in BUILT_IN[what] if name in right]
                 rule = f"{part} does not go with these labels, which are {labels}"
                 raise ValueError(f"train.{what}: {rule}: {' or '.join(ways)} does, or one of your own")
+    if train.loss == "cross_entropy" and bool((splits.train.labels == splits.train.labels[0]).all()):
+        rule = "all training labels are one class, so that every network that says so is right"
+        raise ValueError(f"train.loss: {rule}: give data with two classes or more, or name a loss of your own")
 
 
 def _example_loss(train: TrainSettings, num_classes: int) -> Loss | None:
@@ -336,7 +339,7 @@ def _example_loss(train: TrainSettings, num_classes: int) -> Loss | None:
         return on_logits(regression.example_error(str(train.loss)), num_classes)
     if train.loss != "cross_entropy":
         return None
-    each = functools.partial(F.cross_entropy, label_smoothing=train.label_smoothing, reduction="none")
+    each = functools.partial(cross_entropy, label_smoothing=train.label_smoothing, reduction="none")
     return on_logits(each, num_classes)
 
 

@@ -227,9 +227,9 @@ def test_show_tells_all_of_one_trial(finished: Path) -> None:
     assert done.returncode == 0
     for text in (trial["test_accuracy"], "model.batch_norm", "dev_loss", "torch_version", "-m bench run"):
         assert text in done.stdout
+    whole = bench("show", trial["trial_id"], "--full", cwd=finished).stdout
     for text in ("first_epoch_dev_loss", "data.split_seed"):  # the curve says it; at its default, and no factor
-        assert text not in done.stdout
-        assert text in bench("show", trial["trial_id"], "--full", cwd=finished).stdout
+        assert (text in done.stdout, text in whole) == (False, True)
 
 
 def test_show_cuts_a_long_curve_and_a_long_log_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,8 +237,12 @@ def test_show_cuts_a_long_curve_and_a_long_log_and_says_so(tmp_path: Path, monke
     folder = Path("results/long")
     records = Records(folder)
     (folder / "logs").mkdir(parents=True)
-    points = [Evaluation(n, n, 0.5, 1.0, {"dev_loss": n / 7}) for n in range(100)]
-    records.append({"trial_id": "0123456789ab", "grid": "long", "cell": "a", "seed": 0, "status": "error"}, points)
+    points = [
+        Evaluation(step=n, epoch=n, train_loss=0.5, train_seconds=1.0, scores={"dev_loss": n / 7}) for n in range(100)
+    ]
+    records.append(
+        {"trial_id": "0123456789ab", "grid": "long", "cell": "a", "seed": 0, "status": "error"}, [], curve=points
+    )
     (folder / "logs" / "0123456789ab.log").write_text("".join(f"line {n}\n" for n in range(1000)))
     text = CliRunner().invoke(app, ["show", "01"]).output
     assert "12 of 100 points" in text
@@ -248,6 +252,16 @@ def test_show_cuts_a_long_curve_and_a_long_log_and_says_so(tmp_path: Path, monke
     whole = CliRunner().invoke(app, ["show", "01", "--full"]).output
     assert "line 0\n" in whole
     assert "with --full" not in whole
+
+
+def test_show_offers_no_more_where_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Records(Path("results/own")).append(
+        {"trial_id": "0123456789ab", "grid": "own", "cell": "a", "seed": 0, "status": "ok", "rmse": 0.5}, []
+    )
+    text = CliRunner().invoke(app, ["show", "01"]).output
+    assert "rmse" in text
+    assert "with --full" not in text
 
 
 def test_list_names_every_part_once_with_its_settings_and_defaults(tmp_path: Path) -> None:

@@ -135,6 +135,14 @@ def test_what_does_not_fit_is_told(grid: Callable[..., Plan], changes: list[tupl
     assert message in str(error.value)
 
 
+def test_seeds_that_cannot_reach_the_script_are_warned_of(grid: Callable[..., Plan]) -> None:
+    (warning,) = grid(("--seed {seed} ", "")).warnings
+    assert warning.startswith("run.command has no place for {seed}: the 2 seeds of a cell are copies of one run")
+    assert not grid().warnings
+    assert not grid(("--seed {seed} ", "{settings_file} ")).warnings
+    assert not grid(("--seed {seed} ", ""), ("seeds: 2", "seeds: 1")).warnings
+
+
 # --- results --------------------------------------------------------------------------------------------------------
 
 
@@ -217,8 +225,9 @@ import argparse, json, os, signal, subprocess, sys, time
 parser = argparse.ArgumentParser()
 parser.add_argument("--how")
 how = parser.parse_args().how
+if how == "flag": parser.parse_args(["--unknown"])
 def child(seconds):
-    process = subprocess.Popen(["sleep", str(seconds)])
+    process = subprocess.Popen(["sleep", str(seconds)], start_new_session=how in ("hang", "leave"))
     open("children.txt", "a").write(f"{process.pid}\\n")
 if how == "hang":
     child(300); time.sleep(300)
@@ -245,7 +254,7 @@ question: What may a command do?
 run: {command: "python train.py {flags}"}
 metrics: {rmse: {better: lower}}
 factors:
-  how: [fine, hang, deaf, kill, exit, memory, flood, leave, garbage, nan, done]
+  how: [fine, hang, deaf, kill, exit, memory, flood, leave, garbage, nan, flag, done]
 seeds: 1
 """
 
@@ -266,12 +275,13 @@ def test_whatever_a_command_does_leaves_a_row_and_no_process(
     found = {row["settings.how"]: (row["status"], row["error"]) for row in rows(plan)}
     assert {how: status for how, (status, _) in found.items()} == {
         **dict.fromkeys(("fine", "flood", "leave", "done"), "ok"),
-        **dict.fromkeys(("kill", "exit", "garbage"), "error"),
+        **dict.fromkeys(("kill", "exit", "garbage", "flag"), "error"),
         **{"hang": "timed_out", "deaf": "timed_out", "memory": "out_of_memory", "nan": "diverged"},
     }
     assert found["hang"][1] == found["deaf"][1] == "ran longer than 6 seconds"
     assert found["kill"][1].startswith("the command was ended by SIGKILL")
     assert found["exit"][1] == "the command ended by itself with exit code 7: the last word"
+    assert found["flag"][1].endswith("exit code 2: train.py: error: unrecognized arguments: --unknown")
     assert found["garbage"][1] == "ValueError: metrics.jsonl:1: must be a JSON mapping, got b'rmse 3'"
     assert not any(is_alive(int(pid)) for pid in Path("children.txt").read_text().split())
     sizes = [path.stat().st_size for path in Path("results/own/logs").glob("*.log")]
@@ -279,9 +289,12 @@ def test_whatever_a_command_does_leaves_a_row_and_no_process(
     assert b"bytes left out" in max(Path("results/own/logs").glob("*.log"), key=lambda p: p.stat().st_size).read_bytes()
 
 
-def test_a_driver_that_is_killed_takes_the_command_with_it(grid: Callable[..., Plan]) -> None:
-    source = "import os, time\nopen('pid.txt', 'w').write(str(os.getpid()))\ntime.sleep(300)\n"
-    grid(source=source, text=GRID.replace("{flags}", "{flags}"))
+def test_a_driver_that_is_killed_takes_the_command_with_it_and_nothing_is_lost(grid: Callable[..., Plan]) -> None:
+    hang = (
+        "import os, time\nif os.path.exists('third'): open('pid.txt', 'w').write(str(os.getpid())); time.sleep(300)\n"
+    )
+    count = "open('third' if os.path.exists('second') else 'second' if os.path.exists('first') else 'first', 'w')\n"
+    plan = grid(source=hang + count + SCRIPT)
     words = [sys.executable, "-m", "bench", "run", "own.yaml", "--device", "cpu", "-j", "1", "--no-time"]
     root = str(Path(command.__file__).parents[3])
     driver = subprocess.Popen(words, env={**os.environ, "PYTHONPATH": root}, stdout=subprocess.DEVNULL)
@@ -295,6 +308,12 @@ def test_a_driver_that_is_killed_takes_the_command_with_it(grid: Callable[..., P
     while is_alive(pid):
         assert time.monotonic() < deadline
         time.sleep(0.05)
+    before = rows(plan)
+    assert len(before) == 3
+    Path("third").unlink()
+    assert run(plan).exit_code == 0
+    assert rows(plan)[:3] == before
+    assert len({row["trial_id"] for row in rows(plan)}) == len(rows(plan)) == 4
 
 
 # --- readers --------------------------------------------------------------------------------------------------------

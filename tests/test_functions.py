@@ -19,6 +19,10 @@ import scipy.stats
 from rich.console import Console
 
 from bench.analysis.findings import gather
+
+sys.path.insert(0, str(Path(__file__).parent))
+from test_commands import is_alive
+
 from bench.execute.job import Job
 from bench.execute.options import Options, Rerun
 from bench.execute.progress import Progress
@@ -243,8 +247,10 @@ def run(how, *, seed, report, folder):
         raise MemoryError
     if how == "raise":
         raise KeyError("x")
-    if how == "fork" and os.fork() == 0:
-        time.sleep(60)
+    if how == "fork":
+        if (pid := os.fork()) == 0:
+            time.sleep(60)
+        open("child.txt", "w").write(str(pid))
     if how == "text":
         return "good"
     if how == "out":
@@ -280,6 +286,7 @@ def test_whatever_a_function_does_leaves_a_row_and_the_others_go_on(workshop: Wo
     assert found["text"][1] == "TypeError: a training function returns a number or a mapping, got str"
     assert found["out"][1] == "rmse must lie in [0, ], got -1.0"
     assert found["nan"][1] == "rmse is nan"
+    assert not is_alive(int(Path("child.txt").read_text()))  # what it forked ended with it
     marks = {path.read_text() for path in Path("results/own/files").glob("*/mark")}
     assert marks == set(found)
 
@@ -373,3 +380,11 @@ def test_the_report_compares_the_primary_metric_and_says_what_own_code_cannot_pr
     correlation = np.corrcoef(trials.pivot(index="model.width", columns="seed", values="test_rmse"))[0, 1]
     assert f"cells correlate over seeds by {correlation:.2f} on average: pairing by seed takes noise out" in said
     assert "own code did not say what its data are" in said
+
+
+def test_examples_that_are_not_what_the_metric_is_made_of_are_left_out_and_counted(grid: Callable[..., Plan]) -> None:
+    source = RUN.replace('return {"test_rmse"', 'return {"examples": {"test_rmse": [8.0, 9.0]}, "test_rmse"')
+    assert source != RUN
+    assert run(grid(source=source)).exit_code == 0
+    (said,) = (caution for caution in gather(Path("results/own")).cautions if "single examples" in caution)
+    assert said.startswith("outcomes of single examples of test_rmse are left out in 6 trials: their mean is neither")

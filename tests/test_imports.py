@@ -86,8 +86,9 @@ ROOMS = {  # a room may import those named, and whatever they may
     "bench.execute": {"bench.record", "bench.grid", "bench.stats"},
     "bench.analysis": {"bench.record", "bench.grid", "bench.stats"},
     "bench.report": {"bench.analysis"},
+    "bench.watch": {"bench.report"},
     "bench.studies": {"bench.report", "bench.execute"},
-    "bench.cli": {"bench.studies"},
+    "bench.cli": {"bench.studies", "bench.watch"},
     "lab": set(),
 }
 

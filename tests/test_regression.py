@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from rich.console import Console
 
+from bench.analysis.findings import gather
 from bench.execute.options import Options
 from bench.execute.progress import Progress
 from bench.execute.run import run
@@ -278,6 +279,22 @@ def test_a_loss_that_does_not_go_with_the_labels_is_refused_before_anything_trai
         run(load_plan(tmp_path / "grid.yaml"), options, Progress(Console(file=io.StringIO()), ["bench"]))
     assert says in str(caught.value)
     assert not (Path("results") / "grid" / "trials.csv").exists()
+
+
+def test_a_regression_is_reported_by_the_ratio_of_its_errors_over_seeds_and_examples(tmp_path: Path) -> None:
+    (tmp_path / "grid.yaml").write_text(
+        "question: Does width lower the error?\nbase:\n  data: {name: diabetes}\n  model: {name: mlp}\n"
+        "  optimizer: {name: adam, lr: 0.01}\n  train: {epochs: 2, loss: mse}\n"
+        "factors: {model.hidden: [[8], [32]]}\nseeds: 3\n"
+    )
+    options = Options(results=Path("results"), device="cpu", executor="inline", jobs=1)
+    run(load_plan(tmp_path / "grid.yaml"), options, Progress(Console(file=io.StringIO()), ["bench"]))
+    found = gather(Path("results/grid"))
+    logs = np.log(found.found.pivot(index="seed", columns="cell", values="test_rmse").astype(float))
+    (effect,) = found.effects.to_dict("records")
+    assert effect["difference"] == pytest.approx((logs["hidden=[32]"] - logs["hidden=[8]"]).mean())
+    assert set(found.cells["test_rmse_basis"]) == {"seeds and test set"}
+    assert not any("left out" in caution for caution in found.cautions)
 
 
 def test_labels_of_several_classes_per_example_are_targets_of_a_loss_of_ones_own(random: np.random.Generator) -> None:

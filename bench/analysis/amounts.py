@@ -110,3 +110,8 @@ def ratio_columns(metric: Metric) -> list[str]:
     """The columns for the exponential of a difference and of its ends; none where it means nothing."""
     name = "ratio" if metric.scale == "log" else "perplexity_ratio" if metric.unit == "nats" and metric.sign < 0 else ""
     return [f"{name}{end}" for end in ("", "_low", "_high")] if name else []
+
+
+def value(metric: Metric, recorded: float) -> str:
+    """Returns a value as a reader sees it: ``82.8 %``, ``0.034 nats``."""
+    return f"{number(recorded * metric.factor, digits_of(metric))} {metric.unit}".rstrip()

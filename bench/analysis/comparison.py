@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from bench.analysis import amounts, summaries
+from bench.analysis.own import own_outcomes
 from bench.analysis.summaries import timed, timed_alone
 from bench.grid.hypotheses import Hypothesis
 from bench.grid.metrics import TRAINED, Metric, MetricError
@@ -23,7 +24,6 @@ from bench.grid.plan import Cell, Plan
 from bench.record.status import NOT_ENDED, Status
 from bench.stats import estimates
 from bench.stats.joined import Joined, counting_untrained, share_contrast
-from bench.stats.ratios import log_examples
 from bench.stats.unpaired import unpaired
 from lab.settings import num_classes
 
@@ -96,14 +96,10 @@ class Comparison:
     def _by_cell(self, name: str, outcomes: Mapping[str, np.ndarray]) -> dict[str, np.ndarray | None]:
         """Stacks outcomes per cell (seeds, examples), 0 where nothing trained; None if a trained trial lacks its own.
 
-        On a log scale they are those of :func:`bench.stats.ratios.log_examples`.
+        They are those of :func:`bench.stats.ratios.outcomes_of`.
         """
-        metric = self.plan.measures[name]
         trained = self._ended[self._ended["trained"] == 1]
-        known = outcomes
-        if metric.scale == "log":
-            means = dict(zip(trained["trial_id"], trained[name], strict=True))
-            known = {key: log_examples(v, outcomes[key]) for key, v in means.items() if key in outcomes}
+        known = own_outcomes(self.plan.measures[name], trained, outcomes)
         trials = trained.pivot(index="cell", columns="seed", values="trial_id").reindex_like(self._trained)
         return {
             str(cell): _outcomes(row.dropna().tolist(), row.notna().to_numpy(), known)

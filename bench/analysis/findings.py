@@ -19,7 +19,7 @@ from bench.analysis.comparison import Comparison
 from bench.analysis.hypotheses import hypothesis_table
 from bench.analysis.interactions import SimpleEffects, explain_average, simple_effects, without_pairs
 from bench.analysis.learning import default_target, learning_table
-from bench.analysis.own import own_cautions
+from bench.analysis.own import example_cautions, own_cautions
 from bench.analysis.scope import left_out, with_recorded_seeds
 from bench.analysis.tables import cell_standings, cell_table, comparable_cells, level_table
 from bench.grid.metrics import Metric
@@ -31,6 +31,8 @@ from bench.record.staleness import find_stale
 from bench.stats.estimates import Effect
 from bench.stats.families import selected_level
 from bench.stats.joined import Joined
+
+MOST_ROWS = 3  # of curves and bits that cannot be read; beyond, how many there are
 
 
 @dataclass(frozen=True)
@@ -78,8 +80,10 @@ class Findings:
         return self.folder.parent / "report" / self.plan.name if self.others else self.folder / "report"
 
 
-def gather(folder: Path, plan: Plan | None = None, *, others: Sequence[Path] = ()) -> Findings:
+def gather(folder: Path, plan: Plan | None = None, *, others: Sequence[Path] = (), sources: bool = True) -> Findings:
     """Reads and judges what ``folder`` and ``others`` record; the plan is by default that of their ``grid.yaml``.
+
+    Without ``sources`` nobody asks whether the source code that is here is that of the results.
 
     Raises :class:`bench.record.pool.PoolError` where they are not of one grid.
     """
@@ -106,7 +110,12 @@ def gather(folder: Path, plan: Plan | None = None, *, others: Sequence[Path] = (
     said = [*left_out(plan, trials, found), *summaries.cautions(plan, found, trials), *speed_cautions]
     said += edge_cautions(winners)
     said += [caution for caution in effects["without_pairs"] if caution]
-    said += [*audit_recorded(plan, found), *own_cautions(plan, found), *_stale_cautions(plan, folders, records)]
+    said += [
+        *audit_recorded(plan, found),
+        *own_cautions(plan, found),
+        *example_cautions(plan, found, examples),
+        *_stale_cautions(plan, folders, records, sources),
+    ]
     return Findings(
         folder=folder,
         others=tuple(others),
@@ -133,17 +142,22 @@ def gather(folder: Path, plan: Plan | None = None, *, others: Sequence[Path] = (
     )
 
 
-def _stale_cautions(plan: Plan, folders: Sequence[Path], records: pool.Pool) -> list[str]:
+def _stale_cautions(plan: Plan, folders: Sequence[Path], records: pool.Pool, sources: bool) -> list[str]:
     """Results on other data, rows that cannot be read, and results of other source code."""
     said = []
     if count := records.num_other_data:
         stale_data = f"{count} results on other data than the last run found are left out"
         said.append(f"{stale_data}; python -m bench run GRID --rerun stale trains them again")
-    stale = find_stale(plan, *(Records(one, plan.selecting) for one in folders))
-    said += [f"{where}; the row is left out, and the next run trains its trial again" for where in stale.unreadable]
+    said += [f"{where}; the row is left out" for where in records.unreadable[:MOST_ROWS]]
+    if (more := len(records.unreadable) - MOST_ROWS) > 0:
+        said.append(f"{more} further rows of curves.csv and correct.csv cannot be read, and are left out")
     if plan.run is None and (count := int(earlier_counts(records.trials).sum())):
         counted = f"{count} results are of an earlier version, which left multiply-accumulates on padding alone out"
         said.append(f"{counted}: its counts are not shown beside those of today")
+    if not sources:
+        return said
+    stale = find_stale(plan, *(Records(one, plan.selecting) for one in folders))
+    said += [f"{where}; the row is left out, and the next run trains its trial again" for where in stale.unreadable]
     if stale.changed:
         said.append(f"{stale}; `run --rerun stale` trains them again")
     return said

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pandas as pd
 
+from bench.grid.metrics import Metric
 from bench.grid.plan import Plan
 from bench.record.status import Status
+from bench.stats.ratios import outcomes_of
 
 FEWEST_SEEDS = 3  # over fewer, cells correlate by chance alone
 
@@ -27,6 +29,29 @@ def own_cautions(plan: Plan, found: pd.DataFrame) -> Iterator[str]:
         yield f"cells correlate over seeds by {shared:.2f} on average: {helps}"
     if ended["train_digest"].isna().all() or (ended["train_digest"] == "").all():
         yield "own code did not say what its data are (`data` in what it returns): nobody knows whether they changed"
+
+
+def own_outcomes(metric: Metric, ended: pd.DataFrame, examples: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns the outcomes of single examples by trial, on the metric's scale, of trials whose value they are of."""
+    found = {}
+    for key, value in zip(ended["trial_id"], ended[metric.name], strict=True):
+        outcomes = outcomes_of(value, examples[key], log=metric.scale == "log") if key in examples else None
+        if outcomes is not None:
+            found[key] = outcomes
+    return found
+
+
+def example_cautions(
+    plan: Plan, found: pd.DataFrame, examples: Mapping[str, Mapping[str, np.ndarray]]
+) -> Iterator[str]:
+    """Yields a sentence per metric whose examples are not what its values are made of."""
+    ended = found[found["compared"] & (found["status"] == Status.OK)]
+    for name, by_trial in examples.items():
+        trials = ended[ended["trial_id"].isin(by_trial.keys())]
+        left = len(trials) - len(own_outcomes(plan.measures[name], trials, by_trial))
+        if left:
+            rule = f"their mean is neither {name} nor, of a root of a mean, its square"
+            yield f"outcomes of single examples of {name} are left out in {left} trials: {rule}"
 
 
 def seed_correlation(plan: Plan, ended: pd.DataFrame) -> float | None:

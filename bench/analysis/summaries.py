@@ -190,6 +190,11 @@ def watched(plan: Plan) -> Metric:
     return replace(own, scale=plan.primary.scale, margin=None) if own else plan.measures[plan.selecting]
 
 
+def position(plan: Plan) -> str:
+    """Returns what a curve's positions count: ``epoch`` in the laboratory, ``step`` of one's own code."""
+    return "epoch" if plan.run is None else "step"
+
+
 def with_watched(plan: Plan, curves: pd.DataFrame) -> pd.DataFrame:
     """Returns the curves with the column of :func:`watched`, empty where they were recorded without it."""
     known, name = with_own_scores(plan, curves), watched(plan).name

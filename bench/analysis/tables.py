@@ -16,9 +16,15 @@ from bench.stats.families import Standing, standings
 def sampled(metric: Metric, *shown: pd.DataFrame) -> str:
     """Says what the intervals of a metric in these tables count."""
     bases = {basis for table in shown for basis in table[f"{metric.name}_basis"]}
+    examples = examples_word(metric)
     if "seeds and test set" in bases:
-        return "seeds and test images"
-    return "test images alone" if "test set" in bases else "seeds"
+        return f"seeds and test {examples}"
+    return f"test {examples} alone" if "test set" in bases else "seeds"
+
+
+def examples_word(metric: Metric) -> str:
+    """Names what a metric is taken over: the laboratory's accuracies are of images."""
+    return "images" if metric.is_share else "examples"
 
 
 def level_table(comparison: Comparison, factor: Factor) -> pd.DataFrame:

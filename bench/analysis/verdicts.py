@@ -272,7 +272,8 @@ def _plan(comparison: JudgedEffect) -> str:
     if comparison.seeds_for_margin is not None:
         return f"; to tell {size} from none, plan a new run of {comparison.seeds_for_margin} seeds"
     if isinstance(estimate, Estimate) and estimate.image_variance > 0 and not _images_allow(estimate, margin):
-        return f"; no number of seeds would show {size} on {estimate.num_images:,} test images"
+        examples = "images" if comparison.metric.is_share else "examples"
+        return f"; no number of seeds would show {size} on {estimate.num_images:,} test {examples}"
     return f"; {MOST_SEEDS:,} seeds would not show {size}"
 
 

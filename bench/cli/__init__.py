@@ -16,6 +16,8 @@ from pathlib import Path
 import typer
 
 from bench.cli import completion
+from bench.cli.clean import clean
+from bench.cli.doctor import doctor
 from bench.cli.help import Group, add
 from bench.cli.look import list_parts
 from bench.cli.measure import time, verify
@@ -25,6 +27,7 @@ from bench.cli.run import run
 from bench.cli.show import show
 from bench.cli.spelling import spelling
 from bench.cli.start import new, schema
+from bench.cli.watch import watch
 from bench.grid.load import GridError
 
 app = typer.Typer(
@@ -35,9 +38,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-add(app, "A grid from start to answer", new, run, report)
-add(app, "Parts and grids", schema, list=list_parts)
-add(app, "Recorded trials", show, verify, time, export)
+add(app, "A grid from start to answer", new, run, watch, report)
+add(app, "What there is", doctor, schema, list=list_parts)
+add(app, "Recorded trials", show, verify, time, export, clean)
 
 
 def main() -> None:

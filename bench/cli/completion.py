@@ -139,6 +139,12 @@ def reruns(incomplete: str) -> list[str]:
     return _beginning(incomplete, list(Rerun))
 
 
+def leftovers(incomplete: str) -> list[str]:
+    from bench.record.leftovers import KINDS
+
+    return _beginning(incomplete, KINDS)
+
+
 def devices(incomplete: str) -> list[str]:
     return _beginning(incomplete, DEVICES)
 

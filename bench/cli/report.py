@@ -228,7 +228,7 @@ def export(
     if tool not in exporting.TOOLS:
         raise CommandError(f"--to must be {' or '.join(exporting.TOOLS)}, and a folder, got {tool!r}")
     try:
-        count = exporting.export(_exported(grids or [], results), tool, target)
+        count = exporting.export(folders_asked(grids or [], results), tool, target)
     except exporting.ExportError as error:
         raise CommandError(str(error)) from error
     except OSError as error:
@@ -236,7 +236,7 @@ def export(
     print(f"{count} runs in {target}: {exporting.look(tool, target)}")
 
 
-def _exported(grids: Sequence[Path], results: Path) -> list[Path]:
+def folders_asked(grids: Sequence[Path], results: Path) -> list[Path]:
     """Returns the folders of the grids that are named, or of all."""
     if not grids:
         return [folder for name in recorded_names([results]) for folder in recorded_folders(name, [results])]

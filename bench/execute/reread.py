@@ -43,7 +43,7 @@ def reread(plan: Plan, options: Options, progress: Progress) -> Summary:
 
 def _reread(found: dict[Trial, Kept], recorder: Recorder, progress: Progress, summary: Summary) -> None:
     """Reads, for each trial that no run has under way, the output that it left; until one lacks a metric."""
-    claims = Claims(recorder.records, lambda trial, recorded: False)
+    claims: Claims[Trial] = Claims(recorder.records, lambda trial, recorded: False)
     for trial in claims.take(found):
         kept = found[trial]
         outcome = kept.read(scratch_job(recorder.plan, trial, recorder.records.folder))

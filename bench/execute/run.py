@@ -31,6 +31,7 @@ from bench.grid.plan import Plan, Trial, run_of
 from bench.record.asked import keep
 from bench.record.claims import Claims
 from bench.record.datasets import Digests, key_of
+from bench.record.live import Live
 from bench.record.outcome import Outcome
 from bench.record.recorder import Recorder
 from bench.record.records import Records
@@ -121,9 +122,10 @@ def run(
     budget = _budget(plan, options, executor)
     recorder = Recorder(records, plan, executor.num_workers, progress.complain)
     keep(plan, options.results / plan.name)
-    session = _Session(plan, options, executor, recorder, progress, budget, data, why)
+    live = Live(records.folder, plan)
+    session = _Session(plan, options, executor, recorder, progress, live, budget, data, why)
     summary = session.summary
-    with stopping(executor, progress.complain) as asked, progress:
+    with stopping(executor, progress.complain) as asked, progress, live:
         seen: set[str] = set()
         while (batch := [trial for trial in agenda.trials if trial.trial_id not in seen]) and not (
             asked or summary.refused or (options.fail_fast and summary.has_failures)
@@ -152,13 +154,14 @@ def _budget(plan: Plan, options: Options, executor: Executor) -> Budget | None:
 
 @dataclass
 class _Session:
-    """One run: hands trials to the executor, and what it tells of them to record, progress and budget."""
+    """One run: hands trials to the executor, and what it tells of them to record, progress, live page and budget."""
 
     plan: Plan
     options: Options
     executor: Executor
     recorder: Recorder
     progress: Progress
+    live: Live
     budget: Budget | None
     data: Mapping[str, Digests]
     why: str = ""  # there are no more workers
@@ -167,24 +170,31 @@ class _Session:
     def run(self, batch: Sequence[Trial], num_recorded: int) -> None:
         """Runs the trials of one batch that no other process has claimed."""
         options, folder = self.options, self.recorder.records.folder
-        claims = Claims(self.recorder.records, lambda trial, recorded: reason_to_run(trial, recorded, options) is None)
+        claims: Claims[Trial] = Claims(
+            self.recorder.records, lambda trial, recorded: reason_to_run(trial, recorded, options) is None
+        )
         trials = {trial.trial_id: trial for trial in batch}
         started: dict[str, datetime] = {}
         rows = self.recorder.records.trials.rows
         self.progress.begin(self.plan, batch, self.executor.num_workers, self.why, num_recorded, rows)
+        self.live.begin(len(batch), self.executor.num_workers)
         wanted = batch if self.budget is None else self.budget.affordable(batch)
         for event in self.executor.run(self._job(trial, folder) for trial in claims.take(wanted)):
             match event:
                 case Started(trial_id, worker, node):
                     started[trial_id] = datetime.now(UTC)
                     self.progress.started(worker, trial_id, node)
+                    self.live.started(worker, trials[trial_id], node)
                 case Evaluated(_, worker, point):
                     self.progress.evaluated(worker, point)
+                    self.live.evaluated(worker, point)
                 case Lost(worker, why):
                     self.progress.lost(worker, why)
+                    self.live.lost(worker, why)
                 case Ended(worker, outcome):
                     self._ended(trials[outcome.trial_id], outcome, started[outcome.trial_id], claims)
                     self.progress.ended(worker, outcome)
+                    self.live.ended(worker, outcome.trial_id, outcome.status)
         self.summary.elsewhere += claims.elsewhere
 
     def _job(self, trial: Trial, folder: Path) -> Job:
@@ -204,7 +214,7 @@ class _Session:
             metrics=self.plan.metrics if self.plan.run is not None else (),
         )
 
-    def _ended(self, trial: Trial, outcome: Outcome, started: datetime, claims: Claims) -> None:
+    def _ended(self, trial: Trial, outcome: Outcome, started: datetime, claims: Claims[Trial]) -> None:
         status = outcome.status
         self.recorder.ended(trial, outcome, started, claims.recorded(trial.trial_id))
         claims.drop(trial.trial_id, finished=status.is_finished)

@@ -19,6 +19,7 @@ from bench.execute.job import Job
 from bench.execute.trainables import TRAINABLES
 from bench.record.outcome import Outcome
 from bench.record.status import Status
+from lab.imports import told
 from lab.limits import kills, mebibytes, memory, peak_bytes
 from lab.result import Evaluation
 from lab.visiting import output_to
@@ -44,10 +45,9 @@ def attempt(
             return TRAINABLES[job.trainable].run(job, device, evaluated, should_stop)
         except (Exception, SystemExit) as error:  # noqa: BLE001  # the one place where any failure of a trial becomes its record
             traceback.print_exc()
-            told = f"{type(error).__name__}: {error}"
             if not is_out_of_memory(error, before):
-                return Outcome(job.trial_id, Status.ERROR, told)
-            return Outcome(job.trial_id, Status.OUT_OF_MEMORY, f"{told}{_room(device)}")
+                return Outcome(job.trial_id, Status.ERROR, told(error))
+            return Outcome(job.trial_id, Status.OUT_OF_MEMORY, f"{type(error).__name__}: {error}{_room(device)}")
         finally:
             _end_if_forked(own)
 

@@ -31,6 +31,7 @@ from bench.grid.hypotheses import Hypothesis, HypothesisError, directed
 from bench.grid.metric_words import ResolvedMetrics, own_metrics, resolve_metrics
 from bench.grid.metrics import TRAINED, Metric
 from bench.grid.overrides import apply_overrides, without_items
+from bench.grid.own_command import hands_seed
 from bench.grid.plan import Asked, Cell, Excluded, Plan, Trial
 from bench.grid.resolution import Resolved, Resolver, check_untouched, expand
 from bench.grid.strict_yaml import Position, YamlError, dump, plain_mapping, read
@@ -276,6 +277,9 @@ def _doubts(sheet: Sheet, cells: Sequence[Cell]) -> list[str]:
             doubts += [f"{path} in the levels of {factor.name} gives way to the factor {paths[path]}" for path in given]
     if not any(sheet.baseline.items() <= cell.levels.items() for cell in cells):
         doubts.append("no cell has all the levels of the baseline")
+    if sheet.run is not None and sheet.run.command and len(sheet.seeds) > 1 and not hands_seed(sheet.run):
+        copies = f"the {len(sheet.seeds)} seeds of a cell are copies of one run"
+        doubts.append(f"run.command has no place for {{seed}}: {copies}, unless the script reads BENCH_SEED")
     for hypothesis in sheet.hypotheses:
         if not hypothesis.strata({cell.label: cell.levels for cell in cells}):
             doubts.append(f"`{hypothesis.text}` can't be judged: no cells of the plan differ in just that")

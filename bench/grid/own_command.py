@@ -120,6 +120,11 @@ class Command:
         return [f"--{path.rpartition('.')[2]}", *values]
 
 
+def hands_seed(run: Run) -> bool:
+    """Tells whether the command is given the seed: by itself, or in the file of its settings."""
+    return bool({"seed", "settings_file"} & set(Command(run).placed))
+
+
 def program_path(program: str) -> str | None:
     """Where a program is: beside the Python that runs this, else on the path, else the file itself."""
     return shutil.which(program, path=search_path())

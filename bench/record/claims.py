@@ -8,27 +8,37 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Generic, Protocol, TypeVar
 
 from filelock import FileLock, Timeout
 
-from bench.grid.plan import Trial
 from bench.record.records import Recorded, Records
 
 
-class Claims:
+class Claimable(Protocol):
+    """What has the id of a trial."""
+
+    @property
+    def trial_id(self) -> str: ...
+
+
+Claimed = TypeVar("Claimed", bound=Claimable)
+
+
+class Claims(Generic[Claimed]):
     """The claims of this process; ``elsewhere`` counts trials that another process has claimed.
 
     ``settled`` says whether what is recorded of a trial makes running it needless.
     """
 
-    def __init__(self, records: Records, settled: Callable[[Trial, Recorded], bool]) -> None:
+    def __init__(self, records: Records, settled: Callable[[Claimed, Recorded], bool]) -> None:
         self._folder, self._records, self._settled = records.folder / "claims", records, settled
         records.trials.changed()
         self._recorded = records.outcomes()
         self._held: dict[str, FileLock] = {}
         self.elsewhere = 0
 
-    def take(self, trials: Iterable[Trial]) -> Iterator[Trial]:
+    def take(self, trials: Iterable[Claimed]) -> Iterator[Claimed]:
         """Yields those trials that this process may run: claimed now, and not finished by another meanwhile."""
         for trial in trials:
             self._folder.mkdir(parents=True, exist_ok=True)

@@ -46,6 +46,11 @@ def plan_json(plan: Plan) -> str:
 
 def read_plan(folder: Path) -> Plan:
     """Reads the plan of a results folder; raises GridError where it has to be read from ``grid.yaml`` and cannot."""
+    return kept_plan(folder) or load_plan(folder / GRID)
+
+
+def kept_plan(folder: Path) -> Plan | None:
+    """Returns the plan that ``plan.json`` holds; None where that is not there, not readable, or of another grid."""
     grid = folder / GRID
     try:
         raw = json.loads((folder / PLAN).read_text(encoding="utf-8"))
@@ -54,7 +59,7 @@ def read_plan(folder: Path) -> Plan:
             return replace(_restored(raw, text), asked=Asked(grid))
     except (OSError, ValueError, LookupError, TypeError):
         pass  # it is made from grid.yaml, which says what is wrong with itself
-    return load_plan(grid)
+    return None
 
 
 def _digest(text: str) -> str:

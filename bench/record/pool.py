@@ -44,6 +44,7 @@ class Pool:
     timings: pd.DataFrame
     machines: pd.DataFrame
     num_other_data: int = 0
+    unreadable: tuple[str, ...] = ()  # rows of curves and of bits: where, and why
     source: dict[str, int] = field(default_factory=dict)  # which of the folders each trial is taken from
 
 
@@ -95,7 +96,8 @@ def _merged(seeds: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
 def read(folders: Sequence[Path]) -> Pool:
     """Reads the folders; of a trial that several hold, the first that ended well, else the first that ended."""
     frames = [read_trials(folder).assign(folder=index) for index, folder in enumerate(folders)]
-    corrects = [read_correct(folder) for folder in folders]
+    unreadable: list[str] = []
+    corrects = [read_correct(folder, unreadable=unreadable) for folder in folders]
     both = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
     rank = both["status"].map(lambda status: Status(status).rank)
     kept = both.loc[rank.sort_values(kind="stable").index].drop_duplicates("trial_id").sort_index()
@@ -103,7 +105,7 @@ def read(folders: Sequence[Path]) -> Pool:
     other = other_data(folders[0], identity)
     kept = kept[~kept["trial_id"].isin(other)]
     source = dict(zip(kept["trial_id"], kept["folder"], strict=True))
-    curves = [read_curves(folder) for folder in folders]
+    curves = [read_curves(folder, unreadable) for folder in folders]
     mine = [points[points["trial_id"].map(source) == index] for index, points in enumerate(curves)]
     return Pool(
         trials=kept.drop(columns="folder").reset_index(drop=True),
@@ -112,6 +114,7 @@ def read(folders: Sequence[Path]) -> Pool:
         timings=pd.concat([read_timings(folder) for folder in folders], ignore_index=True),
         machines=agreement(folders, frames, corrects),
         num_other_data=len(other),
+        unreadable=tuple(unreadable),
         source=source,
     )
 

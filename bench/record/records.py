@@ -12,7 +12,6 @@ import base64
 import io
 import zipfile
 from collections.abc import Container, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
@@ -226,13 +225,16 @@ def with_todays_counts(trials: pd.DataFrame) -> pd.DataFrame:
     return trials.assign(computed_macs=moved, forward_macs=trials["forward_macs"].mask(earlier))
 
 
-def read_curves(folder: Path) -> pd.DataFrame:
+def read_curves(folder: Path, unreadable: list[str] | None = None) -> pd.DataFrame:
     """Reads ``curves.csv``: each trial's last attempt, in the order of its steps, without rows that cannot be read.
 
-    Raises :class:`RecordError` where rows of a trial that was tried more than once are not in that order.
+    Of those it adds to ``unreadable`` where they stand, and why. Raises :class:`RecordError` where rows of a trial that
+    was tried more than once are not in that order.
     """
     table = Records(folder).curves
     frame, sound = _frame(table, [*CURVE, "dev_accuracy", "dev_loss"])
+    if unreadable is not None:
+        unreadable += table.unreadable
     frame = frame[sound]
     starts, trials = frame["step"] == 0, frame["trial_id"]
     attempt, last = (starts.groupby(trials).transform(how) for how in ("cumsum", "sum"))
@@ -245,21 +247,32 @@ def read_curves(folder: Path) -> pd.DataFrame:
     return kept.reset_index(drop=True)
 
 
-def read_correct(folder: Path, split: Literal["test", "dev"] = "test") -> dict[str, np.ndarray]:
+def read_correct(
+    folder: Path, split: Literal["test", "dev"] = "test", unreadable: list[str] | None = None
+) -> dict[str, np.ndarray]:
     """Reads for each trial ``(num_images,)`` booleans: which images of the split were predicted right.
 
-    Those of dev are of the selected epoch.
+    Those of dev are of the selected epoch. Rows that cannot be read are left out: without them, seeds alone tell the
+    size of chance. ``unreadable`` gets where they stand, and why.
     """
     import numpy as np
 
     found, table = {}, Records(folder).correct
     size, bits = CORRECT[1:] if split == "test" else DEV_CORRECT
-    for row in table.rows():
+    wrong = []
+    for index, row in enumerate(table.rows()):
         if not row.get(bits):
             continue
-        with suppress(ValueError):  # a row that cannot be read: without it, seeds alone tell the size of chance
+        try:
             packed = np.frombuffer(base64.b64decode(row[bits], validate=True), np.uint8)
-            found[row["trial_id"]] = np.unpackbits(packed, count=int(row[size])).astype(bool)
+            if len(packed) != -(-int(row[size]) // 8):
+                raise ValueError
+        except ValueError:
+            wrong.append(f"{table.line_of(index)}: {bits} must be {row[size] or size} bits in base64")
+            continue
+        found[row["trial_id"]] = np.unpackbits(packed, count=int(row[size])).astype(bool)
+    if unreadable is not None:
+        unreadable += [*table.unreadable, *wrong]
     return found
 
 
@@ -288,5 +301,8 @@ def _frame(table: Table, known: Sequence[str]) -> tuple[pd.DataFrame, pd.Series[
     for column in (name for name in frame.columns if name in CURVE_NUMBERS or columns.is_number(name)):
         cells = frame[column].where(~frame[column].isin(EMPTY))
         frame[column] = pd.to_numeric(cells, errors="coerce")
-        sound &= cells.isna() | frame[column].notna()
+        good = cells.isna() | frame[column].notna()
+        for index in frame.index[sound & ~good]:
+            table.unreadable.append(f"{table.line_of(index)}: {column} must be a number, got {cells[index]!r}")
+        sound &= good
     return frame, sound

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from bench.analysis.amounts import capital, digits_of, direction, number, significant, size, spoken
+from bench.analysis.amounts import capital, digits_of, direction, significant, size, spoken, value
 from bench.grid.metrics import Metric
 from bench.report.charts import COSTS, front_of
 
@@ -30,7 +29,10 @@ def curves(points: pd.DataFrame, cells: pd.DataFrame, dev: Metric, primary: Metr
     if not len(table):
         return f"No trial that ended well recorded {spoken(dev)}."
     kept, others = _few(table, "last", dev)
-    said = "; ".join(f"{row.words}: {value(dev, row.first)} to {value(dev, row.last)}" for row in kept.itertuples())
+    said = "; ".join(
+        f"{words}: {value(dev, first)} to {value(dev, last)}"
+        for words, first, last in kept[["words", "first", "last"]].itertuples(index=False)
+    )
     mean = "geometric mean" if dev.scale == "log" else "mean"
     first = (
         f"{capital(spoken(dev))}{_direction(dev)}, {mean} over seeds, from the first evaluation to the last: {said}."
@@ -74,7 +76,7 @@ def interaction(means: pd.DataFrame, metric: Metric) -> str:
 
 
 def _at(metric: Metric, level: object, mean: float) -> str:
-    return f"{level} {'unknown' if pd.isna(mean) else value(metric, mean)}"
+    return f"{'unknown' if pd.isna(mean) else value(metric, mean)} at {level}"
 
 
 def trade_off(cells: pd.DataFrame, metric: Metric, cost: str) -> str:
@@ -100,8 +102,3 @@ def _listed(names: Iterable[object]) -> str:
 
 def _direction(metric: Metric) -> str:
     return f" ({direction(metric)})" if direction(metric) else ""
-
-
-def value(metric: Metric, recorded: Any) -> str:
-    """Returns a value as a reader sees it: ``82.8 %``, ``0.034 nats``."""
-    return f"{number(float(recorded) * metric.factor, digits_of(metric))} {metric.unit}".rstrip()

@@ -148,24 +148,29 @@ def _wrapped(text: str) -> str:
 # --- curves ---------------------------------------------------------------------------------------------------------
 
 
-def curves(points: pd.DataFrame, cells: pd.DataFrame, metric: Metric) -> Chart:
-    """Draws the metric on dev over epochs, a panel per combination of facets, a line per variant with its seeds' band.
+def curves(points: pd.DataFrame, cells: pd.DataFrame, metric: Metric, position: str = "epoch") -> Chart:
+    """Draws the metric on dev over epochs, a panel per combination of facets, a line and a band per variant.
 
-    ``cells`` are those with a curve; colours, dashes and symbols belong to the variant in all panels.
+    ``position`` is what stands there for an epoch. ``cells`` are those with a curve; colours, dashes and
+    symbols belong to the variant in all panels.
     """
     looks = {arm: _look(index) for index, arm in enumerate(cells["arm"].unique())}
     upright, until = _axis(metric, points[["lowest", "highest"]]), float(points["epoch"].max())
     panels = []
     for facets, here in cells.groupby(["column", "row"], sort=False):
-        data = [trace for cell in here.itertuples() for trace in _curve(points, cell, looks[str(cell.arm)], metric)]
+        data = [
+            trace
+            for cell in here.itertuples()
+            for trace in _curve(points, cell, looks[str(cell.arm)], metric, position)
+        ]
         axes = {"xaxis": {"range": [0, until]}, "yaxis": upright}
         layout = {**axes, "hovermode": "closest", "height": 260 if len(cells) > len(looks) else 420}
         panels.append({"title": ", ".join(str(facet) for facet in facets if facet), "data": data, "layout": layout})
     legend = [{"name": arm, **look} for arm, look in looks.items()]
-    return _chart(panels, "epochs trained", capital(axis_label(metric)), legend)
+    return _chart(panels, f"{position}s trained", capital(axis_label(metric)), legend)
 
 
-def _curve(points: pd.DataFrame, cell: Any, look: dict[str, str], metric: Metric) -> list[Chart]:
+def _curve(points: pd.DataFrame, cell: Any, look: dict[str, str], metric: Metric, position: str) -> list[Chart]:
     """Draws the band over a cell's seeds and the line of its means."""
     line = points[points["cell"] == cell.cell]
     x, group = _numbers(line["epoch"]), {"legendgroup": cell.arm, "showlegend": False}
@@ -174,7 +179,7 @@ def _curve(points: pd.DataFrame, cell: Any, look: dict[str, str], metric: Metric
     mean: Chart = {"type": "scatter", "mode": "lines+markers", "name": plotly(cell.cell), **group}
     mean |= {"x": x, "y": _numbers(line[metric.name]), "marker": {"symbol": look["symbol"], "size": 7}}
     mean |= {"line": {"color": look["color"], "dash": look["dash"], "width": 2}}
-    said = f"{_wrapped(cell.cell)}<br>epoch %{{x:.3g}}: %{{y:{_form(metric)}}}<extra></extra>"
+    said = f"{_wrapped(cell.cell)}<br>{position} %{{x:.3g}}: %{{y:{_form(metric)}}}<extra></extra>"
     return [{**band, "fill": "toself", "fillcolor": f"{look['color']}2b"}, {**mean, "hovertemplate": said}]
 
 

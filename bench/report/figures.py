@@ -18,7 +18,7 @@ from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from bench.analysis.amounts import axis_label, capital, direction, spoken
 from bench.analysis.findings import Findings
-from bench.analysis.summaries import watched
+from bench.analysis.summaries import position, watched
 from bench.analysis.tables import sampled
 from bench.grid.metrics import Metric
 from bench.report.canvas import (
@@ -59,8 +59,9 @@ def drawable(findings: Findings) -> dict[str, tuple[str, Callable[[int], Figure]
     cells, name = findings.cells, capital(spoken(metric))
     means = None if findings.variance is None else findings.variance.cell_means
     found: dict[str, tuple[str, Callable[[int], Figure]]] = {}
+    x = f"{position(findings.plan)}s trained"
     if len(findings.curves):
-        found["curves"] = (curves_title(dev), lambda columns: curves(findings.curves, cells, dev, columns))
+        found["curves"] = (curves_title(dev), lambda columns: curves(findings.curves, cells, dev, columns, x))
     found[file_of(metric)] = (f"{name} by cell", lambda columns: metric_by_cell(findings.seeds, cells, metric, columns))
     if metric.name != RATE and cells[RATE].notna().any():
         found["trade_off"] = (f"{name} against training speed", lambda columns: trade_off(cells, metric, columns))
@@ -75,7 +76,9 @@ def curves_title(metric: Metric) -> str:
     return f"{capital(spoken(metric))} while training"
 
 
-def curves(points: pd.DataFrame, cells: pd.DataFrame, metric: Metric, columns: int = 0) -> Figure:
+def curves(
+    points: pd.DataFrame, cells: pd.DataFrame, metric: Metric, columns: int = 0, x_label: str = "epochs trained"
+) -> Figure:
     """Draws the metric on dev over epochs by cell (``points``: ``summaries.curve_table``), each labelled at its end."""
     cells, others = shown(cells, last_points(points, cells, metric.name), labelled=True)
     mean = "geometric mean" if metric.scale == "log" else "mean"
@@ -99,7 +102,7 @@ def curves(points: pd.DataFrame, cells: pd.DataFrame, metric: Metric, columns: i
             if metric.is_share and metric.sign > 0:
                 axes.set_ylim(0, 1)
             axes.xaxis.set_major_locator(MaxNLocator(6, integer=bool(points["epoch"].max() >= 2)))
-        name_axes(panels, metric, "epochs trained")
+        name_axes(panels, metric, x_label)
         figure.draw_without_rendering()
         for (axes, _), lines in zip(panels, ends, strict=True):
             label_ends(axes, lines)

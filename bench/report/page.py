@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from bench.analysis import amounts
 from bench.analysis.findings import Findings
-from bench.analysis.summaries import first_epoch, watched
+from bench.analysis.summaries import first_epoch, position, watched
 from bench.grid.factors import short_names
 from bench.grid.plan import Plan
 from bench.record.asked import command
@@ -106,7 +106,8 @@ def figures(findings: Findings) -> list[Figure]:
         here, others = shown(cells, last_points(findings.curves, cells, dev.name), labelled=True)
         here = here[here["cell"].isin(findings.curves["cell"])]
         said, heading = alternatives.curves(findings.curves, here, dev, metric), f"{amounts.spoken(dev)} while training"
-        found.append(Figure(amounts.capital(heading), said + others, charts.curves(findings.curves, here, dev)))
+        chart = charts.curves(findings.curves, here, dev, position(findings.plan))
+        found.append(Figure(amounts.capital(heading), said + others, chart))
     means = None if findings.variance is None else findings.variance.cell_means
     if means is not None:
         lines = telling(means, means.mean(axis=1), MOST_IN_PANEL)

@@ -140,23 +140,37 @@ class Watch(Progress):
         self.marks.append((time.perf_counter(), outcome.result.measures["total_seconds"]))
 
 
-def time_beside(folder: Path) -> None:
-    """Prints, for each trial of a warm worker, the milliseconds between two records that no trial's clock counts."""
-    plan, watch = load_plan(folder / "forty.yaml"), Watch()
-    run(plan, Options(results=folder / "harness", device="cpu", jobs=1), watch)
+OWN_NET = """
+from torch import nn
+
+class Net(nn.Sequential):
+    def __init__(self, in_channels, num_classes, size, batch_norm=False):
+        norm = nn.BatchNorm1d(120) if batch_norm else nn.Identity()
+        features = in_channels * size * size
+        super().__init__(nn.Flatten(), nn.Linear(features, 120), norm, nn.ReLU(), nn.Linear(120, num_classes))
+"""
+
+
+def time_beside(grid: Path) -> None:
+    """Prints, for each trial of one worker, the milliseconds between two records that no trial's clock counts."""
+    plan, watch = load_plan(grid), Watch()
+    run(plan, Options(results=grid.parent / "harness", device="cpu", jobs=1), watch)
     pairs = zip(watch.marks, watch.marks[1:], strict=False)
     print(json.dumps([1e3 * (now - before - total) for (before, _), (now, total) in pairs]))
 
 
 def harness_time(folder: Path) -> Iterator[Cost]:
-    """In a process whose workers do not import this module."""
-    write_grid(folder / "forty.yaml", TRIAL, FACTORS, SEEDS)
-    code = f"import sys; sys.path[:0] = [{str(HERE)!r}, {str(Path.cwd())!r}]\n"
-    code += f"import costs; from pathlib import Path; costs.time_beside(Path({str(folder)!r}))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=folder, check=True, capture_output=True, text=True)
-    beside = json.loads(done.stdout)
-    text = f"{statistics.median(beside):.0f} ms (most {max(beside):.0f})"
-    yield Cost(f"a trial beyond setup, training and evaluation, of {len(beside)}", text, "<= 30 ms")
+    """In a process whose workers do not import this module; a trial that names user code has one of its own."""
+    (folder / "own_net.py").write_text(OWN_NET)
+    write_grid(folder / "built_in.yaml", TRIAL, FACTORS, SEEDS)
+    write_grid(folder / "own.yaml", {**TRIAL, "model": {"name": "own_net:Net"}}, FACTORS, SEEDS)
+    for name, whose, target in (("built_in", "", "<= 10 ms"), ("own", " of user code", "<= 30 ms")):
+        code = f"import sys; sys.path[:0] = [{str(HERE)!r}, {str(Path.cwd())!r}]\n"
+        code += f"import costs; from pathlib import Path; costs.time_beside(Path({str(folder / name)!r} + '.yaml'))"
+        done = subprocess.run([sys.executable, "-c", code], cwd=folder, check=True, capture_output=True, text=True)
+        beside = json.loads(done.stdout)
+        text = f"{statistics.median(beside):.0f} ms ({min(beside):.0f} to {max(beside):.0f})"
+        yield Cost(f"a trial{whose} beyond setup, training and evaluation, of {len(beside)}", text, target)
 
 
 # --- memory ---------------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from typing import BinaryIO
 
 from bench.execute.job import Job
 from bench.execute.processes import death, end_with_parent
+from bench.execute.trainables.descendants import adopt, end_adopted
 from bench.execute.trainables.devices import cards
 from bench.execute.trainables.kept import ENDED, FILES, Kept
 from bench.execute.trainables.readers import Output, Reader, make_readers
@@ -105,7 +106,8 @@ class CommandTrainable:
             return Outcome(job.trial_id, status, _ended_by(code, watched.last))
         made = origin(job, device, threads, watched.reported)
         seconds_at = {str(step): seconds for step, seconds in watched.reported.seconds.items()}
-        Kept(folder, job.run, settings.model_dump(), made, watched.output, seconds_at).write()
+        with contextlib.suppress(OSError):  # a disk without room: it cannot be read again
+            Kept(folder, job.run, settings.model_dump(), made, watched.output, seconds_at).write()
         watched.read(is_last=True)
         return outcome(job, watched.reported, made)
 
@@ -186,13 +188,14 @@ class _Watched:
             start_new_session=True,
             preexec_fn=end_with_parent,  # a worker has one thread
         )
-        begin = os.fstat(1).st_size
+        begin, before = os.fstat(1).st_size, adopt()
         with os.fdopen(os.dup(1), "wb", closefd=True) as file:
             log = Log(file)
             try:
                 why = self._watch(process, log)
             finally:
                 end_group(process)
+                end_adopted(before)
                 self._drain(process, log)
                 log.close()
         self.output = begin, os.fstat(1).st_size
