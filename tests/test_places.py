@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from subprocess import CompletedProcess
 
@@ -68,13 +71,25 @@ def run_limited(folder: Path, held: int, limit: int) -> tuple[Ran, list[dict[str
     """Two workers that each hold so many MiB, in a control group of so many; with the rows that they leave."""
     (folder / "grid.yaml").write_text(textwrap.dedent(GRID % held))
     words = ["-m", "bench", "run", "grid.yaml", "-j", "2", "--no-time"]
-    try:
-        with control_groups.group("memory", control_groups.memory_limits(limit * 2**20)) as group:
-            ran = control_groups.run_in([group], words, cwd=folder, timeout=100)
-    except OSError as error:
-        pytest.skip(f"no control group can be made here: {error}")
+    with limited(limit) as group:
+        ran = control_groups.run_in([group], words, cwd=folder, timeout=100)
+    return ran, recorded(folder)
+
+
+@contextmanager
+def limited(mebibytes: int) -> Iterator[Path]:
+    """A control group of so much memory; skips where none can be made."""
+    with ExitStack() as stack:
+        try:
+            group = stack.enter_context(control_groups.group("memory", control_groups.memory_limits(mebibytes * 2**20)))
+        except OSError as error:
+            pytest.skip(f"no control group can be made here: {error}")
+        yield group
+
+
+def recorded(folder: Path) -> list[dict[str, str]]:
     with (folder / "results/grid/trials.csv").open(newline="") as file:
-        return ran, list(csv.DictReader(file))
+        return list(csv.DictReader(file))
 
 
 def test_trials_that_do_not_fit_beside_each_other_run_one_after_the_other(folder: Path) -> None:
@@ -89,6 +104,46 @@ def test_a_trial_that_does_not_fit_alone_is_out_of_memory_with_need_and_limit(fo
     for row in rows:
         assert row["error"].startswith("out of memory: the system ended the process when it held ")
         assert row["error"].endswith(" MiB; a control group of this process has 1,000 MiB")
+
+
+HUNGRY = """
+import json, os, sys
+def run(mebibytes, seed):
+    held = bytearray(mebibytes * 2**20)
+    return {"loss": len(held) / 2**20}
+if __name__ == "__main__":
+    with open(os.environ["BENCH_METRICS"], "w") as file:
+        json.dump(run(int(sys.argv[1]), 0), file)
+"""
+OWN_GRID = """
+question: Does it fit?
+metrics: {loss: {better: lower}}
+factors: {mebibytes: [10, 900]}
+baseline: {mebibytes: 10}
+seeds: 1
+"""
+CODE = {
+    "command": "command: 'python hungry.py {mebibytes}'",
+    "script": "command: 'sh hungry.sh {mebibytes}'",
+    "function": "function: hungry:run",
+}
+
+
+@pytest.mark.parametrize("code", CODE)
+def test_own_code_that_does_not_fit_is_out_of_memory_with_need_and_limit(tmp_path: Path, code: str) -> None:
+    (tmp_path / "hungry.py").write_text(HUNGRY)
+    (tmp_path / "hungry.sh").write_text('python hungry.py "$1"; exit $?')  # its shell ends with 128 + 9
+    (tmp_path / "grid.yaml").write_text(f"run: {{{CODE[code]}}}\n{OWN_GRID}")
+    with limited(600) as group:
+        ran = control_groups.run_in([group], ["-m", "bench", "run", "grid.yaml", "-j", "1"], cwd=tmp_path, timeout=100)
+    assert ran.stderr == ""
+    fits, lacks = sorted(recorded(tmp_path), key=lambda row: row["status"])
+    assert (fits["cell"], fits["status"], lacks["cell"]) == ("mebibytes=10", "ok", "mebibytes=900")
+    need_and_limit = r" when it held (\d+) MiB; a control group of this process has 600 MiB"
+    who = "process" if code == "function" else "command"
+    need = re.fullmatch(f"out of memory: the system ended the {who}{need_and_limit}", lacks["error"])
+    assert need, lacks["error"]
+    assert 300 < int(need[1]) <= 600
 
 
 # --- folders --------------------------------------------------------------------------------------------------------

@@ -146,7 +146,7 @@ class LocalExecutor:
         others = [other for other in self._workers if other.job]
         for one in others:
             one.crowded = True
-        worker.crowded = bool(others) or worker.used
+        worker.crowded = bool(others) or (worker.used and job.trainable == "lab")
         worker.job, worker.used = job, True
         worker.kills_before, worker.peak = kills(), 0
         worker.deadline = float("inf") if self.timeout is None else self.now() + self.timeout + job.late_seconds

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lab.imports import as_part_error, import_paths
-from lab.limits import kills, mebibytes, memory
+from lab.limits import kills, mebibytes, memory, peak_bytes
 
 AHEAD_VARIABLE = "BENCH_WARM_AHEAD"  # what the server process imports and reads ahead: modules, data, data_dir
 # A socket's name has at most 107 bytes (unix(7)), and multiprocessing adds /pymp-abcdefgh/listener-abcdefgh.
@@ -172,11 +172,20 @@ def ran_out(exitcode: int | None, kills_before: int) -> bool:
     return exitcode in (-signal.SIGKILL, SERVER_GONE) and kills() > kills_before
 
 
-def out_of_memory(peak: int | None) -> str:
+def out_of_memory(peak: int | None, what: str = "the process") -> str:
     """Says that the system ended a process for want of memory, what that held at most, and what there is."""
     held = f" when it held {mebibytes(peak)}" if peak else ""
     room = memory()
-    return f"out of memory: the system ended the process{held}" + (f"; {room}" if room is not None else "")
+    return f"out of memory: the system ended {what}{held}" + (f"; {room}" if room is not None else "")
+
+
+def held_bytes(process: int) -> int:
+    """Returns the most memory that a process and those that it started, and that still run, have held, in bytes."""
+    try:
+        children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    except OSError:  # it is gone, or the system keeps no such list
+        children = []
+    return (peak_bytes(process) or 0) + sum(held_bytes(int(child)) for child in children)
 
 
 def be_killed_first() -> None:
