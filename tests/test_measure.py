@@ -118,3 +118,14 @@ def test_counting_does_not_keep_a_model_from_being_compiled() -> None:
     assert not compiled
     model(torch.zeros(3, 1, 4, 4))
     assert compiled
+
+
+def test_macs_of_a_recurrent_layer_as_a_cuda_card_computes_it() -> None:
+    """By the shapes alone: on torch's ``meta`` device, which computes nothing."""
+    lstm = nn.LSTM(16, 8, num_layers=2, bidirectional=True, device="meta")
+    X, state = torch.zeros(10, 3, 16, device="meta"), torch.zeros(4, 3, 8, device="meta")
+    cudnn = (lstm._flat_weights, 4, None, state, state, 2, 8, 0, 2, False, 0.0, False, True, [], None)
+    with torch.no_grad(), counting_macs(lstm) as counted:
+        torch.ops.aten._cudnn_rnn(X, *cudnn)
+    layer = 2 * 4 * 8 * (16 + 8)  # both directions; the second layer reads the 2 x 8 of the first
+    assert counted.forward == 10 * 3 * 2 * layer

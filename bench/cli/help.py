@@ -35,7 +35,11 @@ class Command(TyperCommand):
     """A command whose help names values (``N``, ``DIR``, ``GRID``) and no types of Python."""
 
     def get_params(self, ctx: Any) -> list[Any]:
-        return _without_types(super().get_params(ctx))
+        params = _without_types(super().get_params(ctx))
+        *options, help_option = [one for one in params if one.param_type_name == "option"]
+        if options and all(one.rich_help_panel for one in options):
+            help_option.rich_help_panel = options[-1].rich_help_panel  # not alone in a panel of its own
+        return params
 
 
 def add(app: typer.Typer, panel: str, *commands: Callable[..., None], **named: Callable[..., None]) -> None:

@@ -308,7 +308,7 @@ def _look(plan: Plan, options: Options, console: Console) -> dict[str, int]:
             checks = check_models(plan, inspection_device(options), options.data_dir, options.timeout)
         except ValueError as error:
             raise CommandError(str(error)) from error
-    for warning in (*plan.warnings, *checks.warnings, *EXECUTORS[options.executor].cautions(options)):
+    for warning in (*plan.warnings, *checks.warnings, *EXECUTORS[options.executor].cautions(options, plan.run)):
         console.print(Text(f"warning: {warning}", style="yellow"), soft_wrap=True)
     return checks.macs
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from bench.execute.events import Event
 from bench.execute.job import Job
 from bench.execute.options import Options
+from bench.grid.own import Run
 from bench.grid.plan import Trial
 
 POLL_SECONDS = 0.2  # how long a deadline or a request to stop may go unnoticed
@@ -43,4 +44,4 @@ class ExecutorKind:
     make: Callable[[Options, Sequence[Trial]], Executor]
     options: type[Any] | None = None
     is_here: bool = True  # whether trials run on the driver's machine
-    cautions: Callable[[Options], list[str]] = lambda options: []
+    cautions: Callable[[Options, Run | None], list[str]] = lambda options, run: []

@@ -17,10 +17,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.execute.preload import modules_ahead
 from bench.execute.processes import call_in_child
 from bench.execute.ray.executor import RayExecutor
 from bench.execute.ray.slot import NodeRequirements
 from bench.execute.ray.storage import Storage
+from bench.grid.own import Run
 
 # What a built-in data set consists of, in a torchvision root.
 DATA_FILES = {
@@ -90,13 +92,14 @@ def cluster_executor(
     data: Sequence[Mapping[str, Any]] = (),
     data_dir: Path | None = None,
     storage: str | None = None,
+    run: Run | None = None,
     working_dir: Path | None = None,
     excludes: Sequence[str] = (),
 ) -> RayExecutor:
     """Makes an executor on the cluster at ``address``, its nodes checked; raises ValueError with what is wrong.
 
     The driver has read the data sets: what Ray's nodes lack of the built-in ones is sent to them. ``gpus`` per trial:
-    by default one where the cluster has any and the device is not the CPU.
+    by default one where the cluster has any and the device is not the CPU. ``run`` is own code: it needs no data sets.
     """
     connect(address, working_dir, excludes)
     import ray
@@ -104,8 +107,10 @@ def cluster_executor(
     if gpus is None:
         gpus = 1.0 if device != "cpu" and ray.cluster_resources().get("GPU") else 0.0
     device = ("cuda" if gpus else "cpu") if device == "auto" else device
-    torch_version, root = call_in_child(inspect_driver, data_dir)
-    packed = pack(data, root)
+    torch_version, packed = "", b""
+    if run is None:
+        torch_version, root = call_in_child(inspect_driver, data_dir)
+        packed = pack(data, root)
     requirements = NodeRequirements(
         device,
         max(1, int(cpus)),
@@ -116,6 +121,8 @@ def cluster_executor(
         storage,
         Storage(storage).token() if storage else "",
         torch_version,
+        "" if run is None else run.name,
+        tuple(modules_ahead([run])),
     )
     executor = RayExecutor(requirements, {"CPU": cpus, "GPU": gpus}, num_slots)
     executor.start(num_jobs)

@@ -10,7 +10,8 @@ from typing import Any
 from bench.execute.executor import Executor, ExecutorKind
 from bench.execute.options import Options
 from bench.execute.trainables.lab import data_sections
-from bench.grid.plan import Trial
+from bench.grid.own import Run
+from bench.grid.plan import Trial, run_of
 
 
 def _option(metavar: str, help: str, **more: Any) -> Any:
@@ -47,7 +48,7 @@ def make(options: Options, trials: Sequence[Trial]) -> Executor:
 
     own: RayOptions = options.executor_options
     assert own.address is not None
-    data, here, results = data_sections(trials), Path.cwd(), options.results.resolve()
+    run, here, results = run_of(trials), Path.cwd(), options.results.resolve()
     return cluster_executor(
         own.address,
         len(trials),
@@ -56,10 +57,11 @@ def make(options: Options, trials: Sequence[Trial]) -> Executor:
         gpus=own.gpus_per_trial,
         num_slots=options.jobs,
         timeout=options.timeout,
-        data=data,
+        data=[] if run is not None else data_sections(trials),
         data_dir=options.data_dir and options.data_dir.resolve(),
         storage=own.place,
-        working_dir=here if any(_reads_here(trial) for trial in trials) else None,
+        run=run,
+        working_dir=here if run is not None or any(_reads_here(trial) for trial in trials) else None,
         excludes=[f"/{results.relative_to(here)}"] if here in results.parents else [],
     )
 
@@ -69,7 +71,9 @@ def _reads_here(trial: Trial) -> bool:
     return any(":" in str(value) for value in trial.settings.flat().values()) or "data.path" in trial.settings.flat()
 
 
-def cautions(options: Options) -> list[str]:
+def cautions(options: Options, run: Run | None) -> list[str]:
+    if run is not None:
+        return ["a trial's folder is removed from its node when it ends: metrics and log are brought, files are not"]
     if options.executor_options.storage is not None:
         return []
     return ["without --storage a trial that is cut off starts from the beginning, and no weights are kept"]

@@ -24,8 +24,10 @@ from bench.execute.events import Ended, Evaluated, Started
 from bench.execute.executor import Executor
 from bench.execute.job import Job
 from bench.execute.local import LocalExecutor
-from bench.execute.processes import call_in_child
+from bench.execute.preload import OF_LAB
+from bench.execute.processes import call_in_child, warm_up
 from bench.execute.ray.storage import Storage
+from bench.execute.trainables import TRAINABLES
 from bench.record.outcome import Outcome
 from lab.result import Evaluation
 
@@ -63,6 +65,8 @@ class NodeRequirements:
     storage: str | None = None
     token: str = ""  # of the storage, as the driver sees it
     torch_version: str = ""
+    own: str = ""  # the trainable of own code: a node needs no torch for it
+    ahead: tuple[str, ...] = OF_LAB  # modules that the node's server process imports
 
 
 class SlotActor:
@@ -98,6 +102,9 @@ class SlotActor:
                 raise ValueError(f"--storage {requirements.storage} is another folder here than at the driver")
         if requirements.sent is not None:
             self._data_dir = unpack(*requirements.sent)
+        warm_up(requirements.ahead)
+        if requirements.own:
+            return TRAINABLES[requirements.own].devices(requirements.device)[0]
         version, devices = call_in_child(
             inspect_node, requirements.device, [dict(data) for data in requirements.data], self._data_dir
         )
