@@ -33,11 +33,12 @@ from bench.execute.processes import (
     ran_out,
 )
 from bench.execute.trainables import devices as devices_of
-from bench.execute.worker import attempt, release_memory
+from bench.execute.worker import attempt
 from bench.grid.plan import Trial, run_of
 from bench.record.outcome import Outcome
 from bench.record.status import Status
 from lab.limits import cores, kills, peak_bytes
+from lab.memory import release_memory
 from lab.result import Evaluation
 
 
