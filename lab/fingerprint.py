@@ -150,12 +150,12 @@ def _statements(tree: ast.Module) -> Iterator[ast.AST]:
 def _imported(module: str, file: Path) -> Iterator[str]:
     """Modules that a file's import statements name, wherever they stand, and calls of ``import_module``, with text."""
     package = module if file.stem == "__init__" else module.rpartition(".")[0]
-    source = file.read_bytes()
+    text = file.read_bytes()
     try:
-        tree = ast.parse(source)
+        tree = ast.parse(text)
     except (SyntaxError, ValueError):  # whoever imports it fails
         return
-    calls = b"import_module" in source or b"__import__" in source
+    calls = b"import_module" in text or b"__import__" in text
     for node in ast.walk(tree) if calls else _statements(tree):
         match node:
             case ast.Import(names):

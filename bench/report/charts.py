@@ -100,7 +100,7 @@ def _labels(effects: pd.DataFrame, ratio: bool) -> list[Chart]:
     return [
         {**place, "align": "left", "y": at, "text": _wrapped(f"{row.factor}: {levels}: {row.verdict}")}
         for at, row in enumerate(effects.itertuples())
-        for levels in [versus(row.level, row.against, is_ratio=ratio)]
+        for levels in [versus(str(row.level), str(row.against), is_ratio=ratio)]
     ]
 
 
