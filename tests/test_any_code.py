@@ -32,6 +32,7 @@ from bench.grid.load import GridError, load_plan
 from bench.grid.plan import Plan
 from bench.record.records import Records
 from lab.data import load_data
+from lab.device import autocast
 from lab.outputs import on_logits
 from lab.trial import batches, make_runner
 
@@ -200,7 +201,7 @@ def assert_right(plan: Plan, results: Path, row: dict[str, str]) -> None:
     model.load_state_dict(best.get("weights", best))
     right = total = 0
     model.eval()
-    with torch.no_grad():
+    with torch.no_grad(), autocast(torch.device("cpu"), trial.settings.train.precision):
         for X, y in batches(trial.settings, splits, "test"):
             right += int((any_code.logits_in(model(X)).argmax(1) == y).sum())
             total += len(y)
