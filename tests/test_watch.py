@@ -516,7 +516,8 @@ def test_it_prints_its_address_serves_findings_and_ends_with_ctrl_c(folder: Path
         port, token = re.findall(r"127.0.0.1:(\d+)/\?token=(\S+)", process.stdout.readline())[0]
         with urlopen(f"http://127.0.0.1:{port}/events?token={token}&grid=houses", timeout=60) as events:
             assert any(b"Undecided" in line for line in iter(events.readline, b""))  # a worker has made the findings
-        process.send_signal(signal.SIGINT)
+            process.send_signal(signal.SIGINT)
+            assert events.read() is not None  # it ends as a whole answer does
         assert process.wait(timeout=60) == 130
         assert process.stderr is not None
         assert process.stderr.read() == ""
