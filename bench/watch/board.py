@@ -64,8 +64,8 @@ class Board:
             for name in self._find():
                 self.grids.setdefault(name, Grid(self.results / name))
             for name, grid in self.grids.items():
-                grid.refresh()
                 self._collect(name, grid)
+                grid.refresh()
                 self._ask(name, grid)
 
     def _find(self) -> list[str]:
