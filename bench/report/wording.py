@@ -16,13 +16,14 @@ from bench.analysis.verdicts import DECIDED, p_text
 from bench.grid.factors import short_names
 from bench.grid.metrics import Metric
 from bench.grid.plan import Plan
+from bench.report.escapes import versus
 from bench.report.numbers import difference_heading, differences, first_heading, heading, span, values, with_half_width
 
 Shown = list[tuple[str, pd.DataFrame]]  # headings and tables of text
 
 
-def method(findings: Findings) -> list[str]:
-    """Explains the tables: what is averaged, what the intervals count, where the speeds come from."""
+def method(findings: Findings, tables: Shown | None = None) -> list[str]:
+    """Explains the ``tables`` (of :func:`show`): what is averaged, what intervals count, where speeds come from."""
     shown, metric = [*findings.levels, findings.cells], findings.plan.primary
     notes = [_metric_note(metric), *_interval_notes(metric, sampled(metric, *shown))]
     if len(findings.effects):
@@ -42,7 +43,7 @@ def method(findings: Findings) -> list[str]:
             "hold the truth in 84 %. Every seed is in the figure and in seeds.csv, median and worst are in cells.csv."
         )
     notes += _learning_notes(findings)
-    text = [cell for _, table in show(findings) for cell in table.to_numpy().ravel()]
+    text = [cell for _, table in tables or show(findings) for cell in table.to_numpy().ravel()]
     if any(str(cell).endswith("± ?") for cell in text):
         notes.append("± ?: no interval, for want of a second seed.")
     if any(str(cell).endswith(" alike") for cell in text):
@@ -134,10 +135,9 @@ def plural(count: float, noun: str) -> str:
 
 def effects_text(effects: pd.DataFrame, metric: Metric) -> pd.DataFrame:
     """Tabulates what changes, the difference with its interval, the corrected p, and the verdict in words."""
-    minus = " / " if metric.scale == "log" else " − "
-    text = pd.DataFrame(
-        {"factor": effects["factor"], "level": effects["level"] + minus + effects["against"]}, dtype=str
-    )
+    pairs = zip(effects["level"], effects["against"], strict=True)
+    levels = [versus(level, against, is_ratio=metric.scale == "log") for level, against in pairs]
+    text = pd.DataFrame({"factor": effects["factor"], "level": levels}, dtype=str)
     numbers = effects.assign(difference_seeds=effects["seeds"])
     text[difference_heading(metric)] = differences(numbers, metric) if len(effects) else ""
     text["p"] = [p_text(p).removeprefix("= ") for p in effects["p"]]
