@@ -27,6 +27,7 @@ from bench.cli.options import (
     Seeds,
     WriteError,
     check_choice,
+    doing,
     grouped,
     python,
     seconds,
@@ -375,7 +376,9 @@ def _show_plan(plan: Plan, options: Options, price: bool, console: Console) -> i
         if price and plan.run is not None:
             own = price_own(plan, options, Progress(console, _again(plan, options)))
         elif price:
-            prices = price_plan(plan, options.device, options.jobs, options.data_dir)
+            with doing(console, plan.name) as say:
+                say("a step of each model, for its price")
+                prices = price_plan(plan, options.device, options.jobs, options.data_dir)
     except (ValueError, OSError) as error:
         raise CommandError(f"{plan.name}: cannot be priced: {error}") from error
     agenda = _agenda(plan, options)
