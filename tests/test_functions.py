@@ -36,6 +36,7 @@ from bench.grid.own_sources import sources_of_run
 from bench.record.plan_file import plan_json, read_plan
 from bench.record.records import Records, read_curves, read_trials
 from bench.record.staleness import find_stale
+from bench.report.output import write_report
 from lab import fingerprint
 
 RUN = """
@@ -388,3 +389,16 @@ def test_examples_that_are_not_what_the_metric_is_made_of_are_left_out_and_count
     assert run(grid(source=source)).exit_code == 0
     (said,) = (caution for caution in gather(Path("results/own")).cautions if "single examples" in caution)
     assert said.startswith("outcomes of single examples of test_rmse are left out in 6 trials: their mean is neither")
+
+
+def test_a_setting_that_the_code_does_not_use_is_told(grid: Callable[..., Plan]) -> None:
+    run(grid(("[32, 64]", "[32, 64]\n  unused: [1, 2]"), source=RUN.replace("lr, width", "lr, unused, width")))
+    said = [caution for caution in gather(Path("results/own")).cautions if "changes nothing" in caution]
+    assert said == ["unused changes nothing: 1 and 2 gave the same in every seed; does the code use it?"]
+
+
+def test_curves_of_other_numbers_than_the_metric_are_no_figure_and_stop_no_report(grid: Callable[..., Plan]) -> None:
+    run(grid(("  dev_rmse: {better: lower, split: dev, at: best}\n", "")))
+    found = gather(Path("results/own"))
+    assert found.curves.empty
+    assert (write_report(found) / "forest.png").exists()
