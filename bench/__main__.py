@@ -1,12 +1,23 @@
-"""``python -m bench``."""
+"""``python -m bench``, and the installed script ``bench``."""
 
 import sys
 
-if __name__ == "__main__":  # worker processes import this module under another name
-    sys.path.append(sys.path.pop(0))  # the working folder comes last: no file there stands in the way of ours
-    try:
-        from bench.cli import main
 
-        main()
+def main() -> None:
+    """Runs the command; an installation that lacks a package is one message, and exit code 2."""
+    try:
+        try:
+            from bench.cli import main as command
+        except ModuleNotFoundError as error:
+            how = f"{sys.executable} -m pip install brings it, with ablation-bench or by its name"
+            name = (error.name or "").partition(".")[0]
+            print(f"the package {name} is not installed: {how}", file=sys.stderr)
+            sys.exit(2)
+        command()
     except KeyboardInterrupt:  # also while modules are imported
         sys.exit(130)
+
+
+if __name__ == "__main__":  # worker processes import this module under another name
+    sys.path.append(sys.path.pop(0))  # the working folder comes last: no file there stands in the way of ours
+    main()

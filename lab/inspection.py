@@ -13,7 +13,9 @@ from torch import Tensor
 
 from lab import device as devices
 from lab.data import Splits, load_data
+from lab.limits import kills
 from lab.measure import count_parameters
+from lab.memory import is_out_of_memory, release_memory
 from lab.outputs import tensors_of
 from lab.process import seed_generators, starting_state
 from lab.result import Inspection
@@ -21,6 +23,8 @@ from lab.runner import Runner
 from lab.settings import Settings
 from lab.streams import kept_generators
 from lab.trial import batches, make_runner
+
+HOST = torch.device("cpu")
 
 
 def inspect_all(
@@ -42,14 +46,18 @@ def inspect_all(
 
 
 def _inspect(key: str, settings: Settings, device: torch.device, data_dir: Path | None, price: bool) -> Inspection:
+    release_memory()  # what the last look held is not this one's
     devices.reset_peak_memory(device)
+    devices.reset_peak_memory(HOST)
+    kills_before = kills()
     splits = load_data(settings.data, device, data_dir)
     try:
         if not price:  # compiling takes longer than all that is asked here
             settings = settings.model_copy(update={"train": settings.train.model_copy(update={"compile": False})})
         return _look(key, settings, splits, device, price)
     except (Exception, SystemExit) as error:  # noqa: BLE001  # whatever a user's network raises is the finding
-        return Inspection(key, error=f"{type(error).__name__}: {error}")
+        lacking = is_out_of_memory(error, kills_before)
+        return Inspection(key, error=f"{type(error).__name__}: {error}", out_of_memory=lacking)
 
 
 def _look(key: str, settings: Settings, splits: Splits, device: torch.device, price: bool) -> Inspection:
@@ -65,7 +73,9 @@ def _look(key: str, settings: Settings, splits: Splits, device: torch.device, pr
     )
     if not price:
         state = 2 * 4 * found.parameters  # of an optimizer such as Adam, the most that a built-in one keeps
-        return replace(found, peak_memory_bytes=devices.peak_memory_bytes(device) + state)
+        peak = devices.peak_memory_bytes(device) + state
+        host = devices.peak_memory_bytes(HOST) + (state if device == HOST else 0)
+        return replace(found, peak_memory_bytes=peak, host_memory_bytes=host)
     step, evaluation = devices.Clock(device), devices.Clock(device)
     runner.model.train()
     runner.step(X, y)
@@ -81,6 +91,7 @@ def _look(key: str, settings: Settings, splits: Splits, device: torch.device, pr
         steps=steps,
         evaluations=1 + steps // (settings.train.eval_every or len(train)),
         peak_memory_bytes=devices.peak_memory_bytes(device),
+        host_memory_bytes=devices.peak_memory_bytes(HOST),
     )
 
 

@@ -93,7 +93,9 @@ class Inspection:
     eval_seconds: float | None = None  # one evaluation of dev
     steps: int = 0  # of a whole trial
     evaluations: int = 0
-    peak_memory_bytes: int | None = None
+    peak_memory_bytes: int | None = None  # on the device
+    host_memory_bytes: int | None = None  # of a process that trains it
+    out_of_memory: bool = False  # that is the error
     num_dev_images: int = 0
 
     @property

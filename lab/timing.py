@@ -11,6 +11,7 @@ steps on batches that lie on the device ready to use.
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -31,7 +32,8 @@ from lab.settings import Settings, timing_id
 from lab.trial import batches, make_runner
 
 GROUP = 8  # models on the device at once
-ROUNDS = 5
+ROUNDS, FEWEST_ROUNDS = 5, 3  # the latter where time is short
+CANARY_SECONDS = 0.6  # about, of a round
 CALLS_SECONDS = 0.1  # a visit repeats what it times for about so long, three times at least
 MAX_DRIFT = 0.1
 MIN_SHARE = 0.9  # of the processor time that its threads ask for, that the canary must get on a CPU
@@ -47,11 +49,13 @@ def time_settings(
     data_dir: Path | None = None,
     rounds: int = ROUNDS,
     now: Callable[[], float] | None = None,
+    until: float | None = None,
 ) -> list[Timing]:
     """Returns one timing for each distinct ``timing_id`` among the settings (plain data), in their order.
 
-    Where the canary left too few steady rounds, all rounds are used and the row is marked as not reliable. Raises what
-    the networks raise.
+    Where the canary left too few steady rounds, all rounds are used and the row is marked as not reliable. ``until`` is
+    a time of day (``time.time()``) by which it ends: the models that do not fit are left out, three steady rounds are
+    enough for the others, and what is not reliable is left out, too. Raises what the networks raise.
     """
     where = devices.resolve(device)
     devices.configure(where)
@@ -61,7 +65,12 @@ def time_settings(
     distinct = list({timing_id(one): one for one in parsed}.values())
     timings: list[Timing] = []
     for start in range(0, len(distinct), GROUP):
-        timings += _time_group(distinct[start : start + GROUP], where, data_dir, rounds, now)
+        group = distinct[start : start + GROUP]
+        if until is None:
+            timings += _time_group(group, where, data_dir, rounds, now)
+            continue
+        share = (until - time.time()) * len(group) / (len(distinct) - start)
+        timings += [one for one in _time_group(group, where, data_dir, rounds, now, share) if one.reliable]
     return timings
 
 
@@ -73,6 +82,7 @@ class _Subject:
     runner: Runner
     batch: tuple[torch.Tensor, torch.Tensor]
     macs: Macs
+    visit_seconds: float  # that a visit is expected to take
     forward: list[list[float]] = field(default_factory=list)
     train: list[list[float]] = field(default_factory=list)
 
@@ -83,23 +93,31 @@ def _time_group(
     data_dir: Path | None,
     rounds: int,
     now: Callable[[], float] | None,
+    seconds: float = math.inf,
 ) -> list[Timing]:
-    subjects = [_subject(settings, device, data_dir) for settings in group]
+    """Times the models of a group side by side; as many as there are ``seconds`` for."""
+    end = time.monotonic() + seconds
+    subjects = _subjects(group, device, data_dir, seconds)
+    if not subjects:
+        return []
+    rounds = min(rounds, FEWEST_ROUNDS) if seconds < math.inf else rounds
     products: dict[str, list[float]] = {one.settings.train.precision: [] for one in subjects}
     multiply = {precision: _matmul(device, precision) for precision in products}
     canary = _Canary(device, now)
     rounds_of_canary: list[_Beat] = []
-    deadline = time.monotonic() + GROUP_SECONDS
+    began, longest = time.monotonic(), 0.0
     while len(_steady(rounds_of_canary)) < rounds and len(rounds_of_canary) < 2 * rounds:
-        if rounds_of_canary and time.monotonic() > deadline:
+        started = time.monotonic()
+        if rounds_of_canary and (started > began + GROUP_SECONDS or started + longest > end):
             break
         shift = len(rounds_of_canary) % len(subjects)
         before = canary.beat()
-        for precision, seconds in products.items():
-            seconds.append(statistics.median(_calls(multiply[precision], device, now)))
+        for precision, taken in products.items():
+            taken.append(statistics.median(_calls(multiply[precision], device, now)))
         for subject in [*subjects[shift:], *subjects[:shift]]:
             _visit(subject, device, now)
         rounds_of_canary.append(before.worse(canary.beat()))
+        longest = max(longest, time.monotonic() - started)
     steady = _steady(rounds_of_canary)
     reliable = len(steady) >= rounds
     used = steady if reliable else list(range(len(rounds_of_canary)))
@@ -161,16 +179,34 @@ def _drift(beats: Sequence[_Beat]) -> float:
     )
 
 
+def _subjects(group: Sequence[Settings], device: torch.device, data_dir: Path | None, seconds: float) -> list[_Subject]:
+    """Makes the models ready, the first ones of the group whose rounds are expected to fit."""
+    subjects: list[_Subject] = []
+    began, wanted = time.monotonic(), FEWEST_ROUNDS * CANARY_SECONDS
+    for settings in group:
+        if time.monotonic() - began + wanted > seconds:
+            break
+        subject = _subject(settings, device, data_dir)
+        wanted += FEWEST_ROUNDS * subject.visit_seconds
+        if time.monotonic() - began + wanted > seconds:
+            break
+        subjects.append(subject)
+    return subjects
+
+
 def _subject(settings: Settings, device: torch.device, data_dir: Path | None) -> _Subject:
     splits = load_data(settings.data, device, data_dir)
     with starting_state(settings.seed), as_part_error(f"model {settings.model.name}: one step of it raised"):
         devices.configure(device)
         runner = make_runner(settings, splits, device)
         batch = next(iter(batches(settings, splits, "train")))
-        subject = _Subject(settings, runner, batch, runner.macs or Macs())
+        subject = _Subject(settings, runner, batch, runner.macs or Macs(), 0.0)
         for _ in range(3):  # autotuning, compilation, optimizer state
-            runner.step(*subject.batch)
-            runner.predict(subject.batch[0])
+            clock = devices.Clock(device)
+            with clock.running():
+                runner.step(*subject.batch)
+                runner.predict(subject.batch[0])
+        subject.visit_seconds = max(2 * CALLS_SECONDS, 3 * clock.seconds) + clock.seconds  # as :func:`_calls` repeats
     return subject
 
 

@@ -24,8 +24,8 @@ from bench.execute.ray.cluster import connect, inspect_driver
 from bench.execute.ray.executor import RayExecutor
 from bench.execute.ray.slot import NodeRequirements
 from bench.execute.trainables.lab import LAB
-from bench.execute.worker import release_memory
 from bench.record.outcome import Outcome
+from lab.memory import release_memory
 from lab.settings import Settings
 
 NETS = """

@@ -209,7 +209,8 @@ def test_the_same_numbers_give_the_same_files_and_no_figure_stays_open(tmp_path:
     assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
     assert (tmp_path / "one.png").read_bytes().startswith(b"\x89PNG")
-    assert sys.modules["matplotlib.pyplot"].get_fignums() == []
+    pyplot = sys.modules.get("matplotlib.pyplot")  # which drawing does without
+    assert pyplot is None or pyplot.get_fignums() == []
 
 
 def test_the_forest_names_each_effect_and_its_verdict_and_hollow_is_undecided() -> None:

@@ -169,5 +169,6 @@ def test_a_run_trains_without_torch_in_the_driver(tmp_path: Path) -> None:
         "baseline: {optimizer.lr: 0.1}\n"
     )
     run = "import runpy; sys.argv[0] = 'bench'; runpy.run_module('bench', run_name='__main__')"
-    assert not loads_torch(run, "run", str(grid), "--results", str(tmp_path / "results"), "--device", "cpu")
+    words = ("--results", str(tmp_path / "results"), "--device", "cpu", "--time")
+    assert not loads_torch(run, "run", str(grid), *words)
     assert (tmp_path / "results" / "small" / "timings.csv").exists()

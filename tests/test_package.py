@@ -60,3 +60,15 @@ def test_contributing_names_what_there_is() -> None:
     assert set(re.findall(r"`make ([\w-]+)`", text)) <= set(phony.split())
     for path in re.findall(r"`((?:tests|results|docs|grids|lab|\.ci)/[\w./]*)`", text):
         assert (ROOT / path).exists(), path
+
+
+@pytest.mark.parametrize("package", ["filelock", "rich", "yaml"])
+def test_a_package_that_lacks_is_one_message(package: str) -> None:
+    hidden = f"import runpy, sys; sys.modules[{package!r}] = None; sys.argv[:] = ['bench', 'doctor']"
+    run = "runpy.run_module('bench', run_name='__main__')"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{hidden}; {run}"], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert done.returncode == 2
+    assert f"the package {package} is not installed" in done.stderr
+    assert len(done.stderr.splitlines()) == 1

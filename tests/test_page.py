@@ -105,7 +105,7 @@ def test_the_words_for_curves_say_from_where_to_where_and_how_far_from_test_they
 def test_the_words_for_an_interaction_give_the_means_along_each_line() -> None:
     means = pd.DataFrame([[0.8, 0.5], [0.7, 0.75]], index=["18", "34"], columns=["true", "false"])
     said = alternatives.interaction(means.rename_axis("depth").rename_axis(columns="residual"), TEST)
-    assert "depth=18: true 80.0 %, false 50.0 %; depth=34: true 70.0 %, false 75.0 %" in said
+    assert "depth=18: 80.0 % at true, 50.0 % at false; depth=34: 70.0 % at true, 75.0 % at false" in said
 
 
 def test_the_words_for_a_cost_name_its_ends_and_the_front() -> None:

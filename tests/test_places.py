@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from subprocess import CompletedProcess
 
@@ -16,8 +19,10 @@ from rich.console import Console
 
 from bench.execute.price import workers_by_memory
 from bench.execute.progress import Progress
+from bench.execute.trainables.lab import LAB
 from bench.grid.load import load_plan
 from lab.limits import Memory
+from lab.result import Inspection
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="control groups and namespaces are Linux's")
 Ran = CompletedProcess[str]
@@ -44,6 +49,11 @@ NETS = """
                 held = torch.ones(self.mebibytes * 2**18)
                 time.sleep(0.3)
             return self.fc(X.flatten(1))
+
+    class HoldsPerImage(Holds):
+        def forward(self, X):
+            held = torch.ones(len(X) * self.mebibytes * 2**18)
+            return self.fc(X.flatten(1))
 """
 GRID = """
     question: Does the rate matter?
@@ -68,13 +78,25 @@ def run_limited(folder: Path, held: int, limit: int) -> tuple[Ran, list[dict[str
     """Two workers that each hold so many MiB, in a control group of so many; with the rows that they leave."""
     (folder / "grid.yaml").write_text(textwrap.dedent(GRID % held))
     words = ["-m", "bench", "run", "grid.yaml", "-j", "2", "--no-time"]
-    try:
-        with control_groups.group("memory", control_groups.memory_limits(limit * 2**20)) as group:
-            ran = control_groups.run_in([group], words, cwd=folder, timeout=100)
-    except OSError as error:
-        pytest.skip(f"no control group can be made here: {error}")
+    with limited(limit) as group:
+        ran = control_groups.run_in([group], words, cwd=folder, timeout=100)
+    return ran, recorded(folder)
+
+
+@contextmanager
+def limited(mebibytes: int) -> Iterator[Path]:
+    """A control group of so much memory; skips where none can be made."""
+    with ExitStack() as stack:
+        try:
+            group = stack.enter_context(control_groups.group("memory", control_groups.memory_limits(mebibytes * 2**20)))
+        except OSError as error:
+            pytest.skip(f"no control group can be made here: {error}")
+        yield group
+
+
+def recorded(folder: Path) -> list[dict[str, str]]:
     with (folder / "results/grid/trials.csv").open(newline="") as file:
-        return ran, list(csv.DictReader(file))
+        return list(csv.DictReader(file))
 
 
 def test_trials_that_do_not_fit_beside_each_other_run_one_after_the_other(folder: Path) -> None:
@@ -89,6 +111,58 @@ def test_a_trial_that_does_not_fit_alone_is_out_of_memory_with_need_and_limit(fo
     for row in rows:
         assert row["error"].startswith("out of memory: the system ended the process when it held ")
         assert row["error"].endswith(" MiB; a control group of this process has 1,000 MiB")
+
+
+def test_the_price_names_the_batch_size_that_would_fit(folder: Path) -> None:
+    """Of 100, 50 and 25 images that take 8 MiB each beside some 250 MiB, in 600 MiB."""
+    (folder / "grid.yaml").write_text(textwrap.dedent(GRID % 8).replace("nets:Holds", "nets:HoldsPerImage"))
+    words = ["-m", "bench", "run", "grid.yaml", "--dry-run", "--price"]
+    with limited(600) as group:
+        ran = control_groups.run_in([group], words, cwd=folder, timeout=100)
+    told = " ".join(ran.stdout.split())
+    need_and_limit = r"when it held \d+ MiB; a control group of this process has 600 MiB"
+    assert ran.returncode == 1
+    assert re.search(f"would fail: lr=0.1: out of memory: .*{need_and_limit}; batch_size 25 fits", told), ran.stdout
+
+
+HUNGRY = """
+import json, os, sys
+def run(mebibytes, seed):
+    held = bytearray(mebibytes * 2**20)
+    return {"loss": len(held) / 2**20}
+if __name__ == "__main__":
+    with open(os.environ["BENCH_METRICS"], "w") as file:
+        json.dump(run(int(sys.argv[1]), 0), file)
+"""
+OWN_GRID = """
+question: Does it fit?
+metrics: {loss: {better: lower}}
+factors: {mebibytes: [10, 900]}
+baseline: {mebibytes: 10}
+seeds: 1
+"""
+CODE = {
+    "command": "command: 'python hungry.py {mebibytes}'",
+    "script": "command: 'sh hungry.sh {mebibytes}'",
+    "function": "function: hungry:run",
+}
+
+
+@pytest.mark.parametrize("code", CODE)
+def test_own_code_that_does_not_fit_is_out_of_memory_with_need_and_limit(tmp_path: Path, code: str) -> None:
+    (tmp_path / "hungry.py").write_text(HUNGRY)
+    (tmp_path / "hungry.sh").write_text('python hungry.py "$1"; exit $?')  # its shell ends with 128 + 9
+    (tmp_path / "grid.yaml").write_text(f"run: {{{CODE[code]}}}\n{OWN_GRID}")
+    with limited(600) as group:
+        ran = control_groups.run_in([group], ["-m", "bench", "run", "grid.yaml", "-j", "1"], cwd=tmp_path, timeout=100)
+    assert ran.stderr == ""
+    fits, lacks = sorted(recorded(tmp_path), key=lambda row: row["status"])
+    assert (fits["cell"], fits["status"], lacks["cell"]) == ("mebibytes=10", "ok", "mebibytes=900")
+    need_and_limit = r" when it held (\d+) MiB; a control group of this process has 600 MiB"
+    who = "process" if code == "function" else "command"
+    need = re.fullmatch(f"out of memory: the system ended the {who}{need_and_limit}", lacks["error"])
+    assert need, lacks["error"]
+    assert 300 < int(need[1]) <= 600
 
 
 # --- folders --------------------------------------------------------------------------------------------------------
@@ -219,3 +293,21 @@ def test_the_first_line_says_why_there_are_no_more_workers(tiny: Path, capsys: p
     plan = load_plan(tiny / "grid.yaml")
     Progress(Console(width=120), []).begin(plan, plan.trials, 1, "memory allows no more; -j overrides")
     assert capsys.readouterr().out == "grid: 2 trials on 1 worker: memory allows no more; -j overrides\n"
+
+
+@pytest.mark.parametrize(("gibibytes", "expected"), [(7, 3), (9, None)])
+def test_where_there_are_cards_the_memory_of_the_host_counts_too(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, gibibytes: int, expected: int | None
+) -> None:
+    """Stands in for four cards, and for a look at a network for which the host needs 2 GiB."""
+
+    def answer(function: Callable[..., object], *args: object, timeout: float | None = None) -> object:
+        if function == LAB.devices:
+            return [f"cuda:{index}" for index in range(4)]
+        looked_at: dict[str, object] = args[0]  # type: ignore[assignment]  # what is asked first
+        return [Inspection(key, peak_memory_bytes=2**33, host_memory_bytes=2**31) for key in looked_at]
+
+    monkeypatch.setattr("bench.execute.price.call_in_child", answer)
+    monkeypatch.setattr("bench.execute.price.num_cards", lambda: 4)
+    monkeypatch.setattr("bench.execute.price.memory", lambda: Memory(2**40, gibibytes * 2**30, "the machine"))
+    assert workers_by_memory(load_plan(tiny / "grid.yaml").trials, "auto", None) == expected

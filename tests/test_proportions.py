@@ -71,3 +71,8 @@ def test_permutations_of_unequal_numbers_are_counted() -> None:
     assert permutation_p(a, b) == pytest.approx(
         np.mean(np.abs(np.subtract(choices, expected)) >= abs(8 - expected) - 1e-9)
     )
+
+
+def test_the_ways_of_a_thousand_seeds_are_counted_without_overflow() -> None:
+    a, b = np.repeat([1, 0], [340, 360]), np.repeat([1, 0], [300, 400])
+    assert permutation_p(a, b) == pytest.approx(stats.fisher_exact([[340, 360], [300, 400]]).pvalue)

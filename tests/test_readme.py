@@ -85,4 +85,5 @@ def test_each_file_that_the_readme_links_is_in_the_repository() -> None:
 def test_every_page_is_found_in_the_site() -> None:
     site = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     for name in PAGES:
-        assert re.search(rf"\b{re.escape(name)}\b", site), f"{name}: add it to nav in mkdocs.yml"
+        found = re.findall(rf"(?<=[ \[]){re.escape(name)}\b", site)
+        assert len(found) == 1, f"{name}: stands {len(found)} times in nav of mkdocs.yml, not once"

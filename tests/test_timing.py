@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from typing import Any
 
 import pytest
@@ -56,3 +57,19 @@ def test_models_that_differ_only_in_what_costs_no_time_are_timed_once() -> None:
         [settings(0.1), settings(0.2), settings(0.1, hidden=9)], "cpu", 1, rounds=1, now=lambda: next(ticks)
     )
     assert [timing.parameters for timing in timings] == [64 * 8 + 8 + 8 * 10 + 10, 64 * 9 + 9 + 9 * 10 + 10]
+
+
+def test_with_little_time_three_steady_rounds_are_enough() -> None:
+    ticks = itertools.count(0, 0.05)
+    (timing,) = time_settings([settings()], "cpu", 1, now=lambda: next(ticks), until=time.time() + 1000)
+    assert (timing.rounds, timing.reliable) == (3, True)
+
+
+def test_models_for_whose_rounds_there_is_no_time_are_left_out() -> None:
+    ticks = itertools.count(0, 0.05)
+    assert time_settings([settings(), settings(hidden=9)], "cpu", 1, now=lambda: next(ticks), until=time.time()) == []
+
+
+def test_with_little_time_what_is_not_reliable_is_left_out() -> None:
+    ticks = (2.0 ** (index / 20) for index in itertools.count())
+    assert time_settings([settings()], "cpu", 1, now=lambda: next(ticks), until=time.time() + 1000) == []

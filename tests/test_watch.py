@@ -202,6 +202,7 @@ def test_lines_that_are_not_ours_are_left_out() -> None:
     runs, good = Runs(), {"at": 5, "run": "r", "event": "begin", "trials": 4, "workers": 2}
     odd: list[Any] = [b"{", b"[]", b"null", b'"x"', b"\xff", b'{"event": "started"}', b'{"event": ["x"]}']
     odd += [json.dumps(good | {"at": one}).encode() for one in ("soon", None, "nan")]
+    odd += [b"[" * 100_000, b'{"at": ' + b"9" * 10_000 + b"}"]
     odd += [json.dumps(good | {"event": "point", "worker": 0, "scores": 3}).encode()]
     runs.tell([*odd, json.dumps(good).encode()], "dev_rmse")
     assert runs.runs["r"].trials == 4
@@ -246,6 +247,22 @@ def test_progress_means_failures_and_curves_are_those_of_the_files(folder: Path,
     panel = view["curves"][plan.cells[0].label]
     assert [line["points"] for line in panel["lines"]] == [[[0.0, 9.0], [1.0, 8.0], [2.0, 7.0]]] * 2
     assert panel["said"] == "seed 1: 9 to 7; seed 0: 9 to 7"
+
+
+def test_rows_that_cannot_be_read_are_left_out(folder: Path, plan: Plan) -> None:
+    record(folder, plan, 0, 2.0)
+    with (folder / "trials.csv").open("ab") as file:
+        file.write(b"too,few\n" + b'"' * 99 + b"\n\x00\xff\n" + b"x" * 200_000 + b"\n" + b"," * 300 + b"\n")
+    record(folder, plan, 1, 4.0)
+    (cell, _) = read_board(folder).view("houses")["cells"].values()
+    assert (cell["done"], cell["mean"]) == ("2 of 3", "3 EUR")
+
+
+def test_what_is_no_line_fills_no_memory(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_bytes(b"a\n" + b"x" * 5_000_000)
+    tail = Tail(tmp_path / "rows.csv")
+    assert tail.read() == (True, [])
+    assert len(tail._rest) <= 1 << 20
 
 
 def test_a_failed_trial_that_is_run_again_counts_once(folder: Path, plan: Plan) -> None:
@@ -358,19 +375,16 @@ TOKEN = "t0ken"
 def served(results: Path) -> Iterator[str]:
     """The address of a server that runs in a thread of this process."""
     pytest.importorskip("sse_starlette", reason="needs the extra watch")
-    import uvicorn
-
-    from bench.watch.server import application, listen
+    from bench.watch.server import Service, listen
 
     listening = listen(0)
-    app = application(Board(results, workers=AtOnce()), TOKEN)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+    service = Service(Board(results, workers=AtOnce()), TOKEN, listening)
+    thread = threading.Thread(target=lambda: asyncio.run(service.run()))
     thread.start()
     try:
         yield f"http://127.0.0.1:{listening.getsockname()[1]}/?token={TOKEN}"
     finally:
-        server.should_exit = True
+        service.stop()
         thread.join()
         listening.close()
 
@@ -457,6 +471,18 @@ def test_a_log_is_read_by_names_that_are_there_and_by_no_path(client: Client, fo
     (folder / "logs").rename(tmp_path / "logs")
     (folder / "logs").symlink_to(tmp_path / "logs")
     assert "leads out" in log("houses", "0123456789ab")[1]
+
+
+def test_where_the_look_at_the_files_fails_the_server_ends_with_why(folder: Path) -> None:
+    pytest.importorskip("sse_starlette", reason="needs the extra watch")
+    from bench.watch.server import Service, listen
+
+    class Broken(Board):
+        def refresh(self) -> None:
+            raise RuntimeError("a fault of ours")
+
+    with listen(0) as listening, pytest.raises(RuntimeError, match="a fault of ours"):
+        asyncio.run(Service(Broken(folder.parent), TOKEN, listening).run())
 
 
 # --- the command ----------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from bench.stats.estimates import Floats
 
 if TYPE_CHECKING:
     import pandas as pd
-
+from scipy.linalg import lstsq
 
 ROUNDING = 1e-9  # far below the share of one trial in its group, which is the least that an indicator varies by
 
@@ -101,6 +101,7 @@ class _Design:
         self._table = table
         self._response = response - response.mean()
         self.total = float(np.square(self._response).sum())
+        self._known: dict[tuple[str, ...], np.ndarray] = {}
 
     def residual(self, terms: Sequence[tuple[str, ...]]) -> tuple[float, int]:
         """Returns the sum of squares, and degrees of freedom, that the terms (and a constant) leave.
@@ -114,7 +115,8 @@ class _Design:
         columns = _less_means(np.column_stack([self._response, *indicators]), large)
         response, design = columns[:, 0], columns[:, 1:]
         design[np.abs(design) < ROUNDING] = 0  # what the large term holds entirely must not count for a rank
-        solution, _, rank, _ = np.linalg.lstsq(design, response)
+        rounding = float(np.finfo(float).eps) * max(design.shape)
+        solution, _, rank, _ = lstsq(design, response, cond=rounding, lapack_driver="gelsy")  # QR: some times faster
         squares = float(np.square(response - design @ solution).sum())
         return squares, len(self._response) - int(rank) - int(large.max() + 1)
 
@@ -134,7 +136,9 @@ class _Design:
 
     def _codes(self, term: tuple[str, ...]) -> np.ndarray:
         """Numbers the combination of levels of each trial, from 0."""
-        return self._table.groupby(list(term), observed=True, dropna=False).ngroup().to_numpy()
+        if term not in self._known:
+            self._known[term] = self._table.groupby(list(term), observed=True, dropna=False).ngroup().to_numpy()
+        return self._known[term]
 
 
 def _less_means(columns: Floats, codes: np.ndarray) -> Floats:

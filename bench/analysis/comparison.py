@@ -6,6 +6,7 @@ stands beside them: two questions. The replicates are the seeds; where a level s
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -108,13 +109,11 @@ class Comparison:
     def summary(self, cells: Sequence[Cell], against: Mapping[str, str]) -> dict[str, Any]:
         """Gives counts, means, intervals, and difference to ``against`` (factor levels), paired by seed and cell."""
         labels = [cell.label for cell in cells]
-        found = self._found[self._found["cell"].isin(labels) & self._found["compared"]]
-        further = found["seed"].isin(self.plan.further_seeds)
-        statuses = Counter(found["status"])
-        ended = self._ended[self._ended["cell"].isin(labels)]
+        statuses = sum((self._statuses.get(label, Counter()) for label in labels), Counter[str]())
+        further = sum(self._further.get(label, 0) for label in labels)
         return {
             "n": statuses[Status.OK],
-            "planned": len(labels) * len(self.plan.seeds) + int(further.sum()),
+            "planned": len(labels) * len(self.plan.seeds) + further,
             "diverged": statuses[Status.DIVERGED],
             "failed": sum(
                 count for status, count in statuses.items() if status not in {Status.OK, Status.DIVERGED} | NOT_ENDED
@@ -125,24 +124,52 @@ class Comparison:
             **self._difference(cells, against),
             **self._first(labels),
             **({} if self.metric.name == "train_images_per_second" else self._speed(labels)),
-            **self._sizes(ended),
+            **self._sizes(labels),
         }
 
-    def _sizes(self, ended: pd.DataFrame) -> dict[str, Any]:
+    def _sizes(self, labels: Sequence[str]) -> dict[str, Any]:
         """Returns the least and the most parameters and multiply-accumulates of the cells."""
         ends: dict[str, Any] = {}
         for name in ("parameters", "forward_macs"):
             if name != self.metric.name:
-                ends |= {f"{name}_low": ended[name].min(), f"{name}_high": ended[name].max()}
+                known = [self._size_ends[name, label] for label in labels if (name, label) in self._size_ends]
+                least, most = ([one[end] for one in known] for end in (0, 1))
+                ends |= {f"{name}_low": min(least, default=np.nan), f"{name}_high": max(most, default=np.nan)}
         return ends
 
     def _first(self, labels: Sequence[str]) -> dict[str, Any]:
         """Summarises dev after one epoch, of all trials that ended well."""
-        metric = self._first_epoch
-        if metric is None:
+        if self._first_epoch is None:
             return {}
-        ended = self._ended.assign(compared_=summaries.positive(metric, self._ended[metric.name]))
-        return value_columns(metric, estimates.mean(self._matrix(ended, "compared_").loc[list(labels)]))
+        return value_columns(self._first_epoch, estimates.mean(self._first_values.loc[list(labels)]))
+
+    @functools.cached_property
+    def _first_values(self) -> pd.DataFrame:
+        """Lays dev after one epoch out by cell and seed, on the scale of comparing."""
+        assert self._first_epoch is not None
+        numbers = summaries.positive(self._first_epoch, self._ended[self._first_epoch.name])
+        return self._matrix(self._ended.assign(compared_=numbers), "compared_")
+
+    @functools.cached_property
+    def _statuses(self) -> dict[str, Counter[str]]:
+        """Counts the trials of each cell that are compared, by status."""
+        found = self._found[self._found["compared"]]
+        return {str(cell): Counter(own) for cell, own in found["status"].groupby(found["cell"])}
+
+    @functools.cached_property
+    def _further(self) -> dict[str, int]:
+        """Counts those of them on seeds that were not asked for."""
+        found = self._found[self._found["compared"] & self._found["seed"].isin(self.plan.further_seeds)]
+        return {str(cell): int(count) for cell, count in found["cell"].value_counts().items()}
+
+    @functools.cached_property
+    def _size_ends(self) -> dict[tuple[str, str], tuple[float, float]]:
+        """Finds the least and the most parameters and multiply-accumulates of each cell in which they are known."""
+        known: dict[tuple[str, str], tuple[float, float]] = {}
+        for name in ("parameters", "forward_macs"):
+            own = self._ended[name].dropna().astype(float).groupby(self._ended["cell"]).agg(["min", "max"])
+            known |= {(name, str(cell)): (float(least), float(most)) for cell, least, most in own.itertuples()}
+        return known
 
     def _share(self, labels: Sequence[str]) -> dict[str, Any]:
         """Counts the trials that trained, of those that had a result; gives the share with its exact interval."""

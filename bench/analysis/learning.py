@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,7 @@ from bench.analysis import amounts
 from bench.analysis.comparison import columns, value_columns
 from bench.analysis.summaries import first_epoch, positive, watched
 from bench.grid.metrics import Metric
-from bench.grid.plan import Cell, Plan
+from bench.grid.plan import Plan, Trial
 from bench.record.status import NOT_ENDED, Status
 from bench.stats.estimates import ALPHA, mean
 
@@ -103,6 +103,21 @@ def default_target(plan: Plan, found: pd.DataFrame, curves: pd.DataFrame) -> flo
     return amounts.shown(metric, start + TARGET_SHARE * (ends - start)) if better else math.nan
 
 
+class _Curve(NamedTuple):
+    """The evaluations of a trial, each ``(E,)``; ``values`` are of the metric on dev."""
+
+    steps: np.ndarray
+    epochs: np.ndarray
+    values: np.ndarray
+
+
+def _points(curves: pd.DataFrame, metric: Metric) -> dict[str, _Curve]:
+    """Returns the curve of each trial, by its id."""
+    columns = [curves[name].to_numpy(float) for name in ("step", "epoch", metric.name)]
+    places = curves.groupby("trial_id", sort=False).indices
+    return {str(key): _Curve(*(column[own] for column in columns)) for key, own in places.items()}
+
+
 def learning_table(
     plan: Plan, found: pd.DataFrame, curves: pd.DataFrame, cells: pd.DataFrame, target: float
 ) -> pd.DataFrame:
@@ -112,28 +127,32 @@ def learning_table(
     are over the epochs of each trial, of those that trained.
     """
     ended = found[found["compared"] & ~found["status"].isin(NOT_ENDED)]
-    points = {str(key): own for key, own in curves.groupby("trial_id", sort=False)}
+    points = _points(curves, watched(plan))
+    own = {str(label): rows for label, rows in ended.groupby("cell", sort=False)}
+    first = {trial.cell.label: trial for trial in reversed(plan.trials)}
     by_cell = dict(zip(cells["cell"], cells.to_dict("records"), strict=True))
-    return pd.DataFrame([_learning(plan, cell, ended, points, by_cell[cell.label], target) for cell in plan.cells])
+    rows = [
+        _learning(plan, first[label], own.get(label, ended[:0]), points, by_cell[label], target)
+        for label in (cell.label for cell in plan.cells)
+    ]
+    return pd.DataFrame(rows)
 
 
 def _learning(
     plan: Plan,
-    cell: Cell,
-    ended: pd.DataFrame,
-    points: dict[str, pd.DataFrame],
+    of_cell: Trial,
+    own: pd.DataFrame,
+    points: Mapping[str, _Curve],
     summary: Mapping[Any, Any],
     target: float,
 ) -> dict[str, Any]:
-    own = ended[ended["cell"] == cell.label]
     trained = own["trained"] == 1
-    of_cell = next(trial for trial in plan.trials if trial.cell.label == cell.label)
     curves = [points.get(key) for key in own["trial_id"][trained]]
     metric, first = watched(plan), first_epoch(plan, plan.primary)
     areas = [
-        area_under_curve(one["epoch"], positive(metric, one[metric.name]))
+        area_under_curve(one.epochs, positive(metric, one.values))
         for one in curves
-        if one is not None and len(one) > 1
+        if one is not None and len(one.steps) > 1
     ]
     start = value_columns(first, mean(positive(first, own[first.name].where(trained)))) if first else {}
     area = columns("area_under_curve", mean(areas))
@@ -141,7 +160,7 @@ def _learning(
     timed = summary["train_images_per_second_basis"] == "rounds"
     seconds = of_cell.lab.data.batch_size / summary["train_images_per_second"] if timed else math.nan
     return {
-        "cell": cell.label,
+        "cell": of_cell.cell.label,
         "ended": len(own),
         "trained": int(trained.sum()),
         **start,
@@ -158,13 +177,13 @@ def _ends(time: TimeToTarget) -> list[tuple[str, float]]:
     return [("", time.median), ("_low", time.low), ("_high", time.high)]
 
 
-def _to_target(own: pd.DataFrame, points: dict[str, pd.DataFrame], target: float, metric: Metric) -> TimeToTarget:
+def _to_target(own: pd.DataFrame, points: Mapping[str, _Curve], target: float, metric: Metric) -> TimeToTarget:
     """Steps to the target over the trials of a cell: a failed one was watched as far as its curve goes."""
     first, last = [], []
-    for key, status in own[["trial_id", "status"]].itertuples(index=False):
+    for key, status in zip(own["trial_id"], own["status"], strict=True):
         curve = points.get(key)
         if curve is None and status != Status.DIVERGED:
             continue
-        first.append(math.inf if curve is None else first_reach(curve["step"], curve[metric.name], target, metric.sign))
-        last.append(math.inf if status == Status.DIVERGED or curve is None else float(curve["step"].iloc[-1]))
+        first.append(math.inf if curve is None else first_reach(curve.steps, curve.values, target, metric.sign))
+        last.append(math.inf if status == Status.DIVERGED or curve is None else float(curve.steps[-1]))
     return time_to_target(first, last)

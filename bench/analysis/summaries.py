@@ -230,9 +230,9 @@ def curve_table(plan: Plan, found: pd.DataFrame, curves: pd.DataFrame) -> pd.Dat
     return table.reset_index().sort_values(["cell", "step"], key=_order(found["cell"]), ignore_index=True)
 
 
-def positive(metric: Metric, values: pd.Series) -> np.ndarray:
+def positive(metric: Metric, values: pd.Series | np.ndarray) -> np.ndarray:
     """Values on the way of training as they are averaged: on a log scale, those that have a logarithm."""
-    numbers = values.to_numpy(float)
+    numbers = np.asarray(values, float)
     return metric.compared(np.where(numbers > 0, numbers, np.nan) if metric.scale == "log" else numbers)
 
 

@@ -35,10 +35,13 @@ def clean(
         check_choice("--kind", kind, KINDS)
     found = {folder: find(folder, kinds or KINDS) for folder in folders_asked(grids or [], results)}
     console = terminal()
+    if not any(found.values()):
+        console.print("nothing to free")
+        return
     console.print(_table(found))
     total = sum(one.size for ones in found.values() for one in ones)
     if not yes:
-        console.print(f"{size(total)} in all; nothing is freed without --yes" if total else "nothing to free")
+        console.print(f"{size(total)} in all; nothing is freed without --yes")
         return
     stayed: list[Leftover] = []
     for folder, ones in found.items():

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -18,13 +19,12 @@ from bench.cli.options import (
     Only,
     Overrides,
     Results,
+    doing,
     terminal,
 )
+from bench.execute.progress import duration
 from bench.grid.load import Plan, load_plan
-from bench.record.asked import check_folders
-
-if TYPE_CHECKING:
-    pass
+from bench.record.asked import check_folders, command
 
 
 def time(
@@ -76,18 +76,43 @@ def verify(
     raise typer.Exit(0 if all(check.agrees for check in checks) else 1)
 
 
-def time_plan(plan: Plan, folder: Path, device: str, data_dir: Path | None, force: bool, console: Console) -> None:
+def time_plan(
+    plan: Plan,
+    folder: Path,
+    device: str,
+    data_dir: Path | None,
+    force: bool,
+    console: Console,
+    seconds: float | None = None,
+    *,
+    quiet: bool = False,
+) -> None:
+    """Times what is not timed, in at most so many ``seconds``, and says what it does, unless it is to be ``quiet``."""
     from bench.execute.timing import time_models, untimed
 
     wanted = untimed(plan, folder, force=force)
     if not wanted:
         return
-    console.print(f"{plan.name}: timing {len(wanted)} models, each alone on the device")
+    most = "" if seconds is None else f", for at most {duration(seconds)}, as long as training took"
+    what = f"timing {_models(len(wanted))}, each alone on the device{most}"
+    if not quiet and not console.is_terminal:
+        console.print(f"{plan.name}: {what}")
     try:
-        rows = time_models(wanted, folder, device=device, data_dir=data_dir)
+        with doing(console, plan.name) as say:
+            say(what)
+            rows = time_models(wanted, folder, device=device, data_dir=data_dir, seconds=seconds)
     except (ValueError, OSError) as error:
         raise CommandError(f"{plan.name}: cannot be timed: {error}") from error
+    if len(rows) < len(wanted) and not quiet:
+        left = f"{plan.name}: {_models(len(wanted) - len(rows))} not timed in that time"
+        console.print(
+            Text(f"{left}: {command('time', replace(plan.asked, seeds=None), [folder.parent])}"), soft_wrap=True
+        )
     unreliable = sum(not row["reliable"] for row in rows)
     if unreliable:
         drifted = f"warning: {unreliable} of them not reliable: the machine's speed drifted meanwhile"
         console.print(Text(drifted, style="yellow"))
+
+
+def _models(count: int) -> str:
+    return "1 model" if count == 1 else f"{count} models"

@@ -76,7 +76,7 @@ def run(
     attempts: int = 3,
     rerun: str = "failed",
     fail_fast: bool = False,
-    timed: bool = True,
+    timed: bool | None = None,
     quiet: bool = False,
     **executor_options: Any,
 ) -> Summary:
@@ -99,7 +99,7 @@ def run(
         rerun: What is trained: `missing`, `failed`, `stale` (by other code, or on other data) or `all`; each includes
             those before it.
         fail_fast: Stop at the first trial that fails.
-        timed: Time each model alone afterwards.
+        timed: Time each model alone afterwards, or not; by default for as long as training took.
         quiet: Print nothing.
         **executor_options: The executor's own: with `ray`, `address`, `storage`, `cpus_per_trial`, `gpus_per_trial`.
 

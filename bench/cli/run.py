@@ -93,7 +93,14 @@ class RunOptions:
     checkpoint: Annotated[str, typer.Option(metavar="TIME", help="Time between two checkpoints of a trial.")] = "10s"
     keep: Annotated[str, typer.Option(metavar="WHAT", help="Checkpoints of ended trials: best, all or none.")] = "best"
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first trial that fails.")] = False
-    no_time: Annotated[bool, typer.Option("--no-time", help="Skip the timing of each model afterwards.")] = False
+    timed: Annotated[
+        bool | None,
+        typer.Option(
+            "--time/--no-time",
+            help="Time each model alone afterwards, or not; default: for as long as training took.",
+            show_default=False,
+        ),
+    ] = None
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show failures and the end alone.")] = False
     results: Results = Path("results")
     data_dir: DataDir = None
@@ -138,7 +145,7 @@ def run(grids: Grids, which: TrialOptions, how: RunOptions, planning: PlanOption
         codes = [_show_plan(plan, options, planning.price, console) for plan in plans]
     else:
         warm_up_for(plans, options)
-        codes = [run_one(plan, options, not how.no_time, console, quiet=how.quiet).exit_code for plan in plans]
+        codes = [run_one(plan, options, how.timed, console, quiet=how.quiet).exit_code for plan in plans]
     raise typer.Exit(130 if 130 in codes else max(codes))
 
 
@@ -222,9 +229,10 @@ def _agenda(plan: Plan, options: Options) -> Agenda:
     return read_agenda(plan, Records(options.results / plan.name, plan.selecting), options)
 
 
-def run_one(plan: Plan, options: Options, timed: bool, console: Console, *, quiet: bool = False) -> Summary:
+def run_one(plan: Plan, options: Options, timed: bool | None, console: Console, *, quiet: bool = False) -> Summary:
     """Trains what is missing of a plan, times its models, and says how that went; ``quiet``, of trials those that fail.
 
+    ``timed``: None, for as long as training took.
     Raises :class:`CommandError` or :class:`WriteError` where it cannot.
     """
     from bench.execute.run import run as train
@@ -242,8 +250,9 @@ def run_one(plan: Plan, options: Options, timed: bool, console: Console, *, quie
     if not options.rerun.includes(Rerun.STALE) and (staleness := _agenda(plan, options).staleness).changed:
         console.print(Text(f"{plan.name}: {staleness}; `run --rerun stale` trains them again"), soft_wrap=True)
     whole = not (summary.left or summary.interrupted or summary.exit_code)
-    if timed and whole and options.trial is None and EXECUTORS[options.executor].is_here:
-        time_plan(plan, folder, options.device, options.data_dir, False, console)
+    if timed is not False and whole and options.trial is None and EXECUTORS[options.executor].is_here:
+        most = None if timed else summary.seconds
+        time_plan(plan, folder, options.device, options.data_dir, False, console, most, quiet=quiet)
     if not summary.interrupted:
         _print_answer(plan, options, console)
     return summary

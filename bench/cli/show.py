@@ -39,7 +39,7 @@ def show(
     folder, row = _found(trial_id, results)
     trial_id = row["trial_id"]
     console = terminal()
-    hidden = set() if full else _said_elsewhere(folder, row)
+    hidden = set() if full else {name for name in _said_elsewhere(folder, row) if row.get(name)}
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for name, value in row.items():
         if value and name not in hidden:

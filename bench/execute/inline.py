@@ -10,10 +10,11 @@ from bench.execute.job import Job
 from bench.execute.options import Options
 from bench.execute.processes import limit_threads
 from bench.execute.trainables import TRAINABLES
-from bench.execute.worker import attempt, release_memory
+from bench.execute.worker import attempt
 from bench.grid.plan import Trial, run_of
 from lab.imports import forget
 from lab.limits import cores
+from lab.memory import release_memory
 from lab.result import Evaluation
 
 

@@ -33,11 +33,12 @@ from bench.execute.processes import (
     ran_out,
 )
 from bench.execute.trainables import devices as devices_of
-from bench.execute.worker import attempt, release_memory
+from bench.execute.worker import attempt
 from bench.grid.plan import Trial, run_of
 from bench.record.outcome import Outcome
 from bench.record.status import Status
 from lab.limits import cores, kills, peak_bytes
+from lab.memory import release_memory
 from lab.result import Evaluation
 
 
@@ -146,7 +147,7 @@ class LocalExecutor:
         others = [other for other in self._workers if other.job]
         for one in others:
             one.crowded = True
-        worker.crowded = bool(others) or worker.used
+        worker.crowded = bool(others) or (worker.used and job.trainable == "lab")
         worker.job, worker.used = job, True
         worker.kills_before, worker.peak = kills(), 0
         worker.deadline = float("inf") if self.timeout is None else self.now() + self.timeout + job.late_seconds

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from bench.execute.processes import CallError, OutOfMemoryError, call_in_child
+from bench.execute.trainables.devices import num_cards
 from bench.execute.trainables.lab import LAB
 from bench.grid.plan import Plan, Trial, neighbours, run_of
 from lab.imports import import_paths
@@ -45,40 +47,46 @@ def price_key(settings: Settings) -> str:
 def price_plan(plan: Plan, device: str, jobs: int | None, data_dir: Path | None) -> Prices:
     """Takes one real step of each distinct cell and candidate; raises ValueError where the device is not there."""
     devices = call_in_child(LAB.devices, device)
-    num_workers = jobs or (cores() if devices == ["cpu"] else len(devices))
+    num_workers = jobs or at_once(devices)
     distinct = {price_key(trial.lab): trial.lab for trial in plan.trials}
     found = _inspect(distinct, devices[0], data_dir, max(1, cores() // num_workers), price=True)
-    if jobs is None and devices == ["cpu"]:
-        num_workers = min(num_workers, _beside_each_other(found.values(), memory()))
+    if jobs is None:
+        num_workers = min(num_workers, _beside_each_other(found.values(), memory()) or num_workers)
     return Prices(found, num_workers)
 
 
-def workers_by_memory(trials: Sequence[Trial], device: str, data_dir: Path | None) -> int | None:
-    """Counts the trials on a CPU that memory allows at once; None where cores are the fewer, or nobody can tell.
+def at_once(devices: Sequence[str]) -> int:
+    """Counts the trials that run at once where memory allows: one per core, or one per card."""
+    return cores() if devices == ["cpu"] else len(devices)
 
-    So many as the largest fits into what is free, by a look at each distinct model. Where there is plenty for each
-    core it is not asked: looking takes time.
+
+def workers_by_memory(trials: Sequence[Trial], device: str, data_dir: Path | None) -> int | None:
+    """Counts the trials that memory allows at once; None where cores or cards are the fewer, or nobody can tell.
+
+    So many as the largest fits into what is free on this machine, by a look at each distinct model. Where there is
+    plenty for each core and card it is not asked: looking takes time.
     """
     room = memory()
-    if run_of(trials) is not None or room is None or cores() == 1 or room.free >= PLENTY * cores():
+    if run_of(trials) is not None or room is None or room.free >= PLENTY * max(cores(), num_cards()):
         return None
-    if call_in_child(LAB.devices, device) != ["cpu"]:
-        return None  # one trial per card
+    devices = call_in_child(LAB.devices, device)
     distinct = {model_key(trial.lab): trial.lab for trial in trials}
-    if len(distinct) > MOST_MODELS:
+    if at_once(devices) == 1 or len(distinct) > MOST_MODELS:
         return None
     try:
-        found = _inspect(distinct, "cpu", data_dir, 1, price=False)
+        found = _inspect(distinct, devices[0], data_dir, 1, price=False)
     except CallError:  # the run says of which trial
         return None
     allowed = _beside_each_other(found.values(), room)
-    return allowed if allowed < cores() else None
+    return allowed if allowed is not None and allowed < at_once(devices) else None
 
 
-def _beside_each_other(found: Iterable[Inspection], room: Memory | None) -> int:
-    """Counts how often the largest fits into what is free, once at least."""
-    largest = max((one.peak_memory_bytes or 0 for one in found), default=0)
-    return max(1, room.free // largest) if room is not None and largest else cores()
+def _beside_each_other(found: Collection[Inspection], room: Memory | None) -> int | None:
+    """Counts how often the largest fits into what is free, once at least; None where nobody can tell."""
+    if any(one.out_of_memory for one in found):
+        return 1
+    largest = max((one.host_memory_bytes or 0 for one in found), default=0)
+    return max(1, room.free // largest) if room is not None and largest else None
 
 
 def _inspect(
@@ -93,19 +101,33 @@ def _inspect(
     """Inspects settings by key: what names user code in a process of its own, the rest in one."""
     raw = {key: settings.model_dump() for key, settings in distinct.items()}
     built_in = {key: one for key, one in raw.items() if not any(import_paths(one))}
-    looks = [*([built_in] if built_in else []), *({key: one} for key, one in raw.items() if key not in built_in)]
     given = (device, data_dir and data_dir.resolve(), threads, price)
-    found: dict[str, Inspection] = {}
-    while looks:
-        look = looks.pop(0)
+
+    def look(at: Mapping[str, Any]) -> list[Inspection]:
         try:
-            found |= {one.key: one for one in call_in_child(LAB.inspect, look, *given, timeout=timeout)}
+            return call_in_child(LAB.inspect, at, *given, timeout=timeout)
         except OutOfMemoryError as error:
-            if len(look) == 1:
-                found |= {key: Inspection(key, error=f"{error}; {SMALLER}") for key in look}
-            else:  # which one it is of
-                looks += [{key: one} for key, one in look.items()]
+            if len(at) > 1:  # which one it is of
+                return [found for key, one in at.items() for found in look({key: one})]
+            return [Inspection(key, error=str(error), out_of_memory=True) for key in at]
+
+    looks = [*([built_in] if built_in else []), *({key: one} for key, one in raw.items() if key not in built_in)]
+    found = {one.key: one for at in looks for one in look(at)}
+    for number, one in enumerate([one for one in found.values() if one.out_of_memory]):
+        hint = _what_fits(raw[one.key], look) if price and number < MOST_NAMED else SMALLER
+        found[one.key] = replace(one, error=f"{one.error}; {hint}")
     return found
+
+
+def _what_fits(raw: Mapping[str, Any], look: Callable[[Mapping[str, Any]], list[Inspection]]) -> str:
+    """Says which batch size fits where that of these settings does not, by looks at its half, its quarter, ..."""
+    size = raw["data"]["batch_size"] // 2
+    while size:
+        [found] = look({"": {**raw, "data": {**raw["data"], "batch_size": size}}})
+        if not found.out_of_memory:
+            return SMALLER if found.error else f"batch_size {size} fits"
+        size //= 2
+    return "no batch_size fits: a smaller image size or network needs less"
 
 
 # --- does the toggle do anything ------------------------------------------------------------------------------------

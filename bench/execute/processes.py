@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import json
+import math
 import multiprocessing
 import multiprocessing.forkserver
 import multiprocessing.util
@@ -13,6 +14,7 @@ import signal
 import site
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -20,11 +22,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lab.imports import as_part_error, import_paths
-from lab.limits import kills, mebibytes, memory
+from lab.limits import kills, mebibytes, memory, peak_bytes
 
 AHEAD_VARIABLE = "BENCH_WARM_AHEAD"  # what the server process imports and reads ahead: modules, data, data_dir
 # A socket's name has at most 107 bytes (unix(7)), and multiprocessing adds /pymp-abcdefgh/listener-abcdefgh.
 MOST_SOCKET_FOLDER, SHORT_FOLDERS = 74, ("/tmp", "/var/tmp", f"/run/user/{getattr(os, 'getuid', int)()}", "/dev/shm")
+LOOK_SECONDS = 0.2  # between two looks at what a process holds
 SERVER_GONE = 255  # the exit code of a process whose server process ended before it could tell
 PATH_VARIABLE = "BENCH_PATH_BEFORE"  # what the server process puts back in its environment
 
@@ -118,16 +121,19 @@ def call_in_child(function: Callable[..., T], *args: Any, timeout: float | None 
     process = context().Process(target=_call, args=(sender, Path.cwd(), function, args))
     process.start()
     sender.close()
+    peak, end_at = 0, math.inf if timeout is None else time.monotonic() + timeout
     try:
-        if not wait([receiver, process.sentinel], timeout):
-            raise CallError(f"ran longer than {timeout:g} seconds")
+        while not wait([receiver, process.sentinel], min(LOOK_SECONDS, max(0, end_at - time.monotonic()))):
+            peak = max(peak, peak_bytes(process.pid) or 0)
+            if time.monotonic() > end_at:
+                raise CallError(f"ran longer than {timeout:g} seconds")
         if not receiver.poll():  # it died, and what it forked holds its end of the pipe
             raise EOFError
         value = receiver.recv()
     except EOFError:
         process.join()
         if ran_out(process.exitcode, before):
-            raise OutOfMemoryError(out_of_memory(None)) from None
+            raise OutOfMemoryError(out_of_memory(peak)) from None
         raise CallError(death(process.exitcode)) from None
     finally:
         end(process)
@@ -172,11 +178,20 @@ def ran_out(exitcode: int | None, kills_before: int) -> bool:
     return exitcode in (-signal.SIGKILL, SERVER_GONE) and kills() > kills_before
 
 
-def out_of_memory(peak: int | None) -> str:
+def out_of_memory(peak: int | None, what: str = "the process") -> str:
     """Says that the system ended a process for want of memory, what that held at most, and what there is."""
     held = f" when it held {mebibytes(peak)}" if peak else ""
     room = memory()
-    return f"out of memory: the system ended the process{held}" + (f"; {room}" if room is not None else "")
+    return f"out of memory: the system ended {what}{held}" + (f"; {room}" if room is not None else "")
+
+
+def held_bytes(process: int) -> int:
+    """Returns the most memory that a process and those that it started, and that still run, have held, in bytes."""
+    try:
+        children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    except OSError:  # it is gone, or the system keeps no such list
+        children = []
+    return (peak_bytes(process) or 0) + sum(held_bytes(int(child)) for child in children)
 
 
 def be_killed_first() -> None:

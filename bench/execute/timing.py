@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -30,14 +31,23 @@ def untimed(plan: Plan, folder: Path, *, force: bool = False) -> dict[str, Setti
 
 
 def time_models(
-    wanted: Mapping[str, Settings], folder: Path, *, device: str = "auto", data_dir: Path | None = None
+    wanted: Mapping[str, Settings],
+    folder: Path,
+    *,
+    device: str = "auto",
+    data_dir: Path | None = None,
+    seconds: float | None = None,
 ) -> list[dict[str, Any]]:
     """Times models and records them; nothing else may run on the machine meanwhile. Returns the rows added.
 
+    With ``seconds`` it takes no longer, and leaves out the models that do not fit and those without a steady machine.
     A row replaces the one of the same model on the same device. Raises OSError or ValueError where timing fails.
     """
     raw = [settings.model_dump() for settings in wanted.values()]
-    timings: list[Timing] = call_in_child(LAB.time, raw, device, cores(), data_dir)
+    until = None if seconds is None else time.time() + seconds
+    timings: list[Timing] = call_in_child(LAB.time, raw, device, cores(), data_dir, until)
+    if not timings:
+        return []
     rows = [_row(timing, wanted[timing.timing_id]) for timing in timings]
     folder.mkdir(parents=True, exist_ok=True)
     added = [encoded(row) for row in rows]

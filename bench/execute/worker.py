@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import errno
-import gc
 import io
 import os
 import shutil
-import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +17,7 @@ from bench.record.outcome import Outcome
 from bench.record.status import Status
 from lab.imports import told
 from lab.limits import kills, mebibytes, memory, peak_bytes
+from lab.memory import is_out_of_memory
 from lab.result import Evaluation
 from lab.visiting import output_to
 
@@ -77,35 +74,9 @@ def open_log(path: Path) -> TextIO:
     return io.TextIOWrapper(io.BufferedWriter(file), encoding="utf-8", errors="replace", line_buffering=True)
 
 
-def is_out_of_memory(error: BaseException, kills_before: int) -> bool:
-    """Tells whether host or device had no room: torch has no one type for it.
-
-    Where a process that reads ahead for the trial is killed for it, torch says only that it was killed.
-    """
-    if isinstance(error, OSError):
-        return error.errno == errno.ENOMEM
-    if isinstance(error, RuntimeError) and "DataLoader worker" in str(error):
-        return kills() > kills_before
-    torch = sys.modules.get("torch")
-    words = ("out of memory", "not enough memory", "can't allocate memory", "STATUS_ALLOC_FAILED")
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError) if torch else MemoryError) or (
-        isinstance(error, RuntimeError) and any(word in str(error) for word in words)
-    )
-
-
 def _room(device: str) -> str:
     """Says what this process held and what there is; of a card torch has said it."""
     held, room = peak_bytes(), memory()
     if device != "cpu" or held is None or room is None:
         return ""
     return f"; this process held {mebibytes(held)}; {room}"
-
-
-def release_memory() -> None:
-    """Frees what the ended trial held, before the next one starts."""
-    gc.collect()
-    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "malloc_trim"):  # glibc's
-        library.malloc_trim(0)  # what is free between two that are not goes back to the system, too
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        torch.cuda.empty_cache()

@@ -76,7 +76,7 @@ def interaction(means: pd.DataFrame, metric: Metric) -> str:
 
 
 def _at(metric: Metric, level: object, mean: float) -> str:
-    return f"{level} {'unknown' if pd.isna(mean) else value(metric, mean)}"
+    return f"{'unknown' if pd.isna(mean) else value(metric, mean)} at {level}"
 
 
 def trade_off(cells: pd.DataFrame, metric: Metric, cost: str) -> str:

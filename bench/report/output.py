@@ -129,9 +129,10 @@ def write_markdown(path: Path, findings: Findings, drawn: Mapping[str, str]) -> 
     ]
     if len(findings.hypotheses):
         shown.append(("hypotheses", findings.hypotheses[["ruling", "hypothesis", "evidence"]]))
-    shown += show(findings)
+    tables = show(findings)
+    shown += tables
     parts += [f"## {markdown(heading)}\n\n{markdown_table(table)}" for heading, table in shown]
     parts += [f"![{title}]({name}.png)" for name, title in drawn.items()]
     parts += [f"- {markdown(note)}" for note in letters_without_font(findings)]
-    parts.append("\n".join(map(markdown, method(findings))))
+    parts.append("\n".join(map(markdown, method(findings, tables))))
     path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")

@@ -36,7 +36,7 @@ class Figure:
 
 def page(findings: Findings) -> str:
     """Makes the HTML of the whole report, the chart library within."""
-    drawn = figures(findings)
+    drawn, tables = figures(findings), show(findings)
     plan, headings = findings.plan, [word for word, _ in measured(findings.plan).values()]
     return (
         templates()
@@ -54,11 +54,11 @@ def page(findings: Findings) -> str:
                 for one in findings.secondary
                 if len(one.effects)
             ],
-            tables=show(findings),
+            tables=tables,
             sources=variance_text(findings),
             columns=["trial", *varying(findings).values(), "seed", "status", *headings],
             rows=trial_rows(findings),
-            notes=method(findings),
+            notes=method(findings, tables),
             environment=environment_text(findings.found),
             command=repeating(findings),
         )

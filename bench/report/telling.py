@@ -7,6 +7,7 @@ import pandas as pd
 from bench.grid.metrics import Metric
 
 FIGURES = ("curves", "trade_off", "forest", "interaction")  # by file name, beside that of the primary metric
+FEWEST = 5
 MOST, MOST_IN_PANEL = 60, 12  # cells that a figure and a panel with labels in it have room for
 
 
@@ -28,14 +29,28 @@ def telling(table: pd.DataFrame, by: pd.Series, most: int) -> pd.DataFrame:
 
 
 def shown(cells: pd.DataFrame, by: pd.Series, *, labelled: bool = False) -> tuple[pd.DataFrame, str]:
-    """Picks the cells that a figure has room for, with a sentence on others; in panels fewer if each is labelled."""
-    few = telling(cells, by, MOST)
-    if labelled:
-        panels = [telling(here, by[here.index], MOST_IN_PANEL) for _, here in few.groupby(["row", "column"])]
-        few = few[few.index.isin(pd.concat(panels).index)]
+    """Picks the cells that a figure has room for, with a sentence on others; in panels fewer if each is labelled.
+
+    Those picked from very many share one panel: most panels would hold one of them, or none.
+    """
+    if len(cells) > MOST:
+        cells = _in_one_panel(cells)
+        lines = 1 + int(cells["arm"].str.count(", ").max())  # of a label beside its curve or point
+        few = telling(cells, by, max(FEWEST, MOST_IN_PANEL // lines) if labelled else MOST)
+    elif labelled:
+        panels = [telling(here, by[here.index], MOST_IN_PANEL) for _, here in cells.groupby(["row", "column"])]
+        few = cells[cells.index.isin(pd.concat(panels).index)]
+    else:
+        few = cells
     if len(few) == len(cells):
         return cells, ""
     return few, f" Shown: {len(few)} of {len(cells)} cells, the highest, the lowest, the baseline; all: cells.csv."
+
+
+def _in_one_panel(cells: pd.DataFrame) -> pd.DataFrame:
+    """Labels each cell with all of its levels."""
+    places = cells[["column", "row", "arm"]].itertuples(index=False)
+    return cells.assign(column="", row="", arm=[", ".join(filter(None, place)) for place in places], ordered=False)
 
 
 def last_points(points: pd.DataFrame, cells: pd.DataFrame, name: str) -> pd.Series:

@@ -44,7 +44,7 @@ def _print_brief(console: Console, findings: Findings) -> None:
     before = [_question(findings), *_answer(console, findings), Text("")]
     after = [Text(""), Text(brief.notes(findings), style="dim")]
     room = SCREEN - BELOW - sum(_height(console, part) for part in (*before, *after))
-    wanted = sum(_height(console, _some_effects(console, *one, 10 * SCREEN)) for one in asked)
+    wanted = sum(_height(console, _some_effects(console, *one, 2 * SCREEN)) for one in asked)
     coverage = _brief_coverage(console, findings, room - wanted)
     room -= sum(_height(console, part) for part in coverage)
     for part in (*before, *coverage):
@@ -83,7 +83,7 @@ def _brief_coverage(console: Console, findings: Findings, room: int) -> list[Ren
 def _some_effects(console: Console, about: str, metric: Metric, effects: pd.DataFrame, room: int) -> Group:
     """Shows as many effects as there is room for, the decided and the largest first kept, and counts the others."""
     shown, ranks = Group(), brief.telling_first(effects)
-    for count in range(len(effects), 0, -1):
+    for count in range(min(len(effects), room), 0, -1):  # each takes a line at least
         kept = effects[[index in ranks[:count] for index in effects.index]]
         left = effects[~effects.index.isin(kept.index)]
         more = [Text(brief.others(left), style="dim")] if len(left) else []

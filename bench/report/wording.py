@@ -21,8 +21,8 @@ from bench.report.numbers import difference_heading, differences, first_heading,
 Shown = list[tuple[str, pd.DataFrame]]  # headings and tables of text
 
 
-def method(findings: Findings) -> list[str]:
-    """Explains the tables: what is averaged, what the intervals count, where the speeds come from."""
+def method(findings: Findings, tables: Shown | None = None) -> list[str]:
+    """Explains the ``tables`` (of :func:`show`): what is averaged, what intervals count, where speeds come from."""
     shown, metric = [*findings.levels, findings.cells], findings.plan.primary
     notes = [_metric_note(metric), *_interval_notes(metric, sampled(metric, *shown))]
     if len(findings.effects):
@@ -42,7 +42,7 @@ def method(findings: Findings) -> list[str]:
             "hold the truth in 84 %. Every seed is in the figure and in seeds.csv, median and worst are in cells.csv."
         )
     notes += _learning_notes(findings)
-    text = [cell for _, table in show(findings) for cell in table.to_numpy().ravel()]
+    text = [cell for _, table in tables or show(findings) for cell in table.to_numpy().ravel()]
     if any(str(cell).endswith("± ?") for cell in text):
         notes.append("± ?: no interval, for want of a second seed.")
     if any(str(cell).endswith(" alike") for cell in text):

@@ -118,10 +118,11 @@ def permutation_p(a: NDArray[np.int64], b: NDArray[np.int64]) -> float:
     heights = scores - least
     counts = np.zeros((len(a) + 1, int(heights.sum()) + 1))
     counts[0, 0] = 1.0
+    chosen = len(a) / len(scores)  # each way weighs alike, and the weights of a thousand scores stay numbers
     for height in heights:
         shifted = np.zeros_like(counts)
-        shifted[1:, height:] = counts[:-1, : counts.shape[1] - height]
-        counts += shifted
+        shifted[1:, height:] = chosen * counts[:-1, : counts.shape[1] - height]
+        counts = (1 - chosen) * counts + shifted
     sums, ways = np.arange(counts.shape[1]), counts[-1]
     expected = len(a) * heights.mean()
     observed = abs((a - least).sum() - expected)

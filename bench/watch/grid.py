@@ -269,10 +269,19 @@ class Grid:
 
 def _rows(header: bytes, lines: Iterable[bytes]) -> Iterator[dict[str, str]]:
     """Reads lines of a CSV file; those that do not fit the header are left out."""
-    (names,) = csv.reader([header.decode("utf-8", "replace")]) if header else ([],)
-    for cells in csv.reader(line.decode("utf-8", "replace").replace("\0", "") for line in lines):
-        if names and len(cells) == len(names):
+    names = _cells(header)
+    for line in lines:
+        cells = _cells(line)
+        if cells and len(cells) == len(names):
             yield dict(zip(names, cells, strict=True))
+
+
+def _cells(line: bytes) -> list[str]:
+    """Returns the cells of a line; none where it is no line of CSV."""
+    try:
+        return next(csv.reader([line.decode("utf-8", "replace")]), [])
+    except csv.Error:  # a cell that is too long, or a NUL
+        return []
 
 
 def _stamp(path: Path) -> tuple[int, int, int]:

@@ -75,7 +75,7 @@ class Runs:
             try:
                 told = json.loads(line)
                 self._take(told, watched)
-            except (ValueError, LookupError, TypeError, AttributeError, OverflowError):
+            except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
                 continue  # half written, or not ours
 
     def _take(self, told: Mapping[str, Any], watched: str) -> None:

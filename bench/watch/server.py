@@ -7,7 +7,7 @@ have the token. What is read: files of the results folder, by names that were fo
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
 import hmac
 import json
 import os
@@ -110,19 +110,9 @@ def application(board: Board, token: str) -> Starlette:
             return PlainTextResponse("no such trial\n", 404, HEADERS)
         return PlainTextResponse(read_log(board.grids[name].folder, trial), headers=HEADERS)
 
-    @contextlib.asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        import asyncio
-
-        task = asyncio.create_task(board.keep_up())
-        yield
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-
     routes = [Route(path, _file(*one)) for path, one in FILES.items()]
     routes += [Route("/events", events), Route("/log", log)]
-    return Starlette(routes=routes, middleware=[Middleware(Guard, token=token)], lifespan=lifespan)
+    return Starlette(routes=routes, middleware=[Middleware(Guard, token=token)])
 
 
 async def _told(board: Board, name: str, readers: list[int]) -> AsyncIterator[dict[str, Any]]:
@@ -150,11 +140,11 @@ def _file(package: str, name: str, kind: str) -> Any:
 def read_log(folder: Path, trial: str) -> str:
     """Returns the end of a trial's log; only of a plain file that is in the results folder."""
     path = folder / "logs" / f"{trial}.log"
-    if not path.parent.resolve().is_relative_to(folder.parent.resolve()):
-        return "the folder of logs leads out of the results folder: it is not read"
     try:
+        if not path.parent.resolve().is_relative_to(folder.parent.resolve()):
+            return "the folder of logs leads out of the results folder: it is not read"
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
+    except (OSError, RuntimeError):  # the latter: links in a circle
         return "no log"
     try:
         status = os.fstat(descriptor)
@@ -167,20 +157,44 @@ def read_log(folder: Path, trial: str) -> str:
 
 def serve(board: Board, token: str, listening: socket.socket) -> None:
     """Serves until it is interrupted; all processes that this one started then end with it."""
-    import uvicorn
-
-    config = uvicorn.Config(
-        application(board, token),
-        log_level="warning",
-        access_log=False,  # the token is in each address
-        server_header=False,
-        proxy_headers=False,
-        timeout_graceful_shutdown=1,
-    )
     try:
-        uvicorn.Server(config).run(sockets=[listening])
+        asyncio.run(Service(board, token, listening).run())
     finally:
         board.close()
+
+
+class Service:
+    """A server, and the look at the files that goes on beside it: where one of them ends, the other does."""
+
+    def __init__(self, board: Board, token: str, listening: socket.socket) -> None:
+        import uvicorn
+
+        self._board, self._listening = board, listening
+        config = uvicorn.Config(
+            application(board, token),
+            log_level="warning",
+            access_log=False,  # the token is in each address
+            server_header=False,
+            proxy_headers=False,
+            lifespan="off",
+            timeout_graceful_shutdown=1,
+        )
+        self._server = uvicorn.Server(config)
+
+    def stop(self) -> None:
+        self._server.should_exit = True
+
+    async def run(self) -> None:
+        """Serves until it is interrupted, or told to stop; raises what the look at the files raises."""
+        looking = asyncio.create_task(self._board.keep_up())
+        looking.add_done_callback(lambda _: self.stop())
+        try:
+            await self._server.serve(sockets=[self._listening])
+        finally:
+            looking.cancel()
+            await asyncio.wait([looking])
+        if not looking.cancelled():
+            looking.result()
 
 
 def listen(port: int | None) -> socket.socket:

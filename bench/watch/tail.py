@@ -7,7 +7,7 @@ import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
-CHUNK = 1 << 20
+CHUNK = MOST_LINE = 1 << 20  # bytes; what is longer than a line of ours can be is left out
 
 
 @dataclass
@@ -50,6 +50,7 @@ class Tail:
             self._offset += len(chunk)
             data += chunk
         whole, _, self._rest = data.rpartition(b"\n")
+        self._rest = self._rest[:MOST_LINE]
         return anew, whole.split(b"\n") if whole else []
 
     def _begin(self, descriptor: int, inode: int, size: int) -> None:

@@ -32,7 +32,7 @@ def pages() -> Iterator[tuple[str, str | bytes]]:
                 target = f"figures/{name}-{figure}.png"
                 yield target, (Path(folder) / f"{figure}.png").read_bytes()
                 shown = f"![{title}]({target}){{ loading=lazy }}"
-                parts += [f'<div class="gallery" markdown>\n{shown}\n</div>', f"*{title}*"]
+                parts += [f'<div class="gallery" markdown>\n{shown}\n</div>']
         text = (Path("grids") / f"{name}.yaml").read_text(encoding="utf-8")
         indented = "\n".join(f"    {line}".rstrip() for line in ["```yaml", *text.splitlines(), "```"])
         parts += [f'??? note "The grid: grids/{name}.yaml"\n{indented}']

@@ -32,6 +32,12 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
+def _escaped(cell: str) -> str:
+    """Keeps the cell on its line and whole: no bar ends it, and braces that are no code are no attributes of it."""
+    parts = re.split(r"(`[^`]*`)", cell.replace("|", "\\|").replace("\n", " "))
+    return "".join(part if part.startswith("`") else part.replace("{", "&#123;") for part in parts)
+
+
 def code(text: object) -> str:
     return f"`{text}`" if str(text) else ""
 
@@ -61,7 +67,8 @@ def commands() -> str:
 def _command(name: str, command: Any) -> Iterator[str]:
     context = command.make_context(name, [], resilient_parsing=True)
     yield f"## {name}"
-    yield "    " + " ".join(["bench", name, *command.collect_usage_pieces(context)])
+    usage = " ".join(["bench", name, *command.collect_usage_pieces(context)])
+    yield f"    {re.sub('[{}]', '', usage)}"
     yield plain(command.help or "").strip()
     panels: dict[str, list[list[str]]] = {}
     for one in command.params:
@@ -73,7 +80,7 @@ def _command(name: str, command: Any) -> Iterator[str]:
         panels.setdefault(panel, []).append([_names(one), _default(one), getattr(one, "help", None) or ""])
     for panel, rows in panels.items():
         yield f"**{panel}**"
-        yield table(["", "default", ""], rows)
+        yield table(["argument" if panel == "Arguments" else "option", "default", "meaning"], rows)
 
 
 def _names(one: Any) -> str:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from bench.execute.job import Job
-from bench.execute.processes import death, end_with_parent
+from bench.execute.processes import death, end_with_parent, held_bytes, out_of_memory
 from bench.execute.trainables.descendants import adopt, end_adopted
 from bench.execute.trainables.devices import cards
 from bench.execute.trainables.kept import ENDED, FILES, Kept
@@ -28,6 +28,7 @@ from bench.grid.own import OwnSettings
 from bench.grid.own_command import Command, program_path, search_path
 from bench.record.outcome import Outcome
 from bench.record.status import Status
+from lab.limits import kills, mebibytes, memory
 from lab.result import Evaluation
 
 END = 5_000_000  # bytes of the log that are kept, from its start and from its end
@@ -96,14 +97,14 @@ class CommandTrainable:
         words = Command(job.run).arguments(settings, _handed(job, folder, environment))
         readers = make_readers(job.run.read, folder / "metrics.jsonl", {"folder": folder})
         watched = _Watched(job, readers, Stream(on_evaluation), should_stop)
+        kills_before = kills()
         code, why = watched.run(words, environment)
         threads = int(environment.get("OMP_NUM_THREADS") or 1)
         if why is not None:
             error = "asked to stop" if why is Status.INTERRUPTED else f"ran longer than {job.timeout:g} seconds"
             return Outcome(job.trial_id, why, error)
         if code != 0:
-            status = Status.OUT_OF_MEMORY if NO_MEMORY.search(watched.last) else Status.ERROR
-            return Outcome(job.trial_id, status, _ended_by(code, watched.last))
+            return Outcome(job.trial_id, *_failure(code, watched, kills() > kills_before))
         made = origin(job, device, threads, watched.reported)
         seconds_at = {str(step): seconds for step, seconds in watched.reported.seconds.items()}
         with contextlib.suppress(OSError):  # a disk without room: it cannot be read again
@@ -157,6 +158,20 @@ def _environment(job: Job, folder: Path, device: str, goes_on: bool) -> dict[str
     return {**os.environ, **told, **({"BENCH_RESUME": "1"} if goes_on else {})}
 
 
+def _failure(code: int, watched: _Watched, has_killed: bool) -> tuple[Status, str]:
+    """Status and error of a command that failed; ``has_killed``: meanwhile the system has ended processes for memory.
+
+    A shell gives 128 + 9 where what it ran was killed, and another program may say so in its own words.
+    """
+    if has_killed and (code in (-signal.SIGKILL, 128 + signal.SIGKILL) or b"killed" in watched.last.lower()):
+        return Status.OUT_OF_MEMORY, out_of_memory(watched.peak, "the command")
+    error = _ended_by(code, watched.last)
+    if not NO_MEMORY.search(watched.last):
+        return Status.ERROR, error
+    held, room = f"; it held {mebibytes(watched.peak)}" if watched.peak else "", memory()
+    return Status.OUT_OF_MEMORY, f"{error}{held}" + (f"; {room}" if room is not None else "")
+
+
 def _ended_by(code: int, last: bytes) -> str:
     lines = [line.strip() for line in last.decode("utf-8", "replace").splitlines() if line.strip()]
     how = death(code).replace("the worker process", "the command")
@@ -173,6 +188,7 @@ class _Watched:
     should_stop: Callable[[], bool]
     reported: Reported = field(default_factory=Reported)
     last: bytes = b""  # the end of its output
+    peak: int = 0  # the most memory that it and what it started were seen to hold, in bytes
     output: tuple[int, int] = (0, 0)  # where its output begins and ends in the trial's log
 
     def run(self, words: list[str], environment: Mapping[str, str]) -> tuple[int, Status | None]:
@@ -212,6 +228,7 @@ class _Watched:
             if ending is not None:
                 selector.register(ending, selectors.EVENT_READ)
             while process.poll() is None:
+                self.peak = max(self.peak, held_bytes(process.pid))
                 for key, _ in selector.select(POLL_SECONDS):
                     if key.fileobj is process.stdout and not self._take(process, log):
                         selector.unregister(process.stdout)

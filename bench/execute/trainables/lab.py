@@ -71,12 +71,17 @@ class LabTrainable:
         return inspect_all(settings, device, data_dir, threads, price)
 
     def time(
-        self, settings: Sequence[Mapping[str, Any]], device: str, threads: int, data_dir: Path | None
+        self,
+        settings: Sequence[Mapping[str, Any]],
+        device: str,
+        threads: int,
+        data_dir: Path | None,
+        until: float | None = None,
     ) -> list[Timing]:
-        """Times each model alone on the device."""
+        """Times each model alone on the device; those that fit, if it is to end by the time of day ``until``."""
         from lab.timing import time_settings
 
-        return time_settings(settings, device, threads, data_dir)
+        return time_settings(settings, device, threads, data_dir, until=until)
 
 
 LAB = LabTrainable()
