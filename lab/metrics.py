@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lab.outputs import check_logits
 from lab.regression import Errors
 from lab.returned import ReturnedError, name_of, number
 from lab.scores import Better, declared
@@ -93,7 +94,8 @@ class Predictions:
         self._confidence: list[Tensor] = []
 
     def update(self, logits: Tensor, labels: Tensor) -> None:
-        """Adds a batch: logits ``(N, num_classes)``, labels ``(N,)``."""
+        """Adds a batch: logits ``(N, num_classes)``, labels ``(N,)``; raises ValueError for what is no logits."""
+        check_logits(logits, len(labels))
         predicted = logits.argmax(dim=1)
         self._predicted.append(predicted)
         self._labels.append(labels)

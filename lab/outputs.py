@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 Loss = Callable[[Any, Tensor], Tensor]
@@ -37,6 +38,13 @@ def logits_of(output: object, num_images: int, num_classes: int | None = None) -
     return found[0]
 
 
+def check_logits(logits: Tensor, num_images: int) -> None:
+    """Raises ValueError for a tensor that holds no score of each class for each image."""
+    dense = logits.layout is torch.strided and not logits.is_complex()
+    if not dense or logits.ndim != 2 or len(logits) != num_images:
+        raise ValueError(f"the network must return {_rule(num_images, None)}, returned {described(logits)}")
+
+
 def on_logits(loss: Callable[[Tensor, Tensor], Tensor], num_classes: int | None = None) -> Loss:
     """Returns a loss of logits, for a network that wraps them; ValueError where it returns several and names none."""
 
@@ -59,7 +67,8 @@ def described(output: object) -> str:
     """Returns ``tuple of (32, 10) float32, (32, 5) float32``."""
     kind = type(output).__name__
     if isinstance(output, Tensor):
-        return f"{tuple(output.shape)} {str(output.dtype).removeprefix('torch.')}"
+        layout = "" if output.layout is torch.strided else f", {str(output.layout).removeprefix('torch.')}"
+        return f"{tuple(output.shape)} {str(output.dtype).removeprefix('torch.')}{layout}"
     inside = ", ".join(described(one) for one in tensors_of(output))
     return f"{kind} of {inside}" if inside else f"{kind} without a tensor"
 

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import any_code
 import numpy as np
 import pytest
 import torch
@@ -31,6 +32,7 @@ from bench.grid.load import GridError, load_plan
 from bench.grid.plan import Plan
 from bench.record.records import Records
 from lab.data import load_data
+from lab.device import autocast
 from lab.outputs import on_logits
 from lab.trial import batches, make_runner
 
@@ -44,18 +46,30 @@ def mostly(usual: Any, *others: Any) -> st.SearchStrategy[Any]:
     return st.one_of(st.just(usual), st.just(usual), st.sampled_from([usual, *others]))
 
 
+LOSSES = ["mean", "each", "float", "none", "of_one", "pair", "detached", "nan", "negative", "writes", "complex", "sum"]
+SCORES = [
+    *["float", "tensor", "array", "many", "none", "nan", "text", "bool", "complex", "inf", "raises", "decimal", "list"],
+    *["fraction", "mapping", "huge", "whole", "one", "array_of_one", "float16", "with_gradient", "itself", "masked"],
+    *["asserts", "stops"],
+]
 GRIDS = st.fixed_dictionaries(
     {
         "data": st.fixed_dictionaries(
             {
                 "name": st.just("any_code:data"),
-                "shape": mostly("features", "images", "last", "grey", "signals", "thin"),
+                "shape": mostly(
+                    *["features", "images", "last", "grey", "signals", "thin", "wide", "one_pixel", "volume"],
+                    "one_feature",
+                ),
                 "labels": mostly(
                     *["plain", "from_one", "gaps", "strings", "one_hot", "column", "floats", "negative", "bool"],
-                    *["tensor", "list"],
+                    *["tensor", "list", "int8", "uint64", "float32", "series", "category", "objects", "mixed"],
+                    *["bytes", "dates", "nan", "soft", "masked", "complex", "large"],
                 ),
                 "pixels": mostly(
-                    "float32", "float64", "float16", "uint8", "int16", "int64", "bool", "tensor", "list", "object"
+                    *["float32", "float64", "float16", "uint8", "int16", "int64", "bool", "tensor", "list", "object"],
+                    *["fortran", "reversed", "read_only", "big_endian", "masked", "frame", "texts", "with_gradient"],
+                    *["bfloat16", "huge"],
                 ),
                 "spoilt": mostly("none", "nan", "constant", "short", "none_at_all"),
                 "train": mostly(24, 1, 2, 3, 7, 33),
@@ -67,13 +81,18 @@ GRIDS = st.fixed_dictionaries(
             {
                 "name": st.just("any_code:Net"),
                 "width": mostly(4, 1, 2),
-                "norm": mostly("none", "batch", "layer"),
-                "dtype": mostly("float32", "float64", "bfloat16", "complex64"),
+                "norm": mostly("none", "batch", "layer", "untracked", "average", "group", "lazy"),
+                "dtype": mostly("float32", "float64", "bfloat16", "float16", "complex64"),
                 "output": mostly(
                     *["tensor", "tuple", "dict", "named", "axis", "none", "text", "training_alone", "nan", "one"],
-                    "too_many",
+                    *["too_many", "dataclass", "mapped", "nested", "list", "two", "evaluation_alone", "numpy"],
+                    *["float64", "int", "half_batch", "in_place", "strided", "sparse"],
                 ),
-                "state": mostly("none", "buffer", "frozen", "all_frozen", "tied", "float64", "python", "raises"),
+                "state": mostly(
+                    *["none", "buffer", "frozen", "all_frozen", "tied", "float64", "python", "raises", "weight_norm"],
+                    *["orthogonal", "spectral", "bool_buffer", "complex_buffer", "not_saved", "hook", "gradient_hook"],
+                    *["lock", "extra", "unused", "empty", "scalar", "by_hand", "first_pass"],
+                ),
                 "dropout": mostly(0.0, 0.5),
             }
         ),
@@ -82,13 +101,17 @@ GRIDS = st.fixed_dictionaries(
             {"name": "adam", "lr": 0.01},
             {"name": "sgd", "lr": 1e30},
             {"name": "adamw", "lr": 0.1},
+            *({"name": f"torch.optim:{name}", "lr": 0.01} for name in ("LBFGS", "Adagrad", "Rprop", "RAdam", "NAdam")),
         ),
         "train": st.fixed_dictionaries(
             {"epochs": st.just(1)},
             optional={
-                "metric": st.sampled_from(
-                    ["float", "tensor", "array", "many", "none", "nan", "text", "bool", "complex", "inf", "raises"]
-                ).map(lambda gives: {"name": "any_code:Score", "gives": gives})
+                "loss": st.sampled_from(LOSSES).map(lambda gives: {"name": "any_code:loss", "gives": gives}),
+                "clip_norm": st.just(0.5),
+                "eval_every": st.just(2),
+                "precision": st.just("bfloat16"),
+                "label_smoothing": st.just(0.1),
+                "metric": st.sampled_from(SCORES).map(lambda gives: {"name": "any_code:Score", "gives": gives}),
             },
         ),
     }
@@ -178,18 +201,11 @@ def assert_right(plan: Plan, results: Path, row: dict[str, str]) -> None:
     model.load_state_dict(best.get("weights", best))
     right = total = 0
     model.eval()
-    with torch.no_grad():
+    with torch.no_grad(), autocast(torch.device("cpu"), trial.settings.train.precision):
         for X, y in batches(trial.settings, splits, "test"):
-            right += int((logits(model(X)).argmax(1) == y).sum())
+            right += int((any_code.logits_in(model(X)).argmax(1) == y).sum())
             total += len(y)
     assert float(row["test_accuracy"]) == pytest.approx(right / total, abs=1e-6)
-
-
-def logits(output: Any) -> torch.Tensor:
-    """What the network of ``any_code`` calls so."""
-    if isinstance(output, dict):
-        return output["logits"]
-    return output[1] if isinstance(output, tuple) else output
 
 
 @pytest.mark.parametrize("shape", [(), (3,), (3, 2, 1), (4, 2)])

@@ -167,6 +167,50 @@ def test_whatever_way_a_module_is_imported_it_counts(
     assert names_after(tmp_path, make_settings) == {"near.py"} | expected
 
 
+DEEP = """
+import a0
+class K:
+    import a1
+    async def f(self):
+        from a2 import x
+        async with y:
+            import a3
+        async for i in y:
+            import a4
+        else:
+            import a5
+if y:
+    import a6
+elif z:
+    import a7
+else:
+    while z:
+        import a8
+    else:
+        import a9
+try:
+    import b0
+except* ValueError:
+    import b1
+else:
+    import b2
+finally:
+    import b3
+match y:
+    case {"k": 1}:
+        import b4
+    case _:
+        with z: import b5
+for i in y: import b6
+"""
+
+
+def test_import_statements_count_wherever_they_stand(tmp_path: Path) -> None:
+    (tmp_path / "deep.py").write_text(DEEP)
+    found = set(fingerprint._imported("deep", tmp_path / "deep.py"))
+    assert {f"a{i}" for i in range(10)} | {f"b{i}" for i in range(7)} == {name for name in found if "." not in name}
+
+
 def test_a_package_that_is_installed_in_the_working_folder_is_not_the_users_own(
     workshop: Callable[[str, str], None],
     tmp_path: Path,

@@ -13,8 +13,11 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from matplotlib.text import Text
 from test_findings import findings
 from test_page import CHROMIUM, opened
@@ -24,7 +27,7 @@ from bench.cli import app
 from bench.cli.spelling import spelling
 from bench.grid.load import Trial, load_plan
 from bench.report import figures
-from bench.report.escapes import markdown, plotly, tex, unset
+from bench.report.escapes import markdown, plotly, tex, unset, versus
 from bench.report.lettering import fallbacks, lettered, notes
 from bench.report.output import write_report
 from bench.report.page import page
@@ -100,6 +103,28 @@ def test_figures_draw_every_label_as_it_is_written(found: Findings) -> None:
     drawn = set(drawn_texts(found))
     assert set(found.cells["arm"]) <= drawn
     assert {"pay $5 or $6_7", "$x_1", "卷积 層", "<script>x</script>"} <= set(found.cells["arm"])
+
+
+@pytest.mark.parametrize("label", ["שלום", "مرحبا", "model 5 שלום"])
+def test_letters_that_run_to_the_left_turn_no_difference_round(label: str) -> None:
+    """Without isolates "LABEL − off" would be drawn as "off − LABEL", which is another claim."""
+    assert versus(label, "off", is_ratio=False) == f"\u2068{label}\u2069 − off"
+    assert versus("off", label, is_ratio=True) == f"off / \u2068{label}\u2069"
+    assert tex(versus(label, "off", is_ratio=False)) == f"{tex(label)} $-$ off"
+    figure = Figure(figsize=(6, 1))
+    figure.text(0, 0.5, versus(label, "M", is_ratio=False), fontsize=20)
+    turned = Figure(figsize=(6, 1))
+    turned.text(0, 0.5, f"{label} − M", fontsize=20)
+    first, other = (_columns(one) for one in (figure, turned))
+    assert (first == other) is (label[0] == "m")  # where the first letter runs to the right, nothing was turned
+
+
+def _columns(figure: Figure) -> list[int]:
+    """Where there is ink, from left to right."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    ink = np.asarray(canvas.buffer_rgba())[..., 0].min(axis=0) < 128
+    return [int(column) for column in np.flatnonzero(ink)]
 
 
 def test_letters_without_a_font_are_said(found: Findings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from bench.analysis.amounts import axis_label, capital, direction, significant, 
 from bench.analysis.tables import pareto
 from bench.analysis.verdicts import DECIDED
 from bench.grid.metrics import Metric
-from bench.report.escapes import plotly
+from bench.report.escapes import plotly, versus
 
 # Okabe and Ito (2008), without black: the page may be dark.
 COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
@@ -100,7 +100,7 @@ def _labels(effects: pd.DataFrame, ratio: bool) -> list[Chart]:
     return [
         {**place, "align": "left", "y": at, "text": _wrapped(f"{row.factor}: {levels}: {row.verdict}")}
         for at, row in enumerate(effects.itertuples())
-        for levels in [f"{row.level} {'/' if ratio else '−'} {row.against}"]
+        for levels in [versus(str(row.level), str(row.against), is_ratio=ratio)]
     ]
 
 

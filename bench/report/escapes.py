@@ -7,6 +7,19 @@ import re
 import unicodedata
 
 ON, OFF = "✓", "✗"
+ISOLATE, END = "\u2068", "\u2069"  # Unicode's first-strong isolate, and the end of one
+
+
+def versus(level: str, against: str, *, is_ratio: bool) -> str:
+    """Names a difference by its two labels, in this order whatever way their letters run."""
+    return f"{_isolated(level)} {'/' if is_ratio else '−'} {_isolated(against)}"
+
+
+def _isolated(label: str) -> str:
+    """Returns the label so that its letters turn round no sign beside it (Unicode's annex 9, isolates)."""
+    runs_left = any(unicodedata.bidirectional(letter) in ("R", "AL", "AN") for letter in label)
+    return f"{ISOLATE}{label}{END}" if runs_left else label
+
 
 # --- Markdown -------------------------------------------------------------------------------------------------------
 
@@ -29,6 +42,7 @@ TEX = {
     **{letter: f"\\{letter}" for letter in "&%$#_{}"},
     **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "`": r"\textasciigrave{}"},
     **{"<": "$<$", ">": "$>$", "|": "$|$", '"': "''", "\u00a0": "~", "\u200b": "{}"},
+    **dict.fromkeys((ISOLATE, END), ""),
     **{"[": "{[}", "*": "{*}"},  # at the start of a row they would be arguments of what is before it
     **{"±": r"$\pm$", "°": r"$^\circ$", "×": r"$\times$", "÷": r"$\div$", "−": "$-$", "·": r"$\cdot$"},
     **{"–": "--", "—": "---", "…": r"\dots{}", "‘": "`", "’": "'", "“": "``", "”": "''", "µ": r"$\mu$"},
@@ -63,7 +77,7 @@ def tex(text: str) -> str:
     Needs the package amssymb, for the check mark.
     """
     apart = re.sub("-(?=-)", "-\u200b", text)  # two would be set as one dash
-    return "".join(_tex(letter) or "?" for letter in _clusters(apart))
+    return "".join("?" if (written := _tex(letter)) is None else written for letter in _clusters(apart))
 
 
 def unset(text: str) -> list[str]:

@@ -45,6 +45,7 @@ from bench.report.canvas import (
     variant_looks,
     wrapped,
 )
+from bench.report.escapes import versus
 from bench.report.labels import label_ends, label_points
 from bench.report.telling import MOST, MOST_IN_PANEL, file_of, last_points, shown, telling
 
@@ -225,7 +226,7 @@ def forest(effects: pd.DataFrame, metric: Metric, columns: int = 0) -> Figure:
             axes.plot(value, y, **look)
             place: dict[str, Any] = {"xycoords": axes.get_yaxis_transform(), "va": "center", "fontsize": scaled(LABEL)}
             axes.annotate(row.verdict, (1.02, y), **place)
-        names = [f"{row.factor}:\n{row.level} {'/' if ratio else '−'} {row.against}" for row in rows(effects)]
+        names = [f"{row.factor}:\n{versus(row.level, row.against, is_ratio=ratio)}" for row in rows(effects)]
         axes.set(ylim=(len(effects) - 0.5, -0.5), yticks=range(len(effects)), yticklabels=names)
         axes.set_xlabel(f"{what.lower()} in {spoken(metric)}{unit}" if not metric.is_share else metric.difference_unit)
         if ratio:

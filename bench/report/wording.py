@@ -16,6 +16,7 @@ from bench.analysis.verdicts import DECIDED, p_text
 from bench.grid.factors import short_names
 from bench.grid.metrics import Metric
 from bench.grid.plan import Plan
+from bench.report.escapes import versus
 from bench.report.numbers import difference_heading, differences, first_heading, heading, span, values, with_half_width
 
 Shown = list[tuple[str, pd.DataFrame]]  # headings and tables of text
@@ -134,10 +135,9 @@ def plural(count: float, noun: str) -> str:
 
 def effects_text(effects: pd.DataFrame, metric: Metric) -> pd.DataFrame:
     """Tabulates what changes, the difference with its interval, the corrected p, and the verdict in words."""
-    minus = " / " if metric.scale == "log" else " − "
-    text = pd.DataFrame(
-        {"factor": effects["factor"], "level": effects["level"] + minus + effects["against"]}, dtype=str
-    )
+    pairs = zip(effects["level"], effects["against"], strict=True)
+    levels = [versus(level, against, is_ratio=metric.scale == "log") for level, against in pairs]
+    text = pd.DataFrame({"factor": effects["factor"], "level": levels}, dtype=str)
     numbers = effects.assign(difference_seeds=effects["seeds"])
     text[difference_heading(metric)] = differences(numbers, metric) if len(effects) else ""
     text["p"] = [p_text(p).removeprefix("= ") for p in effects["p"]]
