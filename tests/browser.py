@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,10 @@ OPTIONS = ["--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-po
 
 
 class Page:
-    """One open page; ``errors`` are the exceptions and refusals that its console told."""
+    """One open page; ``errors`` are the exceptions and refusals of its console, ``hear`` gets all that it tells."""
 
-    def __init__(self, socket: Any) -> None:
-        self._socket, self._ids, self.errors = socket, itertools.count(1), []
+    def __init__(self, socket: Any, hear: Callable[[dict[str, Any]], None] = lambda _: None) -> None:
+        self._socket, self._ids, self.errors, self._hear = socket, itertools.count(1), [], hear
         for domain in ("Page", "Runtime", "Log"):
             self.send(f"{domain}.enable")
 
@@ -38,6 +38,7 @@ class Page:
             self._note(message)
 
     def _note(self, message: dict[str, Any]) -> None:
+        self._hear(message)
         if message.get("method") == "Runtime.exceptionThrown":
             self.errors.append(message["params"]["exceptionDetails"])
         entry = message.get("params", {}).get("entry", {})
@@ -80,7 +81,7 @@ class Page:
 
 
 @contextmanager
-def browser(profile: Path) -> Iterator[Page]:
+def browser(profile: Path, hear: Callable[[dict[str, Any]], None] = lambda _: None) -> Iterator[Page]:
     """Starts Chromium with an empty profile in the folder; it is ended with the block."""
     from websockets.sync.client import connect
 
@@ -92,7 +93,7 @@ def browser(profile: Path) -> Iterator[Page]:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/json/list", timeout=30) as answer:
             address = next(one for one in json.load(answer) if one["type"] == "page")["webSocketDebuggerUrl"]
         with connect(address, max_size=None, compression=None) as socket:
-            yield Page(socket)
+            yield Page(socket, hear)
     finally:
         process.terminate()
         process.wait(timeout=30)

@@ -7,7 +7,7 @@ import multiprocessing
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Collection, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -64,8 +64,8 @@ class Board:
             for name in self._find():
                 self.grids.setdefault(name, Grid(self.results / name))
             for name, grid in self.grids.items():
-                grid.refresh()
                 self._collect(name, grid)
+                grid.refresh()
                 self._ask(name, grid)
 
     def _find(self) -> list[str]:
@@ -145,14 +145,14 @@ class Board:
             if not self._readers[name]:
                 del self._readers[name]
 
-    async def changes(self, name: str) -> AsyncIterator[View]:
+    async def changes(self, name: str, has_ended: Callable[[], bool] = lambda: False) -> AsyncIterator[View]:
         """Yields what of the view of a grid a new reader does not have yet: first all, then what changes.
 
-        A part that is gone is None.
+        A part that is gone is None. Ends with the next look at the files after ``has_ended``.
         """
         sent: View = {}
         with self._reading(name):
-            while True:
+            while not has_ended():
                 now = await asyncio.to_thread(self.view, name)
                 if changed := difference(sent, now):
                     yield changed

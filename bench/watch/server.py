@@ -14,7 +14,7 @@ import os
 import re
 import socket
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,7 @@ HOST = re.compile(r"(localhost|127\.0\.0\.1)(:\d{1,5})?")
 TRIAL = re.compile(r"[0-9a-f]{12}")
 LOG_BYTES = 20_000  # of a log, the last ones
 MOST_READERS = 32
+END_SECONDS = 2  # that an open page gets to be let go
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -94,13 +95,16 @@ def application(board: Board, token: str) -> Starlette:
     readers = [0]
 
     async def events(request: Request) -> Response:
+        from anyio import Event
         from sse_starlette import EventSourceResponse
         from starlette.responses import PlainTextResponse
 
         if readers[0] >= MOST_READERS:
             return PlainTextResponse(f"{MOST_READERS} pages are open already\n", 503, HEADERS)
-        told = _told(board, request.query_params.get("grid", ""), readers)
-        return EventSourceResponse(told, headers=HEADERS, ping=15, send_timeout=30)
+        ending = Event()  # set when the server is asked to end
+        told = _told(board, request.query_params.get("grid", ""), readers, ending.is_set)
+        ends: Any = {"shutdown_event": ending, "shutdown_grace_period": END_SECONDS}
+        return EventSourceResponse(told, headers=HEADERS, ping=15, send_timeout=30, **ends)
 
     async def log(request: Request) -> Response:
         from starlette.responses import PlainTextResponse
@@ -115,11 +119,13 @@ def application(board: Board, token: str) -> Starlette:
     return Starlette(routes=routes, middleware=[Middleware(Guard, token=token)])
 
 
-async def _told(board: Board, name: str, readers: list[int]) -> AsyncIterator[dict[str, Any]]:
+async def _told(
+    board: Board, name: str, readers: list[int], has_ended: Callable[[], bool]
+) -> AsyncIterator[dict[str, Any]]:
     """Yields what a page does not know yet, as events."""
     readers[0] += 1
     try:
-        async for changed in board.changes(name):
+        async for changed in board.changes(name, has_ended):
             yield {"event": "change", "data": json.dumps(changed, ensure_ascii=False, separators=(",", ":"))}
     finally:
         readers[0] -= 1
@@ -177,7 +183,7 @@ class Service:
             server_header=False,
             proxy_headers=False,
             lifespan="off",
-            timeout_graceful_shutdown=1,
+            timeout_graceful_shutdown=END_SECONDS + 1,
         )
         self._server = uvicorn.Server(config)
 
