@@ -26,14 +26,16 @@ from lab.trial import batches, make_runner
 
 HOST = torch.device("cpu")
 
+STEPS_SECONDS, MOST_STEPS = 0.3, 100  # one step alone is too short to tell what many take on a machine that does more
+
 
 def inspect_all(
     raw: Mapping[str, Mapping[str, Any]], device: str, data_dir: Path | None, threads: int, price: bool = True
 ) -> list[Inspection]:
     """Inspects settings (plain data, by key) one after the other; whatever a network raises is in its ``error``.
 
-    Raises ValueError where data cannot be had. With ``price`` it takes two real training steps and one real evaluation
-    of each, and times the second step.
+    Raises ValueError where data cannot be had. With ``price`` it takes real training steps, for a fraction of a second
+    after the first, and one real evaluation of each.
     """
     where = devices.resolve(device)
     torch.set_num_threads(threads)
@@ -61,7 +63,9 @@ def _inspect(key: str, settings: Settings, device: torch.device, data_dir: Path 
 
 
 def _look(key: str, settings: Settings, splits: Splits, device: torch.device, price: bool) -> Inspection:
-    runner = make_runner(settings, splits, device)
+    setup = devices.Clock(device)
+    with setup.running():
+        runner = make_runner(settings, splits, device)
     train = batches(settings, splits, "train")
     X, y = next(iter(train))
     found = Inspection(
@@ -78,15 +82,20 @@ def _look(key: str, settings: Settings, splits: Splits, device: torch.device, pr
         return replace(found, peak_memory_bytes=peak, host_memory_bytes=host)
     step, evaluation = devices.Clock(device), devices.Clock(device)
     runner.model.train()
-    runner.step(X, y)
-    with step.running():
+    with setup.running():
         runner.step(X, y)
+    count = 0
+    while count == 0 or (step.seconds < STEPS_SECONDS and count < MOST_STEPS):
+        with step.running():
+            runner.step(X, y)
+        count += 1
     with evaluation.running():
         runner.evaluate(batches(settings, splits, "dev"))
     steps = settings.train.epochs * len(train)
     return replace(
         found,
-        step_seconds=step.seconds,
+        setup_seconds=setup.seconds,
+        step_seconds=step.seconds / count,
         eval_seconds=evaluation.seconds,
         steps=steps,
         evaluations=1 + steps // (settings.train.eval_every or len(train)),

@@ -97,8 +97,10 @@ class Inspection:
     host_memory_bytes: int | None = None  # of a process that trains it
     out_of_memory: bool = False  # that is the error
     num_dev_images: int = 0
+    setup_seconds: float = 0.0  # to make the network ready, its first step included
 
     @property
     def trial_seconds(self) -> float:
         """Estimated time of a whole trial; 0 where it was not priced."""
-        return self.steps * (self.step_seconds or 0.0) + self.evaluations * (self.eval_seconds or 0.0)
+        training = self.steps * (self.step_seconds or 0.0) + self.evaluations * (self.eval_seconds or 0.0)
+        return self.setup_seconds + training

@@ -154,6 +154,15 @@ def test_the_command_line_answers_without_torch(arguments: list[str]) -> None:
     assert not loads_torch(run, *arguments)
 
 
+@pytest.mark.parametrize("typed", ["run grids/own/characters.yaml --only ", "report --format ", "show ", "new --from "])
+def test_shells_are_answered_without_torch(typed: str) -> None:
+    """And without the code that a grid names, which would bring it."""
+    asked = {"_BENCH_COMPLETE": "complete_fish", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
+    asked["_TYPER_COMPLETE_ARGS"] = f"bench {typed}"
+    run = f"import os, runpy; os.environ.update({asked!r}); sys.argv[:] = ['bench']"
+    assert not loads_torch(f"{run}; runpy.run_module('bench', run_name='__main__')")
+
+
 def test_built_in_settings_are_checked_without_torch() -> None:
     raw = {"data": {"name": "digits"}, "model": {"name": "lenet"}, "optimizer": {"name": "adam", "lr": 0.1}}
     raw |= {"train": {"epochs": 1}}

@@ -115,6 +115,9 @@ def _print_prices(plan: Plan, missing: Collection[Trial], prices: Prices, consol
     console.print(table)
     workers = f"{prices.num_workers} at once"
     console.print(f"estimated: {duration(prices.seconds(missing))} for the {len(missing)} trials to run, {workers}")
+    if missing:
+        start = f"and {duration(prices.start_seconds)} to start" if prices.start_seconds >= 1 else "besides"
+        console.print(f"{start}; timing each model afterwards takes at most as long again, with --no-time nothing")
     for label, error in errors.items():
         console.print(Text(f"would fail: {label or plan.name}: {error}", style="red"))
     return bool(errors)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import heapq
 import json
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,17 +27,21 @@ MOST_MODELS = 64  # that a run looks at before it trains; each takes about as lo
 
 @dataclass(frozen=True)
 class Prices:
-    """The findings of inspection, by :func:`price_key`, for so many workers of so many threads."""
+    """The findings of inspection, by :func:`price_key`, for so many workers; a run takes ``start_seconds`` to start."""
 
     found: Mapping[str, Inspection]
     num_workers: int
+    start_seconds: float = 0.0
 
     def of(self, settings: Settings) -> Inspection:
         return self.found[price_key(settings)]
 
     def seconds(self, trials: Iterable[Trial]) -> float:
-        """Estimated time of the trials, shared evenly by the workers; trials that would fail take none."""
-        return sum(self.of(trial.lab).trial_seconds for trial in trials) / self.num_workers
+        """Estimates when the last of the trials ends, the longest started first; those that would fail take no time."""
+        ends = [0.0] * self.num_workers
+        for seconds in sorted((self.of(trial.lab).trial_seconds for trial in trials), reverse=True):
+            heapq.heapreplace(ends, ends[0] + seconds)
+        return max(ends)
 
 
 def price_key(settings: Settings) -> str:
@@ -46,13 +52,15 @@ def price_key(settings: Settings) -> str:
 
 def price_plan(plan: Plan, device: str, jobs: int | None, data_dir: Path | None) -> Prices:
     """Takes one real step of each distinct cell and candidate; raises ValueError where the device is not there."""
-    devices = call_in_child(LAB.devices, device)
+    began = time.monotonic()
+    devices = call_in_child(LAB.devices, device)  # which waits for the server of processes: a run does, too
+    started = time.monotonic() - began
     num_workers = jobs or at_once(devices)
     distinct = {price_key(trial.lab): trial.lab for trial in plan.trials}
     found = _inspect(distinct, devices[0], data_dir, max(1, cores() // num_workers), price=True)
     if jobs is None:
         num_workers = min(num_workers, _beside_each_other(found.values(), memory()) or num_workers)
-    return Prices(found, num_workers)
+    return Prices(found, num_workers, started + sum(one.setup_seconds for one in found.values()))
 
 
 def at_once(devices: Sequence[str]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -258,7 +259,10 @@ def inspection_device(options: Options) -> str:
 
 @contextmanager
 def stopping(executor: Executor, say: Callable[[str], None]) -> Iterator[list[int]]:
-    """SIGINT or SIGTERM stops the executor gently; the second one ends the run at once, files whole."""
+    """SIGINT or SIGTERM stops the executor gently; the second one ends the run at once, files whole.
+
+    In a thread, where Python lets nobody handle signals, they are the main thread's.
+    """
     asked: list[int] = []
 
     def on_signal(number: int, frame: FrameType | None) -> None:
@@ -268,7 +272,8 @@ def stopping(executor: Executor, say: Callable[[str], None]) -> Iterator[list[in
         say("stopping: trials under way are checkpointed and recorded as interrupted (again: at once)")
         executor.stop()
 
-    old = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    handled = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+    old = {number: signal.signal(number, on_signal) for number in handled}
     try:
         yield asked
     finally:
