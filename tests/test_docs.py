@@ -57,7 +57,8 @@ def test_commands_have_their_arguments_and_options_and_what_is_hidden_stays_so(r
 def test_the_grid_language_has_every_word_of_the_form(reference: ModuleType) -> None:
     words = {row[0].strip("`"): row for row in rows(reference.grid()) if len(row) == 3}
     for name, field in GridForm.model_fields.items():
-        assert words[name][2].replace("&#123;", "{") == (field.description or "").replace("|", "\\|")
+        assert words[name][2].replace("`", "") == (field.description or "").replace("|", "\\|").replace("`", "")
+    assert words["exclude"][2] == "a list of `{when: ..., because: ...}`"
     assert words["question"][1] == "required"
     assert words["seeds"][1] == "`3`"
     assert "hypothesis := " in reference.grid()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 import typer
+from filelock import Timeout
 from rich.console import Console
 from rich.text import Text
 
@@ -40,6 +41,7 @@ from bench.execute.run import Summary
 from bench.grid.load import Plan, load_plan
 from bench.record.asked import check_folders, command
 from bench.record.records import Records
+from bench.record.table import LOCK_SECONDS
 
 ABOUT_EXECUTORS = "; ".join(f"{name}: {kind.about}" for name, kind in EXECUTORS.items())
 KEPT = ("best", "all", "none")
@@ -283,9 +285,15 @@ def _told_apart(folder: Path) -> Iterator[None]:
     except ValueError as error:
         raise CommandError(str(error)) from error
     except OSError as error:
-        lockless = error.errno in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
-        hint = "; its file system has no locks: name a folder on another with --results" if lockless else ""
-        raise WriteError(f"{folder}: cannot be written: {error}{hint}") from error
+        raise WriteError(f"{folder}: cannot be written: {error}{_lock_hint(error)}") from error
+
+
+def _lock_hint(error: OSError) -> str:
+    """Says what to do where a lock is not to be had: there are none, or one outlived whoever held it."""
+    if isinstance(error, Timeout):
+        return f" It was held for {LOCK_SECONDS:g} seconds; where no process uses this folder any more, remove it"
+    lockless = error.errno in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
+    return "; its file system has no locks: name a folder on another with --results" if lockless else ""
 
 
 def _check_written(summary: Summary, plan: Plan, folder: Path) -> None:
@@ -293,7 +301,8 @@ def _check_written(summary: Summary, plan: Plan, folder: Path) -> None:
     if summary.refused:
         raise CommandError(f"{plan.name}: stopped: {summary.refused}{_hint(plan)}")
     if summary.unwritten is not None:
-        raise WriteError(f"{folder}: some results could not be written: {summary.unwritten}; run it again to get them")
+        why = f"{summary.unwritten}{_lock_hint(summary.unwritten)}"
+        raise WriteError(f"{folder}: some results could not be written: {why}; run it again to get them")
 
 
 def _hint(plan: Plan) -> str:
@@ -326,7 +335,8 @@ def _look(plan: Plan, options: Options, console: Console) -> dict[str, int]:
 def _told(summary: Summary, plan: Plan, folder: Path) -> Iterator[str]:
     """Says how the run ended, in sentences."""
     if summary.elsewhere:
-        yield f"{summary.elsewhere} trials are left to another process, which is running them"
+        where = f"if none is, remove {folder / 'claims'}"
+        yield f"{summary.elsewhere} trials are left to another process, which is running them ({where})"
     if summary.left:
         yield f"{summary.left} trials not started: they would not have ended in the budget"
     if not (summary.elsewhere or summary.left or summary.statuses or summary.interrupted):

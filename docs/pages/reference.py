@@ -24,18 +24,14 @@ from lab.settings import PARTS, SECTIONS, Section, TrainSettings, describe_field
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Returns a table in Markdown; what would end a cell is escaped."""
-    lines = [
-        head,
-        ["---"] * len(head),
-        *([cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows),
-    ]
+    lines = [head, ["---"] * len(head), *([_escaped(cell) for cell in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
 def _escaped(cell: str) -> str:
-    """Keeps the cell on its line and whole: no bar ends it, and braces that are no code are no attributes of it."""
+    """Keeps the cell on its line and whole: no bar ends it, and what stands in braces is code, not its attributes."""
     parts = re.split(r"(`[^`]*`)", cell.replace("|", "\\|").replace("\n", " "))
-    return "".join(part if part.startswith("`") else part.replace("{", "&#123;") for part in parts)
+    return "".join(part if part.startswith("`") else re.sub(r"\{[^{}]*\}", r"`\g<0>`", part) for part in parts)
 
 
 def code(text: object) -> str:
