@@ -18,9 +18,9 @@ from typing import Any, Literal
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, Locator, LogLocator, MaxNLocator, NullFormatter
 
@@ -31,7 +31,7 @@ OKABE_ITO = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "
 MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
 DASHES = ["-", "--", "-.", ":"]
 INK, MUTED = "#222222", "#595959"
-SIZES: dict[Any, float] = {  # points, on the screen
+SIZES = {  # points, on the screen
     "font.size": 12,
     "axes.titlesize": 12.5,
     "axes.labelsize": 12,
@@ -46,12 +46,7 @@ SIZES: dict[Any, float] = {  # points, on the screen
     "axes.linewidth": 1,
     "grid.linewidth": 1,
 }
-STYLE: dict[Any, Any] = {
-    "axes.axisbelow": True,
-    "axes.grid": True,
-    "lines.solid_capstyle": "round",
-    "xtick.bottom": False,
-    "ytick.left": False,
+STYLE = {
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
     "axes.edgecolor": "#888888",
@@ -82,7 +77,7 @@ def style(columns: int = 0) -> Iterator[None]:
     """The look of every figure, while it is drawn and while it is saved."""
     scale = PAPER_SCALE if columns else 1.0
     family = {"font.family": mpl.rcParams["font.family"]}  # of :func:`bench.report.lettering.lettering`
-    look = STYLE | family | {name: size * scale for name, size in SIZES.items()}
+    look = sns.axes_style("whitegrid") | STYLE | family | {name: size * scale for name, size in SIZES.items()}
     with mpl.rc_context(look), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")  # said by ``lettering.notes``
         yield
@@ -197,8 +192,7 @@ def variant_looks(cells: pd.DataFrame) -> dict[str, tuple[str, str, str]]:
     """Chooses colour, marker and dashes of each variant."""
     variants = list(cells["arm"].unique())
     scale = cells["ordered"].all() and len(variants) > 2
-    steps = mpl.colormaps["viridis"](np.linspace(0, 1, len(variants) + 2)[1:-1])
-    colors = [to_hex(color) for color in steps] if scale else OKABE_ITO
+    colors = sns.color_palette("viridis", len(variants)).as_hex() if scale else OKABE_ITO
     return {variant: look_of(index, colors) for index, variant in enumerate(variants)}
 
 
