@@ -1,7 +1,7 @@
 """User code that is only looked at is imported in a process of its own: the one that looks never runs a line of it.
 
 What a module replaces, starts, prints or ends on import dies with that process; what is asked of it comes back as plain
-data. Where a process cannot fork, user code is imported here, and what can be put back is.
+data. Where a process cannot fork, or uses a card already, user code is imported here, and what can be put back is.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def visiting() -> Iterator[None]:
         yield
         return
     _answers.clear()
-    visit = _Visit() if hasattr(os, "fork") else None
+    visit = _Visit() if _can_fork() else None
     _visits.append(visit)
     try:
         with contextlib.nullcontext() if visit else _guarded():
@@ -45,6 +45,12 @@ def visiting() -> Iterator[None]:
         _visits.pop()
         if visit:
             visit.end()
+
+
+def _can_fork() -> bool:
+    """Tells whether a fork of this process can do all that it can: none may use a card that its parent uses."""
+    torch = sys.modules.get("torch")
+    return hasattr(os, "fork") and not (torch and torch.cuda.is_initialized())
 
 
 def is_asked(function: Callable[..., object], path: str, *more: str) -> bool:

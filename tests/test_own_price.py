@@ -12,6 +12,7 @@ from typer.testing import CliRunner, Result
 
 from bench.cli import app
 from bench.execute.own_price import OwnPrice, baseline_trial
+from bench.execute.run import as_measured
 from bench.grid.load import load_plan
 
 SCRIPT = """
@@ -106,6 +107,18 @@ def test_the_baseline_is_a_cell_with_its_levels(workshop: Workshop) -> None:
         GRID.replace("{width: [32, 64]}", "{width: [32, 64], lr: [1, 2]}").replace("{width}", "{flags} {width}"),
     )
     assert baseline_trial(load_plan(Path("own.yaml"))).cell.label == "width=64 lr=1"
+
+
+def test_a_trial_of_each_cell_runs_first_then_those_of_the_cells_that_took_longest(workshop: Workshop) -> None:
+    write(workshop, GRID.replace("[32, 64]", "[32, 64, 128]").replace("seeds: 2", "seeds: 3"))
+    seconds: dict[str, float] = {}
+    order = as_measured(load_plan(Path("own.yaml")).trials, seconds)
+    first = [next(order) for _ in range(3)]
+    assert [(one.cell.label, one.seed) for one in first] == [("width=32", 0), ("width=64", 0), ("width=128", 0)]
+    seconds |= {"width=32": 1.0, "width=64": 3.0, "width=128": 2.0}
+    assert [(one.cell.label, one.seed) for one in order] == [
+        (f"width={width}", seed) for width in (64, 128, 32) for seed in (1, 2)
+    ]
 
 
 # --- reading again --------------------------------------------------------------------------------------------------

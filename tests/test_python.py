@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pandas as pd
@@ -139,6 +140,21 @@ def test_a_module_that_changed_since_it_was_imported_is_read_again(grid: Path) -
     finally:
         sys.path.remove(str(grid.parent))
         sys.modules.pop("nets_here", None)
+
+
+def test_a_thread_runs_a_grid_too() -> None:
+    """As some notebooks have it, and servers: signals stay the main thread's."""
+    from bench.execute.run import stopping
+
+    def stop() -> None:
+        with stopping(None, print) as asked:  # type: ignore[arg-type]  # no signal comes
+            found.append(asked)
+
+    found: list[list[int]] = []
+    thread = threading.Thread(target=stop)
+    thread.start()
+    thread.join()
+    assert found == [[]]
 
 
 # --- refusals -------------------------------------------------------------------------------------------------------

@@ -204,7 +204,7 @@ PROBE = """
 addEventListener("error", event => document.body.dataset.error = event.message);
 addEventListener("load", () => {
   const wanted = LABELS.map(label => label.replace(/\\n/g, " "));
-  const drawn = new Set([...document.querySelectorAll(".ytick text, .legendtext")].map(one => one.textContent));
+  const drawn = new Set([...document.querySelectorAll("fieldset label, .annotation-text")].map(one => one.textContent));
   const found = wanted.filter(label => [...drawn].some(text => text.includes(label)));
   document.body.dataset.lost = wanted.filter(label => !found.includes(label)).join(" ; ");
 });

@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 import lab.visiting
@@ -211,6 +212,14 @@ def test_outside_of_a_visit_this_process_answers_and_within_one_another_once() -
     assert asked(here, "a:b") == first  # kept
     with visiting():
         assert asked(here, "a:b") != first  # looked at again
+
+
+def test_where_a_card_is_in_use_a_fork_could_not_import_what_needs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    assert len(load_plan(write(tmp_path, "with_card", NET)).trials) == 2
+    assert "with_card" in sys.modules
 
 
 def test_without_fork_user_code_is_imported_here_and_what_can_be_put_back_is(

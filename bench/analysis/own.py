@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from bench.grid.metrics import Metric
-from bench.grid.plan import Plan
+from bench.grid.plan import Plan, neighbours
 from bench.record.status import Status
 from bench.stats.ratios import outcomes_of
 
@@ -27,8 +27,24 @@ def own_cautions(plan: Plan, found: pd.DataFrame) -> Iterator[str]:
     if plan.pair == "seed" and (shared := seed_correlation(plan, ended)) is not None:
         helps = "pairing by seed takes noise out" if shared > 0 else "pairing by seed takes no noise out (`pair: none`)"
         yield f"cells correlate over seeds by {shared:.2f} on average: {helps}"
+    yield from without_effect(plan, ended)
     if ended["train_digest"].isna().all() or (ended["train_digest"] == "").all():
         yield "own code did not say what its data are (`data` in what it returns): nobody knows whether they changed"
+
+
+def without_effect(plan: Plan, ended: pd.DataFrame) -> Iterator[str]:
+    """Yields a sentence per factor and two levels where every trial gave the same as that of its seed beside it."""
+    matrix = ended.pivot(index="seed", columns="cell", values=plan.primary.name).astype(float)
+    same: dict[tuple[str, str, str], bool] = {}
+    for name, one, other in neighbours(plan.cells):
+        if one.label in matrix and other.label in matrix:
+            shared = matrix[[one.label, other.label]].dropna()
+            key = name, one.levels[name], other.levels[name]
+            alike = len(shared) > 1 and bool((shared[one.label] == shared[other.label]).all())
+            same[key] = same.get(key, True) and alike
+    for (name, level, further), alike in same.items():
+        if alike:
+            yield f"{name} changes nothing: {level} and {further} gave the same in every seed; does the code use it?"
 
 
 def own_outcomes(metric: Metric, ended: pd.DataFrame, examples: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

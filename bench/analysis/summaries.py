@@ -214,7 +214,7 @@ def _score(metric: Metric) -> str:
 def curve_table(plan: Plan, found: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
     """Returns the metric on dev (:func:`watched`) of each cell at each evaluation, over the trials that ended well.
 
-    Its mean (geometric on a log scale), the lowest and the highest seed.
+    Its mean (geometric on a log scale), the lowest and the highest seed; without evaluations that do not tell it.
     """
     metric = watched(plan)
     ended = found[found["compared"] & (found["status"] == Status.OK)]
@@ -226,6 +226,7 @@ def curve_table(plan: Plan, found: pd.DataFrame, curves: pd.DataFrame) -> pd.Dat
     table["mean"] = np.exp(table["mean"]) if metric.scale == "log" else table["mean"]
     table = table.rename(columns={"mean": metric.name})
     table.insert(0, "epoch", by_step["epoch"].first())
+    table = table.dropna(subset=metric.name)
     return table.reset_index().sort_values(["cell", "step"], key=_order(found["cell"]), ignore_index=True)
 
 

@@ -22,17 +22,14 @@ from packaging.requirements import Requirement
 from lab.limits import cores, mebibytes, memory
 
 DISTRIBUTION, MAIN_JOB = "ablation-bench", "residual_vs_plain"
-EXTRAS = {  # purpose, and what each module is installed by
-    "ray": ("a grid on a cluster", {"ray": "ray>=2.9"}),
+EXTRAS = {  # purpose, and the package that each module comes with
+    "ray": ("a grid on a cluster", {"ray": "ray"}),
     "watch": (
         "a live page while trials run",
-        {"starlette": "starlette>=0.40", "uvicorn": "uvicorn>=0.30", "sse_starlette": "sse-starlette>=2.2"},
+        {"starlette": "starlette", "uvicorn": "uvicorn", "sse_starlette": "sse-starlette"},
     ),
-    "tensorboard": ("export to TensorBoard", {"tensorboard": "tensorboard>=2.18"}),
-    "mlflow": (
-        "export to MLflow",
-        {"mlflow": "mlflow-skinny>=3.1,<4", "sqlalchemy": "sqlalchemy>=2.0,<3", "alembic": "alembic>=1.13,<2"},
-    ),
+    "tensorboard": ("export to TensorBoard", {"tensorboard": "tensorboard"}),
+    "mlflow": ("export to MLflow", {"mlflow": "mlflow-skinny", "sqlalchemy": "sqlalchemy", "alembic": "alembic"}),
 }
 # Where torchvision keeps each published data set below its root; the others come with scikit-learn.
 PLACES = {
@@ -78,7 +75,7 @@ def versions() -> Iterator[Check]:
     )
     yield Check(DISTRIBUTION, State.HERE, _version(DISTRIBUTION) or "run from its sources, not installed")
     fitting = []
-    for requirement in _requirements():
+    for requirement in (one for one in _declared() if one.marker is None or one.marker.evaluate({"extra": ""})):
         found = _version(requirement.name)
         if found and requirement.specifier.contains(found, prereleases=True):
             fitting.append(f"{requirement.name} {found}")
@@ -92,13 +89,11 @@ def versions() -> Iterator[Check]:
         yield Check("import torch", State.WRONG, f"{type(error).__name__}: {error}")
 
 
-def _requirements() -> list[Requirement]:
-    """Returns what the harness cannot do without; none where it runs from sources that are not installed."""
-    try:
-        declared = map(Requirement, metadata.requires(DISTRIBUTION) or [])
-    except metadata.PackageNotFoundError:
-        return []
-    return [one for one in declared if one.marker is None or one.marker.evaluate({"extra": ""})]
+def _declared() -> list[Requirement]:
+    """Returns what the harness and its extras ask for; none where it runs from sources that are not installed."""
+    with suppress(metadata.PackageNotFoundError):
+        return list(map(Requirement, metadata.requires(DISTRIBUTION) or []))
+    return []
 
 
 def _version(name: str) -> str:
@@ -168,8 +163,10 @@ def data_sets(data_dir: Path | None) -> Iterator[Check]:
 
 def extras() -> Iterator[Check]:
     """Looks for the packages of each extra, without importing them."""
+    ranges = {one.name: f"{one.name}{one.specifier}" for one in _declared()}
     for extra, (purpose, modules) in EXTRAS.items():
-        absent = [wanted for name, wanted in modules.items() if importlib.util.find_spec(name) is None]
+        lacking = [package for name, package in modules.items() if importlib.util.find_spec(name) is None]
+        absent = [ranges.get(package, package) for package in lacking]
         told = f"{purpose}: pip install {shlex.join(absent)}" if absent else purpose
         yield Check(extra, State.MISSING if absent else State.HERE, told)
 

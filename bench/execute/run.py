@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -78,6 +79,19 @@ def longest_first(trials: Sequence[Trial], macs: Mapping[str, int]) -> list[Tria
         return -max(1, macs.get(label, 0)) * _epochs(trial), places[label]
 
     return sorted(trials, key=key)
+
+
+def as_measured(trials: Sequence[Trial], seconds: Mapping[str, float]) -> Iterator[Trial]:
+    """Yields a trial of each cell, then those of the cells that took longest, asked one by one as each is to start.
+
+    ``seconds`` by cell grow meanwhile: nobody knows beforehand how long own code takes.
+    """
+    left: dict[str, list[Trial]] = {}
+    for trial in trials:
+        left.setdefault(trial.cell.label, []).append(trial)
+    yield from [own.pop(0) for own in left.values()]
+    while left := {label: own for label, own in left.items() if own}:
+        yield left[max(left, key=lambda label: seconds.get(label, 0.0))].pop(0)
 
 
 def _epochs(trial: Trial) -> float:
@@ -166,6 +180,7 @@ class _Session:
     data: Mapping[str, Digests]
     why: str = ""  # there are no more workers
     summary: Summary = field(default_factory=Summary)
+    seconds: dict[str, float] = field(default_factory=dict)  # that the last trial of a cell took
 
     def run(self, batch: Sequence[Trial], num_recorded: int) -> None:
         """Runs the trials of one batch that no other process has claimed."""
@@ -178,7 +193,8 @@ class _Session:
         rows = self.recorder.records.trials.rows
         self.progress.begin(self.plan, batch, self.executor.num_workers, self.why, num_recorded, rows)
         self.live.begin(len(batch), self.executor.num_workers)
-        wanted = batch if self.budget is None else self.budget.affordable(batch)
+        order = batch if self.plan.run is None else as_measured(batch, self.seconds)
+        wanted = order if self.budget is None else self.budget.affordable(order)
         for event in self.executor.run(self._job(trial, folder) for trial in claims.take(wanted)):
             match event:
                 case Started(trial_id, worker, node):
@@ -219,8 +235,10 @@ class _Session:
         self.recorder.ended(trial, outcome, started, claims.recorded(trial.trial_id))
         claims.drop(trial.trial_id, finished=status.is_finished)
         self.summary.statuses[status] += 1
-        if self.budget is not None and status.is_finished:
-            self.budget.ended(trial, (datetime.now(UTC) - started).total_seconds())
+        if status.is_finished:
+            took = self.seconds[trial.cell.label] = (datetime.now(UTC) - started).total_seconds()
+            if self.budget is not None:
+                self.budget.ended(trial, took)
         if outcome.stops_run:
             self.summary.refused = self.summary.refused or f"{trial.cell.label} seed={trial.seed}: {outcome.error}"
         if outcome.stops_run or (self.options.fail_fast and status.is_failed):
@@ -241,7 +259,10 @@ def inspection_device(options: Options) -> str:
 
 @contextmanager
 def stopping(executor: Executor, say: Callable[[str], None]) -> Iterator[list[int]]:
-    """SIGINT or SIGTERM stops the executor gently; the second one ends the run at once, files whole."""
+    """SIGINT or SIGTERM stops the executor gently; the second one ends the run at once, files whole.
+
+    In a thread, where Python lets nobody handle signals, they are the main thread's.
+    """
     asked: list[int] = []
 
     def on_signal(number: int, frame: FrameType | None) -> None:
@@ -251,7 +272,8 @@ def stopping(executor: Executor, say: Callable[[str], None]) -> Iterator[list[in
         say("stopping: trials under way are checkpointed and recorded as interrupted (again: at once)")
         executor.stop()
 
-    old = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    handled = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+    old = {number: signal.signal(number, on_signal) for number in handled}
     try:
         yield asked
     finally:

@@ -38,7 +38,7 @@ class Screen:
         num_workers = 0 if self.is_over else min(len(tally.nodes) or len(tally.workers), MOST_WORKERS, (room + 1) // 2)
         yield from self._cells(min(MOST_CELLS, room - num_workers), width)
         if not self.is_over:
-            yield from self._workers(num_workers)
+            yield from self._workers(num_workers, width)
             yield self._bar(width)
 
     # --- cells ---
@@ -75,12 +75,13 @@ class Screen:
 
     # --- workers ---
 
-    def _workers(self, room: int) -> RenderResult:
+    def _workers(self, room: int, width: int) -> RenderResult:
         tally = self._tally
         table = Table.grid(padding=(0, 1))
         table.add_column(no_wrap=True, style="dim")
         table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
         table.add_column(no_wrap=True, justify="right")
+        name = "{}" if width < NARROW else "worker {}"
         nodes, workers = list(tally.nodes.items()), list(tally.workers.items())
         for node, done in nodes[:room]:
             table.add_row(Text(node), self._node_state(node), f"{done} done")
@@ -88,9 +89,11 @@ class Screen:
         shown = busy[:room] if len(workers) > room else workers
         for index, line in shown if not nodes else ():
             if line is None:
-                table.add_row(f"worker {index}", Text("idle", style="dim"), "")
+                table.add_row(name.format(index), Text("idle", style="dim"), "")
                 continue
-            table.add_row(f"worker {index}", Text(f"{line.trial.cell.label} seed={line.trial.seed}"), self._state(line))
+            table.add_row(
+                name.format(index), Text(f"{line.trial.cell.label} seed={line.trial.seed}"), self._state(line)
+            )
         if table.row_count:
             yield table
 

@@ -202,9 +202,8 @@ class Grid:
     def _worker(self, worker: int, one: Running, now: float) -> dict[str, Any]:
         assert self.outline is not None
         epoch = one.points[-1][0] if one.points else 0.0
-        place = (
-            f"epoch {epoch:.3g} of {one.epochs:g}" if one.epochs else f"step {one.step:,}" if one.step else "starting"
-        )
+        place = f"epoch {epoch:.3g} of {one.epochs:g}" if one.epochs else f"step {one.step:,}"
+        place = place if one.epochs or one.points or one.step else "starting"
         score = value(self.outline.watched, one.points[-1][1]) if one.points else ""
         name = f"{worker} on {one.node}" if one.node else str(worker)
         return {
@@ -243,7 +242,11 @@ class Grid:
                 if len(own) < MOST_LINES:
                     shown = [[_short(x), _short(y)] for x, y in points]
                     own.append({"trial": trial, "seed": seed, "grows": grows, "points": shown})
-        return {cell: {"cell": cell, "lines": own, "said": self._said(own)} for cell, own in lines.items()}
+        first = {cell: any(line["grows"] for line in own) for cell, own in lines.items()}
+        return {
+            cell: {"at": 1 - first[cell], "cell": cell, "lines": own, "said": self._said(own)}
+            for cell, own in lines.items()
+        }
 
     def _lines(self, running: list[tuple[str, int, Running]]) -> Iterator[tuple[str, str, str, Points, bool]]:
         for _, _, one in running:
