@@ -128,6 +128,7 @@ def _columns(figure: Figure) -> list[int]:
 
 
 def test_letters_without_a_font_are_said(found: Findings, monkeypatch: pytest.MonkeyPatch) -> None:
+    notes(found.plan)  # finds the font of all that is drawn, which no list is needed for afterwards
     monkeypatch.setattr("matplotlib.font_manager.fontManager.ttflist", [])
     fallbacks.cache_clear()
     (said,) = notes(found.plan)
