@@ -87,6 +87,5 @@ def _small_dev(plan: Plan, num_dev_images: int) -> Iterator[str]:
 
 def audit_recorded(plan: Plan, found: pd.DataFrame) -> list[str]:
     """Returns the same for a report, with the counts of ``summaries.outcomes``; its intervals say what dev can tell."""
-    first = found.dropna(subset=["parameters", "forward_macs"]).drop_duplicates("cell")
-    rows = zip(first["cell"], first["parameters"], first["forward_macs"], strict=True)
-    return audit(plan, {cell: (int(parameters), int(macs)) for cell, parameters, macs in rows})
+    counts = found.groupby("cell")[["parameters", "forward_macs"]].max().fillna(0)  # either may be unknown alone
+    return audit(plan, {str(cell): (int(parameters), int(macs)) for cell, parameters, macs in counts.itertuples()})

@@ -156,13 +156,12 @@ def measured(plan: Plan) -> dict[str, tuple[str, str]]:
 def trial_rows(findings: Findings) -> list[dict[str, Any]]:
     """Makes a row per recorded trial of the grid: its cells as text, and what its log says where it failed."""
     names, numbered = varying(findings), measured(findings.plan)
-    trials = findings.trials[findings.trials["trial_id"].isin(findings.found["trial_id"])]
+    cells = dict(zip(findings.found["trial_id"], findings.found["cell"], strict=True))  # as they are called now
     levels, rows = {cell.label: cell.levels for cell in findings.plan.cells}, []
-    for row in trials.to_dict("records"):
-        settings = [str(levels.get(row["cell"], {}).get(name, row.get(name, row["cell"]))) for name in names]
-        numbers = [
-            (row.get(name), form) for name, (_, form) in numbered.items()
-        ]  # none has the column where none ended
+    for row in findings.trials[findings.trials["trial_id"].isin(cells)].to_dict("records"):
+        cell = cells[row["trial_id"]]
+        settings = [str(levels[cell].get(name, row.get(name, cell))) for name in names]
+        numbers = [(row.get(name), form) for name, (_, form) in numbered.items()]  # no column where none ended
         measures = ["" if pd.isna(number) else f"{number:{form}}" for number, form in numbers]
         identity = [str(row["trial_id"]), *settings, f"{row['seed']:.0f}"]
         log = "" if row["status"] == Status.OK else _log(findings, str(row["trial_id"]), row["error"])
