@@ -183,7 +183,9 @@ def test_a_failed_trial_is_a_row_and_exit_code_1_and_is_tried_again(tmp_path: Pa
         assert "RuntimeError: wires crossed" in done.stdout
         assert re.search(r"again, alone: \S*python\S* -m bench run broken.yaml --trial", done.stdout)
         trials = rows(tmp_path / "results" / "broken" / "trials.csv")
-        assert [(t["status"], t["error"]) for t in trials] == [("error", "RuntimeError: wires crossed")] * 4
+        assert [(t["status"], t["error"]) for t in trials] == [
+            ("error", "RuntimeError: wires crossed (nets.py, line 2, in broken)")
+        ] * 4
     shown = bench("show", trials[0]["trial_id"], cwd=tmp_path)
     assert "Traceback" in shown.stdout
     left = bench("run", "broken.yaml", "--attempts", "2", cwd=tmp_path)

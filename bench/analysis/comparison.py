@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from bench.analysis import amounts, summaries
+from bench.analysis.estimate_columns import columns, value_columns
 from bench.analysis.own import own_outcomes
 from bench.analysis.summaries import timed, timed_alone
 from bench.grid.hypotheses import Hypothesis
@@ -397,21 +398,3 @@ def _stacked(tables: Sequence[np.ndarray | None]) -> np.ndarray | None:
         return None
     size, kind = sizes.pop(), np.result_type(*(table for table in known if table.shape[1]))
     return np.stack([table if table.shape[1] else np.zeros((len(table), size), kind) for table in known])
-
-
-def columns(name: str, value: estimates.Estimated, least: float = -np.inf, greatest: float = np.inf) -> dict[str, Any]:
-    """Returns a row's columns of an estimate; its interval ends where values do, at ``least`` and ``greatest``."""
-    low, high = value.interval()
-    return {
-        name: value.value,
-        f"{name}_low": float(np.maximum(low, least)),
-        f"{name}_high": float(np.minimum(high, greatest)),
-        f"{name}_basis": value.basis,
-        f"{name}_seeds": value.num_seeds,
-    }
-
-
-def value_columns(metric: Metric, value: estimates.Estimated) -> dict[str, Any]:
-    """Returns a row's columns of a mean, as the metric is recorded: on a log scale the geometric mean."""
-    row = columns(metric.name, value)
-    return row | {name: amounts.shown(metric, row[name]) for name in list(row)[:3]}

@@ -100,22 +100,12 @@ def gather(folder: Path, plan: Plan | None = None, *, others: Sequence[Path] = (
     (effects,) = effect_tables([comparison])
     hypotheses = hypothesis_table(comparison)
     winners = winner_table(plan, trials)
-    cells = (
-        cell_table(comparison)
-        .merge(summaries.layout(plan), on="cell")
-        .merge(summaries.extremes(plan, found), on="cell")
-    )
-    standing = cell_standings(comparison, cells)
+    cells = _cells(plan, found, comparison)
     speed_cautions = summaries.speed_cautions(found, timings)
     said = [*left_out(plan, trials, found), *summaries.cautions(plan, found, trials), *speed_cautions]
-    said += edge_cautions(winners)
-    said += [caution for caution in effects["without_pairs"] if caution]
-    said += [
-        *audit_recorded(plan, found),
-        *own_cautions(plan, found),
-        *example_cautions(plan, found, examples),
-        *_stale_cautions(plan, folders, records, sources),
-    ]
+    said += [*edge_cautions(winners), *(caution for caution in effects["without_pairs"] if caution)]
+    said += [*audit_recorded(plan, found), *own_cautions(plan, found), *example_cautions(plan, found, examples)]
+    said += _stale_cautions(plan, folders, records, sources)
     return Findings(
         folder=folder,
         others=tuple(others),
@@ -128,7 +118,7 @@ def gather(folder: Path, plan: Plan | None = None, *, others: Sequence[Path] = (
         hypotheses=hypotheses,
         winners=winners,
         levels=tuple(level_table(comparison, factor) for factor in plan.factors),
-        cells=cells.assign(standing=standing),
+        cells=cells,
         learning=learning_table(plan, found, curves, cells, default_target(plan, found, curves)),
         speeds=summaries.speed_table(plan, timings),
         timed_on=summaries.machine_names(timings).mode()[0] if len(timings) else "",
@@ -140,6 +130,13 @@ def gather(folder: Path, plan: Plan | None = None, *, others: Sequence[Path] = (
         variance=variance(plan, found),
         secondary=_secondary(plan, secondary),
     )
+
+
+def _cells(plan: Plan, found: pd.DataFrame, comparison: Comparison) -> pd.DataFrame:
+    """Makes the table of cells: what they reached, their place in the design, median and worst, and how they stand."""
+    cells = cell_table(comparison).merge(summaries.layout(plan), on="cell")
+    cells = cells.merge(summaries.extremes(plan, found), on="cell")
+    return cells.assign(standing=cell_standings(comparison, cells))
 
 
 def _stale_cautions(plan: Plan, folders: Sequence[Path], records: pool.Pool, sources: bool) -> list[str]:

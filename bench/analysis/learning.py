@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from scipy.integrate import trapezoid
 
 from bench.analysis import amounts
-from bench.analysis.comparison import columns, value_columns
+from bench.analysis.estimate_columns import columns, value_columns
 from bench.analysis.summaries import first_epoch, positive, watched
 from bench.grid.metrics import Metric
 from bench.grid.plan import Plan, Trial

@@ -35,36 +35,41 @@ from bench.record.table import RecordError
 if TYPE_CHECKING:
     from bench.analysis.findings import Findings
 
+RecordedSeeds = Annotated[
+    int | None, typer.Option("--seeds", metavar="N", min=1, help="Seeds 0 to N-1; default: all that are recorded.")
+]
+Pooled = Annotated[
+    list[Path],
+    typer.Option(
+        metavar="DIR", help="Folder of all results; given again, a grid's results in each of them are pooled."
+    ),
+]
+Form = Annotated[
+    str,
+    typer.Option(
+        "--format",
+        metavar="NAME",
+        help="table, or csv, json, markdown, latex on standard output.",
+        autocompletion=completion.formats,
+    ),
+]
+Paper = Annotated[
+    bool,
+    typer.Option(
+        "--paper", help="Figures as wide as one and two columns of a paper too, PDF among them, in report/paper/."
+    ),
+]
+
 
 def report(
     grids: RecordedGrids = None,
     overrides: Overrides = [],  # noqa: B006  # typer copies it
     only: Only = [],  # noqa: B006  # typer copies it
-    seeds: Annotated[
-        int | None, typer.Option("--seeds", metavar="N", min=1, help="Seeds 0 to N-1; default: all that are recorded.")
-    ] = None,
-    results: Annotated[
-        list[Path],
-        typer.Option(
-            metavar="DIR", help="Folder of all results; given again, a grid's results in each of them are pooled."
-        ),
-    ] = [Path("results")],  # noqa: B006  # typer copies it
-    form: Annotated[
-        str,
-        typer.Option(
-            "--format",
-            metavar="NAME",
-            help="table, or csv, json, markdown, latex on standard output.",
-            autocompletion=completion.formats,
-        ),
-    ] = "table",
+    seeds: RecordedSeeds = None,
+    results: Pooled = [Path("results")],  # noqa: B006  # typer copies it
+    form: Form = "table",
     full: Annotated[bool, typer.Option("--full", help="All tables, and how to read each.")] = False,
-    paper: Annotated[
-        bool,
-        typer.Option(
-            "--paper", help="Figures as wide as one and two columns of a paper too, PDF among them, in report/paper/."
-        ),
-    ] = False,
+    paper: Paper = False,
     show_page: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
 ) -> None:
     """Show the answer, on a screen; page, figures, LaTeX, Markdown and CSV of all of it in results/<grid>/report/.

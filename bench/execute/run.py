@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 
 from bench.execute import processes
-from bench.execute.agenda import read_agenda, reason_to_run
+from bench.execute.agenda import Agenda, read_agenda, reason_to_run
 from bench.execute.budget import Budget
 from bench.execute.data import check_data, identify
 from bench.execute.events import Ended, Evaluated, Lost, Started
@@ -116,22 +116,11 @@ def run(
     """
     start = time.monotonic()
     records = Records((options.results / plan.name).resolve(), plan.selecting)
-    agenda = read_agenda(plan, records, options)
-    for where in agenda.staleness.unreadable:
-        progress.complain(f"{where}; the row counts as not recorded")
-    data: dict[str, Digests] = {}
-    if agenda.trials or options.rerun.includes(Rerun.STALE):
-        if plan.run is None:
-            data = identify(agenda.known, records, options)
-        check_data(agenda.known, records, options)
-        agenda = read_agenda(plan, records, options)
+    agenda, data = _checked_agenda(plan, records, options, progress)
     if not agenda.trials:
         keep(plan, options.results / plan.name)
         return Summary(given_up=list(agenda.given_up))
-    why = ""
-    if make is None and options.jobs is None and options.executor == LOCAL.name:
-        allowed = workers_by_memory(agenda.trials, options.device, options.data_dir)
-        options, why = replace(options, jobs=allowed), "memory allows no more; -j overrides" if allowed else ""
+    options, why = _within_memory(options, agenda.trials) if make is None else (options, "")
     executor = (make or EXECUTORS[options.executor].make)(options, agenda.trials)
     budget = _budget(plan, options, executor)
     recorder = Recorder(records, plan, executor.num_workers, progress.complain)
@@ -153,6 +142,28 @@ def run(
         summary.given_up = list(read_agenda(plan, records, options).given_up)
     summary.interrupted, summary.seconds = bool(asked), time.monotonic() - start
     return summary
+
+
+def _checked_agenda(
+    plan: Plan, records: Records, options: Options, progress: Progress
+) -> tuple[Agenda, dict[str, Digests]]:
+    """Reads what is left to do once the data are known to be those of the record; returns it and the data's digests."""
+    agenda = read_agenda(plan, records, options)
+    for where in agenda.staleness.unreadable:
+        progress.complain(f"{where}; the row counts as not recorded")
+    if not agenda.trials and not options.rerun.includes(Rerun.STALE):
+        return agenda, {}
+    data = identify(agenda.known, records, options) if plan.run is None else {}
+    check_data(agenda.known, records, options)
+    return read_agenda(plan, records, options), data
+
+
+def _within_memory(options: Options, trials: Sequence[Trial]) -> tuple[Options, str]:
+    """Returns the options with as many workers as memory allows where nobody said how many, and why they are fewer."""
+    if options.jobs is not None or options.executor != LOCAL.name:
+        return options, ""
+    allowed = workers_by_memory(trials, options.device, options.data_dir)
+    return replace(options, jobs=allowed), "memory allows no more; -j overrides" if allowed else ""
 
 
 def _budget(plan: Plan, options: Options, executor: Executor) -> Budget | None:
