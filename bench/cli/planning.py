@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -93,10 +93,6 @@ def _print_total(plan: Plan, missing: Collection[Trial], console: Console) -> No
 
 def _print_prices(plan: Plan, missing: Collection[Trial], prices: Prices, console: Console) -> bool:
     """Prints a line per cell: the dearest of its candidates, or what it would fail of; returns whether one would."""
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column("cell", overflow="fold")
-    for name in ("parameters", "MACs", "memory", "per trial"):
-        table.add_column(name, justify="right", no_wrap=True)
     errors: dict[str, str] = {}
     dearest: dict[str, Trial] = {}
     for trial in plan.trials:
@@ -106,21 +102,34 @@ def _print_prices(plan: Plan, missing: Collection[Trial], prices: Prices, consol
             errors.setdefault(label, found.error)
         elif label not in dearest or found.trial_seconds > prices.of(dearest[label].lab).trial_seconds:
             dearest[label] = trial
+    if dearest:
+        console.print(_price_table(plan, prices, dearest))
+        _show_estimate(prices, [trial for trial in missing if not prices.of(trial.lab).error], console)
+    for label, error in errors.items():
+        console.print(Text(f"would fail: {label or plan.name}: {error}", style="red"))
+    return bool(errors)
+
+
+def _price_table(plan: Plan, prices: Prices, dearest: Mapping[str, Trial]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("cell", overflow="fold")
+    for name in ("parameters", "MACs", "memory", "per trial"):
+        table.add_column(name, justify="right", no_wrap=True)
     for label, trial in dearest.items():
         found = prices.of(trial.lab)
         memory = "" if found.peak_memory_bytes is None else f"{found.peak_memory_bytes / 2**20:,.0f} MiB"
         seconds = found.trial_seconds
         time = f"{seconds:.2g} s" if seconds < 10 else duration(seconds)
         table.add_row(Text(label or plan.name), f"{found.parameters:,}", f"{found.forward_macs:,}", memory, time)
-    console.print(table)
+    return table
+
+
+def _show_estimate(prices: Prices, trials: Collection[Trial], console: Console) -> None:
     workers = f"{prices.num_workers} at once"
-    console.print(f"estimated: {duration(prices.seconds(missing))} for the {len(missing)} trials to run, {workers}")
-    if missing:
+    console.print(f"estimated: {duration(prices.seconds(trials))} for the {len(trials)} trials to run, {workers}")
+    if trials:
         start = f"and {duration(prices.start_seconds)} to start" if prices.start_seconds >= 1 else "besides"
         console.print(f"{start}; timing each model afterwards takes at most as long again, with --no-time nothing")
-    for label, error in errors.items():
-        console.print(Text(f"would fail: {label or plan.name}: {error}", style="red"))
-    return bool(errors)
 
 
 def show_own_price(plan: Plan, missing: Collection[Trial], price: OwnPrice, console: Console) -> int:
