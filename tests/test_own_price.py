@@ -184,3 +184,19 @@ def test_only_commands_leave_what_can_be_read_again(workshop: Workshop) -> None:
     workshop("train", "def run(width):\n    return 1.0\n")
     Path("own.yaml").write_text(GRID.replace('command: "python train.py {seed} {width}"', "function: train:run"))
     assert "--reread reads the kept output of commands" in str(reread().exception)
+
+
+def test_a_change_of_which_step_counts_makes_results_stale_until_they_are_read_again(workshop: Workshop) -> None:
+    write(workshop, GRID.replace("{better: lower}}", "{better: lower, at: best}}"))
+    line = 'print(json.dumps({"step": STEP, "test_rmse": STEP}), file=open(os.environ["BENCH_METRICS"], "a"))\n'
+    Path("train.py").write_text("import json, os\n" + line.replace("STEP", "1") + line.replace("STEP", "2"))
+    assert bench().exit_code == 0
+    assert {row["test_rmse"] for row in rows()} == {"1.0"}
+
+    text = Path("own.yaml").read_text().replace("at: best", "at: last")
+    Path("own.yaml").write_text(text)
+    told = " ".join(CliRunner().invoke(app, ["report", "own.yaml"]).output.split())
+    assert "4 of 4 results were made by other source code than what is here now: metrics (at) changed" in told
+    assert reread().exit_code == 0
+    assert {row["test_rmse"] for row in rows()[-4:]} == {"2.0"}
+    assert "metrics (at)" not in CliRunner().invoke(app, ["report", "own.yaml"]).output

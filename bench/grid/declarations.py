@@ -7,7 +7,7 @@ import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bench.grid import columns
@@ -27,7 +27,7 @@ from bench.grid.factors import (
 from bench.grid.form import FIRST_TUNE_SEED, NAME_PATTERN, GridForm, check_form
 from bench.grid.hypotheses import Hypothesis, HypothesisError, parse_hypothesis
 from bench.grid.language import LAB, TOP, Language, language_of
-from bench.grid.metric_words import MARGIN_RULE, WrittenMetric, read_margin, read_metrics
+from bench.grid.metric_words import MARGIN_RULE, WrittenMetric, read_margin, read_metrics, selections
 from bench.grid.own import Run
 from bench.grid.plan import Cell
 from bench.grid.run_words import read_run
@@ -132,6 +132,7 @@ class _Reader:
         of_factors = self._of_factors()
         with self._part("metrics"):
             metrics = read_metrics(self.root.mapping.get("metrics"), RESERVED, self.errors)
+            run = replace(run, at=selections(metrics)) if run else None
         with self._part("margin"):
             margin = self._margin()
         return Sheet(

@@ -66,6 +66,14 @@ def read_metrics(node: Node | None, reserved: Mapping[str, str], errors: Errors)
     return tuple(one for one in asked if one is not None)
 
 
+def selections(metrics: Sequence[WrittenMetric]) -> dict[str, str]:
+    """Returns, by metric that has ``at``, the step whose value counts: that word, with the direction it goes by."""
+    better = {one.name: one.options.get("better", "") for one in metrics}
+    words = {one.name: str(one.options["at"]) for one in metrics if "at" in one.options}
+    guided = {name: better.get(name if word == "best" else word, "") for name, word in words.items()}
+    return {name: f"{word} {guided[name]}".strip() for name, word in words.items()}
+
+
 def _asked(name: str, at: Position, node: Node, reserved: Mapping[str, str], errors: Errors) -> WrittenMetric | None:
     where = f"metrics.{name}"
     if name in reserved or name.partition(".")[0] in SECTIONS:

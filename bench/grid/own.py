@@ -28,6 +28,7 @@ class Run:
     read: Mapping[str, str] = field(default_factory=dict)  # where metrics are, beside $BENCH_METRICS
     resume: str = "restart"  # or continue: the folder is kept
     code: tuple[str, ...] = ()  # what makes a result stale
+    at: Mapping[str, str] = field(default_factory=dict)  # by metric, the step whose value counts; it does so, too
 
     @property
     def name(self) -> str:
@@ -37,7 +38,7 @@ class Run:
     @property
     def identity(self) -> dict[str, Any]:
         """What tells its trials from those of other code."""
-        return {name: value for name, value in self.plain().items() if name not in ("resume", "code")}
+        return {name: value for name, value in self.plain().items() if name not in ("resume", "code", "at")}
 
     def plain(self) -> dict[str, Any]:
         """As JSON holds it, what is not given left out; :meth:`restored` gives it back."""
@@ -53,6 +54,10 @@ class Run:
         from bench.grid.own_sources import sources_of_run
 
         return sources_of_run(self.function, self.command, self.code, Path.cwd())
+
+    def selection(self) -> dict[str, str]:
+        """A digest of which steps' values count, if a metric says so, named as a source file would be."""
+        return {"metrics (at)": digest({"at": dict(self.at)}, 0)} if self.at else {}
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from lab.settings import Settings
 def sources(settings: TrialSettings) -> dict[str, str]:
     """Returns a digest of each source file that a trial uses."""
     if isinstance(settings, OwnSettings):
-        return settings.run.sources()
+        return settings.run.sources() | settings.run.selection()
     assert isinstance(settings, Settings)
     return fingerprint.sources(settings)
 

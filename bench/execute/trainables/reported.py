@@ -146,15 +146,16 @@ def origin(job: Job, device: str, threads: int, reported: Reported) -> Origin:
 def outcome(job: Job, reported: Reported, made: Origin, extras: Extras = Extras()) -> Outcome:
     """Returns the outcome of a trial that came to its end."""
     status, error, stops_run = _judged(job.metrics, reported)
+    sources = {**made.sources, **(job.run.selection() if job.run else {})}
     result = Result(
         trial_id=job.trial_id,
         status=status,
         error=error,
         measures=_measures(job.metrics, reported) | {"total_seconds": made.seconds},
         environment=made.environment,
-        source_fingerprint=fingerprint(made.sources),
+        source_fingerprint=fingerprint(sources),
         digests=dict.fromkeys(DIGESTS, extras.data) if extras.data else {},
-        sources=dict(made.sources),
+        sources=sources,
         curve=reported.curve(),
         examples=extras.examples,
     )
