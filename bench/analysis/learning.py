@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy.integrate import trapezoid
 
 from bench.analysis import amounts
 from bench.analysis.estimate_columns import columns, value_columns
@@ -18,7 +17,8 @@ from bench.analysis.summaries import first_epoch, positive, watched
 from bench.grid.metrics import Metric
 from bench.grid.plan import Plan, Trial
 from bench.record.status import NOT_ENDED, Status
-from bench.stats.estimates import ALPHA, mean
+from bench.stats.estimates import mean
+from bench.stats.survival import median_time
 
 TARGET_SHARE = 0.95
 FEWEST_TRIALS = 6  # the interval from the least to the greatest of five holds the median with 93.75 % only
@@ -54,22 +54,16 @@ def time_to_target(first: Sequence[float], last: Sequence[float]) -> TimeToTarge
     A trial that ended early for no fault of its own is watched until then; one that diverged never reaches the target:
     give infinity as its last. The interval inverts Brookmeyer and Crowley's (1982) test on the log(-log) scale.
     """
-    from statsmodels.duration.survfunc import SurvfuncRight  # here: it would double the time of every import
-
     reached = np.isfinite(first)
     horizon = np.asarray(last, float)
     longest = max([value for value in [*first, *last] if math.isfinite(value)], default=0.0)
     times = np.where(reached, first, np.where(np.isfinite(horizon), horizon, longest))
     if not reached.any():
         return TimeToTarget(math.inf, math.nan, math.inf, 0, len(times))
-    curve = SurvfuncRight(times, reached.astype(int))
-    median = float(curve.quantile(0.5))
+    median, low, high = median_time(times, reached)
     if len(times) < FEWEST_TRIALS:
         low = high = math.nan
-        return TimeToTarget(math.inf if math.isnan(median) else median, low, high, int(reached.sum()), len(times))
-    with np.errstate(divide="ignore", invalid="ignore"):  # log(-log(0)) where all have reached it
-        low, high = map(float, curve.quantile_ci(0.5, ALPHA))
-    return TimeToTarget(math.inf if math.isnan(median) else median, low, high, int(reached.sum()), len(times))
+    return TimeToTarget(median, low, high, int(reached.sum()), len(times))
 
 
 def area_under_curve(positions: ArrayLike, values: ArrayLike) -> float:
@@ -77,7 +71,7 @@ def area_under_curve(positions: ArrayLike, values: ArrayLike) -> float:
     steps, heights = np.asarray(positions, float), np.asarray(values, float)
     if steps.size < 2 or (np.diff(steps) <= 0).any():
         raise ValueError(f"a curve needs two evaluations or more at increasing positions, got {steps.tolist()}")
-    return float(trapezoid(heights, steps) / (steps[-1] - steps[0]))
+    return float(np.diff(steps) @ (heights[1:] + heights[:-1]) / 2 / (steps[-1] - steps[0]))
 
 
 # --- the table of a grid --------------------------------------------------------------------------------------------
