@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
-from importlib import metadata
+from importlib import import_module, metadata
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -84,7 +84,7 @@ def versions() -> Iterator[Check]:
             yield Check(requirement.name, State.WRONG, told)
     yield Check("packages", State.HERE, ", ".join(fitting))
     try:
-        import torch  # noqa: F401
+        import_module("torch")
     except Exception as error:  # noqa: BLE001  # whatever a broken installation raises is the finding
         yield Check("import torch", State.WRONG, f"{type(error).__name__}: {error}")
 

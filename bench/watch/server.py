@@ -44,6 +44,7 @@ HEADERS = {
 FILES = {  # what the page consists of: the package and file of each, and its kind
     "/": ("bench.watch", "watch.html", "text/html"),
     "/watch.js": ("bench.watch", "watch.js", "text/javascript"),
+    "/elements.js": ("bench.report", "elements.js", "text/javascript"),
     "/style.css": ("bench.report", "style.css", "text/css"),
 }
 

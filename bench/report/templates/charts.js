@@ -1,5 +1,4 @@
 const PRINTED = 660, PRINTED_PANEL = 320;  // CSS pixels of a page's width, and of one of two panels on it
-const SVG = "http://www.w3.org/2000/svg";
 const MARKS = {circle: "M4,0A4,4 0 1 1 -4,0A4,4 0 1 1 4,0Z", square: "M-4,-4H4V4H-4Z", diamond: "M0,-5L5,0L0,5L-5,0Z",
   "triangle-up": "M0,-5L5,4H-5Z", "triangle-down": "M0,5L5,-4H-5Z",
   cross: "M-5,-2H-2V-5H2V-2H5V2H2V5H-2V2H-5Z", x: "M-5,-3L-3,-5L0,-2L3,-5L5,-3L2,0L5,3L3,5L0,2L-3,5L-5,3L-2,0Z"};
@@ -11,17 +10,6 @@ function inked(value) {
   if (Array.isArray(value)) return value.map(inked);
   if (value === null || typeof value !== "object") return value;
   return Object.fromEntries(Object.entries(value).map(([key, one]) => [key, inked(one)]));
-}
-function element(name, properties, ...children) {
-  const made = Object.assign(document.createElement(name), properties);
-  made.append(...children);
-  return made;
-}
-function drawn(name, attributes, ...children) {
-  const made = document.createElementNS(SVG, name);
-  Object.entries(attributes).forEach(([key, value]) => made.setAttribute(key, value));
-  made.append(...children);
-  return made;
 }
 function swatch(item) {
   const made = drawn("svg", {width: 34, height: 14, viewBox: "-17 -7 34 14", "aria-hidden": "true"});

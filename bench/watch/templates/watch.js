@@ -1,6 +1,5 @@
 "use strict";
 // The server tells, as events, what changed of each part of the page; here each part that changed is drawn anew, once per frame.
-const SVG = "http://www.w3.org/2000/svg";
 const WIDTH = 300, HEIGHT = 150, LEFT = 44, RIGHT = 6, TOP = 6, BOTTOM = 18;
 const token = new URLSearchParams(location.search).get("token");
 const at = id => document.getElementById(id);
@@ -59,17 +58,6 @@ function put(element, text) {
 function write(element, html) {  // what the server made of a template that escapes all text
   if (element.dataset.size !== String(html.length) || element.innerHTML !== html) element.innerHTML = html;
   element.dataset.size = html.length;
-}
-function element(name, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(name), properties);
-  made.append(...children);
-  return made;
-}
-function drawn(name, attributes, ...children) {
-  const made = document.createElementNS(SVG, name);
-  Object.entries(attributes).forEach(([key, value]) => made.setAttribute(key, value));
-  made.append(...children);
-  return made;
 }
 // Keeps one child per key, in the order of the keys; makes and changes only those that are named.
 function children(parent, keys, known, make, change) {
