@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ import pytest
 from rich.console import Console
 
 from bench.execute.agenda import read_agenda
+from bench.execute.events import Event, Lost, Started
+from bench.execute.job import Job
 from bench.execute.options import Options, Rerun
 from bench.execute.progress import Progress
 from bench.execute.run import Summary, longest_first, run
@@ -187,3 +189,23 @@ def test_the_cells_that_take_longest_start_first_and_the_trials_of_a_cell_stay_t
 
     assert order(macs) == ["lenet 3", "mlp 3", "lenet 1", "mlp 1"]
     assert order({}) == ["mlp 3", "lenet 3", "mlp 1", "lenet 1"]
+
+
+class LosesItsWorker:
+    """An executor whose only worker is lost just before the run is asked to stop, as when a cluster is pre-empted."""
+
+    num_workers = 1
+
+    def run(self, jobs: Iterable[Job]) -> Iterator[Event]:
+        yield Started(next(iter(jobs)).trial_id, 0)
+        yield Lost(0, "the node is gone")
+
+    def stop(self) -> None: ...
+
+
+def test_a_trial_that_was_lost_before_the_run_was_asked_to_stop_is_recorded_as_interrupted(
+    plan: Plan,
+) -> None:
+    quiet = Progress(Console(file=io.StringIO()), ["bench"])
+    assert run(plan, options(), quiet, make=lambda *asked: LosesItsWorker()).statuses == {"interrupted": 1}
+    assert attempts() == [("interrupted", 0)]

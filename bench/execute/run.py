@@ -219,9 +219,12 @@ class _Session:
                     self.progress.lost(worker, why)
                     self.live.lost(worker, why)
                 case Ended(worker, outcome):
-                    self._ended(trials[outcome.trial_id], outcome, started[outcome.trial_id], claims)
+                    self._ended(trials[outcome.trial_id], outcome, started.pop(outcome.trial_id), claims)
                     self.progress.ended(worker, outcome)
                     self.live.ended(worker, outcome.trial_id, outcome.status)
+        for trial_id, since in started.items():  # lost, and the run was asked to stop before they could start again
+            given_back = Outcome(trial_id, Status.INTERRUPTED, "its worker was lost, and the run asked to stop")
+            self._ended(trials[trial_id], given_back, since, claims)
         self.summary.elsewhere += claims.elsewhere
 
     def _job(self, trial: Trial, folder: Path) -> Job:
