@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ from bench.analysis import amounts
 from bench.analysis.comparison import Comparison
 from bench.grid.metrics import Metric
 from bench.grid.plan import Cell
-from bench.stats.estimates import ALPHA
+from bench.stats.estimates import ALPHA, Estimated
 
 
 @dataclass(frozen=True)
@@ -38,11 +39,13 @@ def simple_effects(comparison: Comparison, cells: Sequence[Cell], against: Mappi
     if not known.size:
         return SimpleEffects(np.nan, np.nan, len(pairs), differ=False, without=without)
     least, greatest = (int(known[pick(values[known])]) for pick in (np.argmin, np.argmax))
-    differ = False
-    if known.size > 1:
-        interaction = comparison.interaction(pairs[greatest], pairs[least])
-        differ = interaction.is_general and interaction.p_value() * (known.size * (known.size - 1) / 2) < ALPHA
+    differ = known.size > 1 and told_apart(comparison.interaction(pairs[greatest], pairs[least]), known.size)
     return SimpleEffects(float(values[least]), float(values[greatest]), len(pairs), differ, without)
+
+
+def told_apart(interaction: Estimated, num_settings: int) -> bool:
+    """Says whether the greatest effect less the least of several differs from 0, whichever pair was picked."""
+    return interaction.is_general and interaction.p_value() * math.comb(num_settings, 2) < ALPHA
 
 
 def explain_average(simple: SimpleEffects, metric: Metric) -> str:

@@ -20,6 +20,7 @@ from bench.cli.options import (
     Overrides,
     Results,
     doing,
+    program,
     terminal,
 )
 from bench.execute.progress import duration
@@ -106,7 +107,8 @@ def time_plan(
     if len(rows) < len(wanted) and not quiet:
         left = f"{plan.name}: {_models(len(wanted) - len(rows))} not timed in that time"
         console.print(
-            Text(f"{left}: {command('time', replace(plan.asked, seeds=None), [folder.parent])}"), soft_wrap=True
+            Text(f"{left}: {command('time', replace(plan.asked, seeds=None), [folder.parent], program())}"),
+            soft_wrap=True,
         )
     unreliable = sum(not row["reliable"] for row in rows)
     if unreliable:

@@ -23,6 +23,7 @@ from bench.cli.options import (
     WriteError,
     check_choice,
     doing,
+    program,
     terminal,
 )
 from bench.cli.spelling import write
@@ -128,7 +129,7 @@ def _say_last_runs(all_findings: Sequence[Findings], unnamed: bool, file: TextIO
             last = read_asked(folder)
             if last and last.options and (unnamed or last.options != findings.plan.asked.options):
                 said = f"the last run had {shlex.join(last.options)}; its report:"
-                print(said, command("report", last_asked(folder), [folder.parent]), file=file)
+                print(said, command("report", last_asked(folder), [folder.parent], program()), file=file)
 
 
 @dataclass(frozen=True)
@@ -188,7 +189,7 @@ def recorded_names(results: Sequence[Path]) -> list[str]:
     """Returns the folders that hold a grid, by name; raises :class:`CommandError` where there are none."""
     names = sorted({path.parent.name for folder in results for path in folder.glob(f"*/{GRID}")})
     if not names:
-        raise CommandError(f"{', '.join(map(str, results))}: no results here; python -m bench run GRID makes some")
+        raise CommandError(f"{', '.join(map(str, results))}: no results here; {program()} run GRID makes some")
     return names
 
 
@@ -197,7 +198,7 @@ def recorded_folders(name: str, results: Sequence[Path]) -> list[Path]:
     found = [folder / name for folder in results if (folder / name / "trials.csv").exists()]
     if not found:
         missing = ", ".join(str(folder / name) for folder in results)
-        raise CommandError(f"{missing}: no trials.csv here; python -m bench run GRID makes it")
+        raise CommandError(f"{missing}: no trials.csv here; {program()} run GRID makes it")
     return found
 
 

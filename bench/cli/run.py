@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, make_dataclass
@@ -29,7 +30,7 @@ from bench.cli.options import (
     check_choice,
     doing,
     grouped,
-    python,
+    program,
     seconds,
     terminal,
 )
@@ -313,7 +314,7 @@ def _hint(plan: Plan) -> str:
 
 
 def _print_answer(plan: Plan, options: Options, console: Console) -> None:
-    console.print(Text(f"The answer: {command('report', plan.asked, [options.results])}"), soft_wrap=True)
+    console.print(Text(f"The answer: {command('report', plan.asked, [options.results], program())}"), soft_wrap=True)
 
 
 def _look(plan: Plan, options: Options, console: Console) -> dict[str, int]:
@@ -359,7 +360,7 @@ def _torn(folder: Path) -> dict[str, int]:
 
 def _again(plan: Plan, options: Options) -> list[str]:
     """Returns the command that repeats this run, but for which trial."""
-    words = [python(), "-m", "bench", "run", str(plan.asked.grid), *plan.asked.options]
+    words = [*shlex.split(program()), "run", str(plan.asked.grid), *plan.asked.options]
     given = {"--results": options.results, "--data-dir": options.data_dir, "--device": options.device}
     usual = {"--results": Path("results"), "--data-dir": None, "--device": "auto"}
     words += [word for name, value in given.items() if value != usual[name] for word in (name, str(value))]

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from bench.cli import completion
-from bench.cli.options import CommandError
+from bench.cli.options import CommandError, program
 
 
 def schema() -> None:
@@ -39,7 +39,7 @@ def new(
     Beside it stand the schema by which editors complete and check it, and the code that it names.
     """
     if name is None and source is None:
-        raise CommandError("name the grid: python -m bench new NAME, or copy one: python -m bench new --from GRID")
+        raise CommandError(f"name the grid: {program()} new NAME, or copy one: {program()} new --from GRID")
     path = Path(name or str(source).rpartition("/")[2])
     if path.suffix not in (".yaml", ".yml"):
         path = path.with_name(f"{path.name}.yaml")
@@ -55,7 +55,7 @@ def new(
     for place, text in files.items():
         place.write_text(text, encoding="utf-8")
     beside = ", ".join(str(place) for place in files if place != path)
-    print(f"{path}: written, with {beside}; python -m bench run {shlex.quote(str(path))} --dry-run shows its plan")
+    print(f"{path}: written, with {beside}; {program()} run {shlex.quote(str(path))} --dry-run shows its plan")
 
 
 def _files(path: Path, source: str | None) -> dict[Path, str]:

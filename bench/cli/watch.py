@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import secrets
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from bench.cli.options import CommandError, RecordedGrids, Results
+from bench.cli.options import CommandError, RecordedGrids, Results, program
 from bench.grid.load import name_and_text
 from bench.grid.plan import Asked
-
-NEEDED = ("starlette", "uvicorn", "sse_starlette")
+from bench.record.extras import installation, missing
 
 
 def watch(
@@ -31,14 +29,13 @@ def watch(
     any machine that sees the folder. It listens on this machine alone, for who has the address that it prints; from
     another, `ssh -L 8765:127.0.0.1:8765 HOST` brings it there. Ctrl-C ends it. Needs the extra `watch`.
     """
-    if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
-        lacking = ", ".join(missing)
-        raise CommandError(f"watch needs {lacking}: pip install 'ablation-bench[watch]' brings what it needs")
+    if lacking := missing("watch"):
+        raise CommandError(f"watch needs {', '.join(lacking)}: {installation('watch')}")
     from bench.watch.board import Board
     from bench.watch.server import listen, serve
 
     if not results.is_dir():
-        raise CommandError(f"{results}: no such folder; python -m bench run GRID makes it, --results names another")
+        raise CommandError(f"{results}: no such folder; {program()} run GRID makes it, --results names another")
     names = [_name(grid) for grid in grids or []]
     try:
         listening = listen(port)
