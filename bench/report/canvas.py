@@ -90,7 +90,7 @@ def style(columns: int = 0) -> Iterator[None]:
     """The look of every figure, while it is drawn and while it is saved."""
     scale = PAPER_SCALE if columns else 1.0
     family = {"font.family": mpl.rcParams["font.family"]}  # of :func:`bench.report.lettering.lettering`
-    look = STYLE | family | {name: size * scale for name, size in SIZES.items()}
+    look: Any = STYLE | family | {name: size * scale for name, size in SIZES.items()}
     with mpl.rc_context(look), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")  # said by ``lettering.notes``
         yield
