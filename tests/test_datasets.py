@@ -245,7 +245,7 @@ def test_a_report_leaves_results_on_other_data_out_and_counts_them(tmp_path: Pat
     findings = gather(tmp_path, plan)
     assert set(findings.trials["trial_id"]) == {trial.trial_id for trial in plan.trials[4:]}
     said = "4 results on other data than the last run found are left out"
-    assert f"{said}; python -m bench run GRID --rerun stale trains them again" in findings.cautions
+    assert f"{said}; `bench run GRID --rerun stale` trains them again" in findings.cautions
     assert findings.coverage.startswith("2 of 6 trials")
 
 
