@@ -182,7 +182,7 @@ def test_nan_metric_that_is_never_defined() -> None:
 
 @pytest.mark.parametrize(("name", "best", "ahead"), [("Nll", min, "-"), ("MinusNll", max, "+")])
 def test_lower_is_better(name: str, best: Any, ahead: str) -> None:
-    write("grid.yaml", {"model.hidden": [[4], [64]]}, SCORES, train={"metric": f"own:{name}"}, optimizer={"lr": 0.2})
+    write("grid.yaml", {"model.hidden": [[16], [64]]}, SCORES, train={"metric": f"own:{name}"}, data={"limit": 400})
     found = run()
     score = {"Nll": "nll", "MinusNll": "minus_nll"}[name]
     for trial in found:
@@ -190,7 +190,7 @@ def test_lower_is_better(name: str, best: Any, ahead: str) -> None:
         assert values[float(trial["selected_epoch"])] == float(trial[f"dev_{score}"]) == best(values.values())
     code, said = bench("report", "grid.yaml")
     assert code == 0
-    assert f"model.hidden [64] − [4] {ahead}" in said
+    assert f"model.hidden [64] − [16] {ahead}" in said
     assert "%" not in said.split("effects on")[1].split("difference:")[0], "a likelihood is no share"
 
 
