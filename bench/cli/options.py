@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import re
+import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -18,6 +19,7 @@ from rich.console import Console
 from rich.text import Text
 
 from bench.cli import completion
+from bench.record.asked import display_path
 
 Grids = Annotated[
     list[Path],
@@ -87,9 +89,17 @@ def check_choice(option: str, given: str, allowed: Iterable[str]) -> None:
         raise CommandError(f"{option} must be one of {', '.join(allowed)}, got {given!r}")
 
 
-def python() -> str:
-    """Returns what to type for the Python that runs this."""
-    return "python" if shutil.which("python") == sys.executable else sys.executable
+def program() -> str:
+    """Returns how to call the command again, as it was called: ``bench`` or ``python -m bench``, by path if need be."""
+    if Path(sys.argv[0]).stem == "bench":
+        return _typed(sys.argv[0], "bench")
+    return f"{_typed(sys.executable, 'python', 'python3')} -m bench"
+
+
+def _typed(path: str, *names: str) -> str:
+    """Returns the first name by which a shell finds just that file, else its path as one types it here."""
+    found = (name for name in names if shutil.which(name) == path)
+    return next(found, None) or shlex.quote(str(display_path(Path(path))))
 
 
 def grouped(**more: type[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
