@@ -48,7 +48,7 @@ def write_report(findings: Findings, say: Say = lambda doing: None) -> Path:
     write_markdown(target / "report.md", findings, {name: title for name, (title, _) in drawn.items()})
     (target / "table.md").write_text(paper_markdown(findings), encoding="utf-8")
     (target / "table.tex").write_text(latex(findings), encoding="utf-8")
-    (target / "index.html").write_text(page(findings), encoding="utf-8")
+    (target / "index.html").write_text(page(findings), encoding="utf-8", errors="replace")  # of a folder's odd name
     _draw(target, findings, drawn, 0, say)
     return target
 
