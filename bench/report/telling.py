@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pandas as pd
 
 from bench.grid.metrics import Metric
@@ -12,8 +14,9 @@ MOST, MOST_IN_PANEL = 60, 12  # cells that a figure and a panel with labels in i
 
 
 def file_of(metric: Metric) -> str:
-    """Names the file of the figure that shows a metric by cell."""
-    return "accuracy" if metric.name == "test_accuracy" else metric.name
+    """Names the file of the figure that shows a metric by cell: no folder, and no other figure's name."""
+    name = "accuracy" if metric.name == "test_accuracy" else re.sub(r"[/@]", "_", metric.name)
+    return f"{name}_by_cell" if name in FIGURES else name
 
 
 def telling(table: pd.DataFrame, by: pd.Series, most: int) -> pd.DataFrame:
