@@ -194,10 +194,17 @@ def test_a_value_on_a_line_without_a_step_belongs_to_the_step_before_it() -> Non
     assert reported.final == {"best": 70.0}
 
 
-def test_values_without_any_step_are_counted_and_one_alone_is_final() -> None:
-    reported = by_pattern(r"loss (?P<loss>[\d.]+)|acc (?P<acc>[\d.]+)", b"loss 4\nloss 2\nloss 1\nacc 0.5\n")
-    assert reported.points == {0: {"loss": 4.0}, 1: {"loss": 2.0}, 2: {"loss": 1.0}}
-    assert reported.final == {"acc": 0.5}
+def test_values_before_a_step_and_several_at_one_step() -> None:
+    text = b"acc 10\nep 1\nacc 50\nacc 60\nep 2\nacc 70\n"
+    reported = by_pattern(r"ep (?P<step>\d+)|acc (?P<acc>\d+)", text)
+    assert reported.points == {0: {"acc": 10.0}, 1: {"acc": 60.0}, 2: {"acc": 70.0}}
+    reported = by_pattern(r"ep (?P<step>\d+)|acc (?P<acc>\d+)", text.removeprefix(b"acc 10\n"))
+    assert reported.points == {1: {"acc": 60.0}, 2: {"acc": 70.0}}
+
+
+def test_of_values_without_any_step_the_last_one_is_final() -> None:
+    reported = by_pattern(r"loss (?P<loss>[\d.]+)", b"loss 4\nloss 2\nloss 1\n")
+    assert (reported.points, reported.final, reported.repeated) == ({}, {"loss": 1.0}, {"loss"})
 
 
 def test_colours_letters_in_two_pieces_and_bytes_that_are_no_text_do_not_hide_a_line() -> None:

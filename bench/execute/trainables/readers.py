@@ -308,21 +308,19 @@ def _scalars(events: Any) -> Iterator[tuple[str, list[tuple[int, Any]]]]:
 class Output:
     """The output, line by line, by a pattern whose groups are metrics; the group ``step`` makes it a point.
 
-    A value without a step on its line belongs to the last step that was seen, without any to as many as came before
-    it, if it comes more than once; one that comes once is final.
+    A value on a line without a step belongs to the last step before it where it comes again; else it is final.
     """
 
     pattern: re.Pattern[str]
     _lines: list[str] = field(default_factory=list)
     _rest: str = ""
-    _decoder: codecs.IncrementalDecoder = field(default_factory=codecs.getincrementaldecoder("utf-8"))
+    _decoder: codecs.IncrementalDecoder = field(
+        default_factory=lambda: codecs.getincrementaldecoder("utf-8")("replace")
+    )
     _step: int | None = None
-    _once: dict[str, tuple[int, float]] = field(default_factory=dict)  # by name, the first that had no step: its place
-    _counts: dict[str, int] = field(default_factory=dict)
+    _once: dict[str, tuple[int, float]] = field(default_factory=dict)  # by name: the step before the only value so far
+    _placed: set[str] = field(default_factory=set)  # names whose values belong to steps
     _has_matched: bool = False
-
-    def __post_init__(self) -> None:
-        self._decoder.errors = "replace"
 
     def feed(self, data: bytes) -> None:
         *lines, self._rest = (self._rest + self._decoder.decode(data)).replace("\r", "\n").split("\n")
@@ -341,24 +339,23 @@ class Output:
     def _take(self, match: re.Match[str], reported: Reported) -> Evaluation | None:
         caught = {name: text for name, text in match.groupdict().items() if text is not None}
         values = {name: text if (number := _number(text)) is None else number for name, text in caught.items()}
-        if number_of(values.get("step")) is not None:
+        if (step := number_of(values.get("step"))) is not None:
             point = take(values, reported, "step")
-            self._step = int(values["step"])
+            self._step = int(step)
             return point
         reported.note(values)
         return _last(self._place(name, value, reported) for name, value in numbers(values).items())
 
     def _place(self, name: str, value: float, reported: Reported) -> Evaluation | None:
-        count = self._counts[name] = self._counts.get(name, -1) + 1
-        step = count if self._step is None else self._step
-        if count == 0:
-            self._once[name] = step, value
+        first, before = self._once.setdefault(name, (-1 if self._step is None else self._step, value))
+        if self._step is None or (name not in self._placed and self._step == first):
+            self._once[name] = first, value
             return reported.add({name: value})
-        if name in self._once:
-            first, before = self._once.pop(name)
+        if name not in self._placed:
+            self._placed.add(name)
             reported.final.pop(name, None)
-            reported.add({name: before}, first)
-        return reported.add({name: value}, step)
+            reported.add({name: before}, max(0, first))
+        return reported.add({name: value}, self._step)
 
 
 def _named(path: Path) -> str:
