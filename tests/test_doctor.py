@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from bench.cli import app
 from bench.execute import health
 from bench.execute.health import Check, State
+from bench.record import extras
 from lab.data.published import PUBLISHED
 
 ROOT = Path(__file__).parents[1]
@@ -79,13 +80,14 @@ def test_data_sets_are_looked_for_where_torchvision_and_debian_keep_them(
 
 def test_extras_are_those_that_the_package_declares() -> None:
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    for extra, (_, modules) in health.EXTRAS.items():
+    assert health.PURPOSES.keys() == extras.EXTRAS.keys()
+    for extra, modules in extras.EXTRAS.items():
         assert list(modules.values()) == [Requirement(one).name for one in declared[extra]]
 
 
 def test_an_extra_that_lacks_is_told_how_to_get(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health.metadata, "requires", lambda _: ["alembic>=1.13,<2; extra == 'mlflow'"])
-    monkeypatch.setattr(health.importlib.util, "find_spec", lambda name: None if name == "alembic" else name)
+    monkeypatch.setattr(extras.metadata, "requires", lambda _: ["alembic>=1.13,<2; extra == 'mlflow'"])
+    monkeypatch.setattr(extras.importlib.util, "find_spec", lambda name: None if name == "alembic" else name)
     found = {check.name: check for check in health.extras()}
     assert found["ray"].state is State.HERE
     assert found["mlflow"].told == "export to MLflow: pip install 'alembic<2,>=1.13'"

@@ -192,9 +192,7 @@ def test_a_missing_package_is_one_message_that_says_what_to_install(
     for name in [name for name in sys.modules if name.split(".")[0] == package]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(
-        CommandError, match=rf'^--to {tool}: needs the package {package}.*pip install -e "\.\[{tool}\]"'
-    ):
+    with pytest.raises(CommandError, match=rf"^--to {tool}: needs the package {package}\S*: pip install .*{package}"):
         command((tool, tmp_path / "target"), results=results)
     assert not (tmp_path / "target").exists()
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import seaborn as sns
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
@@ -262,3 +263,20 @@ def test_figures_for_a_paper_are_as_wide_as_its_columns_in_letters_of_8_points(c
         assert 7 <= min(text.get_fontsize() for text in shown) <= max(text.get_fontsize() for text in shown) <= 8.4
         assert figure.get_tightbbox().width <= inches + 0.01  # nothing is cut off
     assert len({axes.get_subplotspec().colspan.start for axes in drawn[0].axes}) == columns
+
+
+def test_the_style_is_seaborns_white_grid() -> None:
+    wanted = sns.axes_style("whitegrid")
+    del wanted["image.cmap"]  # no figure has an image
+    assert wanted == canvas.WHITE_GRID
+
+
+@pytest.mark.parametrize("columns", [0, 1, 2])
+def test_a_figure_that_is_settled_has_its_axes_where_a_draw_puts_them(columns: int) -> None:
+    table = cells([0.9, 0.8, 0.7, 0.6], [900, 700, 500, 300])
+    settled, drawn = (figures.metric_by_cell(dots(table), table, TEST, columns) for _ in range(2))
+    with canvas.style(columns):
+        canvas.settle(settled)
+        drawn.draw_without_rendering()
+    for one, other in zip(settled.axes, drawn.axes, strict=True):
+        np.testing.assert_allclose(one.get_position().bounds, other.get_position().bounds)

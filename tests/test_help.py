@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from bench.cli import app
-from bench.cli.options import CommandError
+from bench.cli.options import CommandError, program
 from bench.cli.run import TrialOptions, _rerun
 from bench.execute.options import Rerun
 
@@ -71,3 +73,28 @@ def test_the_options_that_rerun_replaces_still_work(given: dict[str, object], re
 def test_what_contradicts_itself_is_refused(given: dict[str, object], message: str) -> None:
     with pytest.raises(CommandError, match=message):
         _rerun(TrialOptions(**given))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("called", "python", "path", "said"),
+    [
+        ("venv/bin/bench", "venv/bin/python", "venv/bin", "bench"),
+        ("venv/bin/bench", "venv/bin/python", "", "venv/bin/bench"),
+        ("bench/__main__.py", "venv/bin/python", "venv/bin", "python -m bench"),
+        ("bench/__main__.py", "venv/bin/python3", "venv/bin", "python3 -m bench"),
+        ("bench/__main__.py", "venv/bin/python", "", "venv/bin/python -m bench"),
+        ("ipykernel_launcher.py", "venv/bin/python", "", "python -m bench"),
+    ],
+)
+def test_hints_call_the_command_as_it_was_called_and_by_its_path_where_a_shell_finds_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, called: str, python: str, path: str, said: str
+) -> None:
+    for name in ("bench", "python", "python3"):
+        place = tmp_path / "venv" / "bin" / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.touch(mode=0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path / path) if path else "/usr/bin")
+    monkeypatch.setattr(sys, "argv", [str(tmp_path / called)])
+    monkeypatch.setattr(sys, "executable", str(tmp_path / python))
+    assert program() == said

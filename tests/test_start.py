@@ -86,7 +86,7 @@ def test_each_shipped_grid_leads_to_its_schema(grid: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "name the grid: python -m bench new NAME"),
+        ([], "name the grid: "),
         (["mine"], "mine.yaml: is there already; name another"),
         (["no/mine"], "no such folder: no"),
         (

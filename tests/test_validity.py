@@ -66,6 +66,19 @@ def test_seeds_that_chose_do_not_report() -> None:
     assert abs(rates["now: optimism, points"]) < 0.3
 
 
+def test_a_noisy_cell_is_not_better_for_having_had_more_luck_in_tuning() -> None:
+    rates = found("Tuning of two equal cells, one of them noisy", "normal", 5, 300)
+    assert rates["before: B better"] > 0.05
+    assert rates["now: A better"] + rates["now: B better"] < 0.09
+
+
+def test_an_average_over_unlike_effects_says_so_and_one_over_like_effects_seldom() -> None:
+    opposite = found("An average over four settings", "loses 2 points, but gains 3 under one setting", 5)
+    assert opposite["before: decided, not a word"] > 0.5
+    assert opposite["now: decided, not a word"] < 0.1
+    assert found("An average over four settings", "gains 1 point everywhere", 5)["now: unlike effects said"] < 0.1
+
+
 def test_a_planned_run_finds_the_margin_as_often_as_it_says() -> None:
     rates = found("A planned run", "normal", 3)
     assert rates["now: finds the margin"] > 0.7

@@ -31,6 +31,7 @@ from bench.cli.options import CommandError
 from bench.grid.load import load_plan
 from bench.grid.plan import Plan
 from bench.record import live as live_file
+from bench.record.extras import EXTRAS
 from bench.record.live import Live
 from bench.record.plan_file import plan_json
 from bench.record.records import Records
@@ -246,6 +247,16 @@ def test_progress_means_failures_and_curves_are_those_of_the_files(folder: Path,
     panel = view["curves"][plan.cells[0].label]
     assert [line["points"] for line in panel["lines"]] == [[[0.0, 9.0], [1.0, 8.0], [2.0, 7.0]]] * 2
     assert panel["said"] == "seed 1: 9 to 7; seed 0: 9 to 7"
+
+
+def test_rows_count_in_the_cell_that_their_trial_has_today_whatever_it_was_called(folder: Path, plan: Plan) -> None:
+    record(folder, plan, 0, 2.0)
+    file = folder / "trials.csv"
+    file.write_text(file.read_text().replace(f",{plan.cells[0].label},", ",former=label,"))
+    assert "former=label" in file.read_text()
+    view = read_board(folder).view("houses")
+    assert [cell["done"] for cell in view["cells"].values()] == ["1 of 3", "0 of 3"]
+    assert list(view["curves"]) == [plan.cells[0].label]
 
 
 def test_rows_that_cannot_be_read_are_left_out(folder: Path, plan: Plan) -> None:
@@ -488,10 +499,10 @@ def test_where_the_look_at_the_files_fails_the_server_ends_with_why(folder: Path
 
 
 def test_without_the_extra_it_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules["bench.cli.watch"], "NEEDED", ("no_such_server",))
+    monkeypatch.setitem(EXTRAS, "watch", {"no_such_server": "no-such-server"})
     done = CliRunner().invoke(app, ["watch", "--results", str(tmp_path)])
     assert isinstance(done.exception, CommandError)
-    assert "ablation-bench[watch]" in str(done.exception)
+    assert str(done.exception) == "watch needs no-such-server: pip install no-such-server"
 
 
 def test_a_folder_that_is_not_there_and_a_port_that_is_taken_are_refused(tmp_path: Path) -> None:

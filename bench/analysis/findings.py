@@ -144,7 +144,7 @@ def _stale_cautions(plan: Plan, folders: Sequence[Path], records: pool.Pool, sou
     said = []
     if count := records.num_other_data:
         stale_data = f"{count} results on other data than the last run found are left out"
-        said.append(f"{stale_data}; python -m bench run GRID --rerun stale trains them again")
+        said.append(f"{stale_data}; `bench run GRID --rerun stale` trains them again")
     said += [f"{where}; the row is left out" for where in records.unreadable[:MOST_ROWS]]
     if (more := len(records.unreadable) - MOST_ROWS) > 0:
         said.append(f"{more} further rows of curves.csv and correct.csv cannot be read, and are left out")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ from bench.analysis import amounts
 from bench.analysis.comparison import Comparison
 from bench.grid.metrics import Metric
 from bench.grid.plan import Cell
-from bench.stats.estimates import ALPHA
+from bench.stats.estimates import ALPHA, Estimated
 
 
 @dataclass(frozen=True)
@@ -38,23 +39,25 @@ def simple_effects(comparison: Comparison, cells: Sequence[Cell], against: Mappi
     if not known.size:
         return SimpleEffects(np.nan, np.nan, len(pairs), differ=False, without=without)
     least, greatest = (int(known[pick(values[known])]) for pick in (np.argmin, np.argmax))
-    differ = False
-    if known.size > 1:
-        interaction = comparison.interaction(pairs[greatest], pairs[least])
-        differ = interaction.is_general and interaction.p_value() * (known.size * (known.size - 1) / 2) < ALPHA
+    differ = known.size > 1 and told_apart(comparison.interaction(pairs[greatest], pairs[least]), known.size)
     return SimpleEffects(float(values[least]), float(values[greatest]), len(pairs), differ, without)
 
 
+def told_apart(interaction: Estimated, num_settings: int) -> bool:
+    """Says whether the greatest effect less the least of several differs from 0, whichever pair was picked."""
+    return interaction.is_general and interaction.p_value() * math.comb(num_settings, 2) < ALPHA
+
+
 def explain_average(simple: SimpleEffects, metric: Metric) -> str:
-    """Says what goes beside an average: that it is one of unlike effects, or of some settings only; else empty."""
+    """Says what goes beside an average: that it is one of unlike effects, or of some combinations only; else empty."""
     known = simple.total - len(simple.without)
     said = ""
     if simple.differ:
         times = "x " if metric.scale == "log" else ""
         ends = f"{times}{amounts.ends(metric, simple.low, simple.high, sign='+')} {metric.difference_unit}".rstrip()
-        said += f"; an average over unlike effects, {ends} by the levels of the other factors"
+        said += f"; an average of effects that differ with the other factors, {ends}"
     if simple.without and known:
-        said += f"; known under {known} of {simple.total} settings of the other factors"
+        said += f"; known under {known} of {simple.total} combinations of the other factors"
     return said
 
 

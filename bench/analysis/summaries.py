@@ -139,7 +139,7 @@ def speed_cautions(found: pd.DataFrame, timings: pd.DataFrame | None = None) -> 
     if not len(ended) or len(alone) == len(ended):
         return []
     if not len(alone):
-        return ["no speeds are shown: the trials shared their machine; python -m bench time GRID measures them alone"]
+        return ["no speeds are shown: the trials shared their machine; `bench time GRID` measures them alone"]
     return [f"speeds are those of {len(alone)} of {len(ended)} trials: the others shared a machine or ran on another"]
 
 

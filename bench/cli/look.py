@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.cli import completion
-from bench.cli.options import CommandError, python, terminal
+from bench.cli.options import CommandError, program, terminal
 
 if TYPE_CHECKING:
     from lab.settings import Section
@@ -25,13 +25,13 @@ def list_parts(
         list[str] | None,
         typer.Argument(
             metavar="PART",
-            help="Only these, described: parts, sections (data, model, ...), import paths, or grids: those that are "
+            help="Describe these only: parts, sections (data, model, ...), import paths, or grids for those that are "
             "shipped.",
             autocompletion=completion.parts,
         ),
     ] = None,
 ) -> None:
-    """Models, data sets, optimizers and schedules, with their settings and defaults; and grids to start from."""
+    """List models, data sets, optimizers and schedules, with their settings and defaults; and grids to start from."""
     console = terminal()
     if not parts:
         _overview(console)
@@ -145,7 +145,7 @@ def _list_grids(console: Console) -> None:
     for name, path in shipped().items():
         table.add_row(Text(f"  {name}", style="cyan", no_wrap=True), Text(question(path)))
     console.print(table)
-    told = f"{python()} -m bench new --from {next(iter(shipped()))} copies one, with the code it needs"
+    told = f"{program()} new --from {next(iter(shipped()))} copies one, with the code it needs"
     console.print(Text(told), soft_wrap=True)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import re
+import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -18,6 +19,7 @@ from rich.console import Console
 from rich.text import Text
 
 from bench.cli import completion
+from bench.record.asked import display_path
 
 Grids = Annotated[
     list[Path],
@@ -87,9 +89,20 @@ def check_choice(option: str, given: str, allowed: Iterable[str]) -> None:
         raise CommandError(f"{option} must be one of {', '.join(allowed)}, got {given!r}")
 
 
-def python() -> str:
-    """Returns what to type for the Python that runs this."""
-    return "python" if shutil.which("python") == sys.executable else sys.executable
+def program() -> str:
+    """Returns how to call the command again, as it was called: ``bench`` or ``python -m bench``, by path if need be."""
+    called = Path(sys.argv[0])
+    if called.stem == "bench":
+        return _typed(sys.argv[0], "bench")
+    if called.parts[-2:] == ("bench", "__main__.py"):
+        return f"{_typed(sys.executable, 'python', 'python3')} -m bench"
+    return "python -m bench"  # from a notebook or a script
+
+
+def _typed(path: str, *names: str) -> str:
+    """Returns the first name by which a shell finds just that file, else its path as one types it here."""
+    found = (name for name in names if shutil.which(name) == path)
+    return next(found, None) or shlex.quote(str(display_path(Path(path))))
 
 
 def grouped(**more: type[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:

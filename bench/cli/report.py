@@ -23,6 +23,7 @@ from bench.cli.options import (
     WriteError,
     check_choice,
     doing,
+    program,
     terminal,
 )
 from bench.cli.spelling import write
@@ -40,9 +41,7 @@ RecordedSeeds = Annotated[
 ]
 Pooled = Annotated[
     list[Path],
-    typer.Option(
-        metavar="DIR", help="Folder of all results; given again, a grid's results in each of them are pooled."
-    ),
+    typer.Option(metavar="DIR", help="Folder of all results; if repeated, a grid's results in all of them are pooled."),
 ]
 Form = Annotated[
     str,
@@ -55,9 +54,7 @@ Form = Annotated[
 ]
 Paper = Annotated[
     bool,
-    typer.Option(
-        "--paper", help="Figures as wide as one and two columns of a paper too, PDF among them, in report/paper/."
-    ),
+    typer.Option("--paper", help="Also draw figures one and two columns wide, PDF included, in report/paper/."),
 ]
 
 
@@ -68,17 +65,17 @@ def report(
     seeds: RecordedSeeds = None,
     results: Pooled = [Path("results")],  # noqa: B006  # typer copies it
     form: Form = "table",
-    full: Annotated[bool, typer.Option("--full", help="All tables, and how to read each.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Show all tables, and how to read each.")] = False,
     paper: Paper = False,
     show_page: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
 ) -> None:
-    """Show the answer, on a screen; page, figures, LaTeX, Markdown and CSV of all of it in results/<grid>/report/.
+    """Print the answer, and write page, figures, LaTeX, Markdown and CSV to results/<grid>/report/.
 
-    Question, factors, baseline, levels and hypotheses are those of the grid that is named, with --set and --only as
-    `run` takes them; without one, those of each grid as it was last run. Nothing is trained.
+    Question, factors, baseline, levels and hypotheses come from the grid that is named, with --set and --only as `run`
+    takes them; without a name, from each grid as it was last run. Nothing is trained.
 
-    Of several grids there is an overview too, in results/report/. Results of one grid in several folders, as from two
-    machines, are pooled where settings agree, in results/report/<grid>/ of the first folder; speeds stay apart.
+    Several grids also get an overview, in results/report/. Results of one grid in several folders, as from two
+    machines, are pooled where settings agree, in results/report/<grid>/ of the first folder; speeds stay separate.
     """
     from bench.report.paper import FORMATS
 
@@ -128,7 +125,7 @@ def _say_last_runs(all_findings: Sequence[Findings], unnamed: bool, file: TextIO
             last = read_asked(folder)
             if last and last.options and (unnamed or last.options != findings.plan.asked.options):
                 said = f"the last run had {shlex.join(last.options)}; its report:"
-                print(said, command("report", last_asked(folder), [folder.parent]), file=file)
+                print(said, command("report", last_asked(folder), [folder.parent], program()), file=file)
 
 
 @dataclass(frozen=True)
@@ -188,7 +185,7 @@ def recorded_names(results: Sequence[Path]) -> list[str]:
     """Returns the folders that hold a grid, by name; raises :class:`CommandError` where there are none."""
     names = sorted({path.parent.name for folder in results for path in folder.glob(f"*/{GRID}")})
     if not names:
-        raise CommandError(f"{', '.join(map(str, results))}: no results here; python -m bench run GRID makes some")
+        raise CommandError(f"{', '.join(map(str, results))}: no results here; {program()} run GRID makes some")
     return names
 
 
@@ -197,7 +194,7 @@ def recorded_folders(name: str, results: Sequence[Path]) -> list[Path]:
     found = [folder / name for folder in results if (folder / name / "trials.csv").exists()]
     if not found:
         missing = ", ".join(str(folder / name) for folder in results)
-        raise CommandError(f"{missing}: no trials.csv here; python -m bench run GRID makes it")
+        raise CommandError(f"{missing}: no trials.csv here; {program()} run GRID makes it")
     return found
 
 
@@ -226,7 +223,7 @@ def export(
     grids: RecordedGrids = None,
     results: Results = Path("results"),
 ) -> None:
-    """Write the recorded trials and curves where TensorBoard or MLflow shows them, a run each."""
+    """Export recorded trials and curves to TensorBoard or MLflow, a run per trial."""
     from bench.record import export as exporting
 
     tool, target = to

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, make_dataclass
@@ -29,7 +30,7 @@ from bench.cli.options import (
     check_choice,
     doing,
     grouped,
-    python,
+    program,
     seconds,
     terminal,
 )
@@ -61,16 +62,16 @@ class TrialOptions:
         str | None,
         typer.Option(
             metavar="WHAT",
-            help="What is trained: missing, failed (the default), stale (by other code, or on other data) or all; "
+            help="What to train: missing, failed (the default), stale (made by other code or on other data) or all; "
             "each includes those before it.",
             autocompletion=completion.reruns,
         ),
     ] = None
     attempts: Annotated[
-        int, typer.Option("--attempts", metavar="N", min=1, help="Leave alone what has failed so often.")
+        int, typer.Option("--attempts", metavar="N", min=1, help="Leave a trial alone once it has failed this often.")
     ] = 3
     reread: Annotated[
-        bool, typer.Option("--reread", help="Run nothing: read commands' metrics again from what they left.")
+        bool, typer.Option("--reread", help="Run nothing; read metrics again from the kept output of commands.")
     ] = False
     force: Annotated[bool, typer.Option("--force", hidden=True)] = False
     retry: Annotated[bool, typer.Option("--retry/--no-retry", hidden=True)] = True
@@ -91,7 +92,7 @@ class RunOptions:
     ] = "local"
     timeout: Annotated[str | None, typer.Option(metavar="TIME", help="Longest time of a trial: 90s, 10m, 2h.")] = None
     budget: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Start no trial that is not expected to end in it: 30m, 2h.")
+        str | None, typer.Option(metavar="TIME", help="Start no trial that is not expected to end within it: 30m, 2h.")
     ] = None
     checkpoint: Annotated[str, typer.Option(metavar="TIME", help="Time between two checkpoints of a trial.")] = "10s"
     keep: Annotated[str, typer.Option(metavar="WHAT", help="Checkpoints of ended trials: best, all or none.")] = "best"
@@ -104,7 +105,7 @@ class RunOptions:
             show_default=False,
         ),
     ] = None
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show failures and the end alone.")] = False
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show only failures and the summary.")] = False
     results: Results = Path("results")
     data_dir: DataDir = None
 
@@ -115,7 +116,11 @@ class PlanOptions:
 
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and train nothing.")] = False
     price: Annotated[
-        bool, typer.Option("--price", help="With --dry-run: a step of each cell, or own code run thrice: time, errors.")
+        bool,
+        typer.Option(
+            "--price",
+            help="With --dry-run: time and errors, by a step per cell or three runs of own code.",
+        ),
     ] = False
 
 
@@ -127,7 +132,7 @@ def _of_executors() -> type[Any]:
         for kind in kinds
         for one in fields(kind)
     ]
-    return make_dataclass("OfExecutors", made, namespace={"__doc__": "Of one executor"})
+    return make_dataclass("OfExecutors", made, namespace={"__doc__": "For one executor only"})
 
 
 @grouped(own=_of_executors())
@@ -313,7 +318,7 @@ def _hint(plan: Plan) -> str:
 
 
 def _print_answer(plan: Plan, options: Options, console: Console) -> None:
-    console.print(Text(f"The answer: {command('report', plan.asked, [options.results])}"), soft_wrap=True)
+    console.print(Text(f"The answer: {command('report', plan.asked, [options.results], program())}"), soft_wrap=True)
 
 
 def _look(plan: Plan, options: Options, console: Console) -> dict[str, int]:
@@ -359,7 +364,7 @@ def _torn(folder: Path) -> dict[str, int]:
 
 def _again(plan: Plan, options: Options) -> list[str]:
     """Returns the command that repeats this run, but for which trial."""
-    words = [python(), "-m", "bench", "run", str(plan.asked.grid), *plan.asked.options]
+    words = [*shlex.split(program()), "run", str(plan.asked.grid), *plan.asked.options]
     given = {"--results": options.results, "--data-dir": options.data_dir, "--device": options.device}
     usual = {"--results": Path("results"), "--data-dir": None, "--device": "auto"}
     words += [word for name, value in given.items() if value != usual[name] for word in (name, str(value))]

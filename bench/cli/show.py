@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.cli import completion
-from bench.cli.options import CommandError, Results, python, terminal
+from bench.cli.options import CommandError, Results, program, terminal
 from bench.grid.load import GridError
 from bench.record.plan_file import read_plan
 
@@ -25,14 +25,14 @@ IN_CURVE = ("first_epoch_", "final_")
 def show(
     trial_id: Annotated[
         str,
-        typer.Argument(metavar="TRIAL_ID", help="The id, or how it begins.", autocompletion=completion.trials),
+        typer.Argument(metavar="TRIAL_ID", help="The id, or its first characters.", autocompletion=completion.trials),
     ],
     results: Results = Path("results"),
     full: Annotated[
-        bool, typer.Option("--full", help="Every recorded column, point of the curve and line of the log.")
+        bool, typer.Option("--full", help="Show every recorded column, point of the curve and line of the log.")
     ] = False,
 ) -> None:
-    """One trial: settings, curve, environment, error, and the command that repeats it."""
+    """Show one trial: settings, curve, environment, error, and the command that repeats it."""
     from bench.record.records import Records
     from bench.record.status import Status
 
@@ -53,7 +53,7 @@ def show(
         cut = _show_log(console, log, full) or cut
     if hidden or cut:
         console.print(Text("\nwith --full: settings at their defaults, and all of curve and log"), soft_wrap=True)
-    again = [python(), "-m", "bench", "run", str(folder / "grid.yaml"), "--results", str(results)]
+    again = [*shlex.split(program()), "run", str(folder / "grid.yaml"), "--results", str(results)]
     console.print(Text(f"\nagain: {shlex.join([*again, '--trial', trial_id, '--rerun', 'all'])}"), soft_wrap=True)
 
 

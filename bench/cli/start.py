@@ -10,11 +10,11 @@ from typing import Annotated
 import typer
 
 from bench.cli import completion
-from bench.cli.options import CommandError
+from bench.cli.options import CommandError, program
 
 
 def schema() -> None:
-    """JSON Schema of a grid file, for completion and checking in an editor."""
+    """Print the JSON Schema of a grid file, by which editors complete and check it."""
     from bench.grid.schema import grid_schema
 
     print(json.dumps(grid_schema(), indent=2))
@@ -22,24 +22,24 @@ def schema() -> None:
 
 def new(
     name: Annotated[
-        str | None, typer.Argument(metavar="NAME", help="The file is NAME.yaml; default: as --from has it.")
+        str | None, typer.Argument(metavar="NAME", help="Writes NAME.yaml; default: the name given to --from.")
     ] = None,
     source: Annotated[
         str | None,
         typer.Option(
             "--from",
             metavar="GRID",
-            help="Copy a shipped grid, with the code it needs; list grids names them.",
+            help="Copy a shipped grid, with the code it needs; bench list grids names them.",
             autocompletion=completion.shipped,
         ),
     ] = None,
 ) -> None:
     """Write a grid that runs, to start from: a short commented one, or a copy of one that is shipped.
 
-    Beside it stand the schema by which editors complete and check it, and the code that it names.
+    Beside it go the schema, by which editors complete and check it, and the code that it names.
     """
     if name is None and source is None:
-        raise CommandError("name the grid: python -m bench new NAME, or copy one: python -m bench new --from GRID")
+        raise CommandError(f"name the grid: {program()} new NAME, or copy one: {program()} new --from GRID")
     path = Path(name or str(source).rpartition("/")[2])
     if path.suffix not in (".yaml", ".yml"):
         path = path.with_name(f"{path.name}.yaml")
@@ -55,7 +55,7 @@ def new(
     for place, text in files.items():
         place.write_text(text, encoding="utf-8")
     beside = ", ".join(str(place) for place in files if place != path)
-    print(f"{path}: written, with {beside}; python -m bench run {shlex.quote(str(path))} --dry-run shows its plan")
+    print(f"{path}: written, with {beside}; {program()} run {shlex.quote(str(path))} --dry-run shows its plan")
 
 
 def _files(path: Path, source: str | None) -> dict[Path, str]:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import secrets
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from bench.cli.options import CommandError, RecordedGrids, Results
+from bench.cli.options import CommandError, RecordedGrids, Results, program
 from bench.grid.load import name_and_text
 from bench.grid.plan import Asked
-
-NEEDED = ("starlette", "uvicorn", "sse_starlette")
+from bench.record.extras import installation, missing
 
 
 def watch(
@@ -21,24 +19,23 @@ def watch(
     results: Results = Path("results"),
     port: Annotated[
         int | None,
-        typer.Option("--port", metavar="N", min=0, max=65535, help="Default: 8765, or any that is free; 0: any."),
+        typer.Option("--port", metavar="N", min=0, max=65535, help="Default: 8765, or any free one; 0: any free one."),
     ] = None,
     show_page: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
 ) -> None:
-    """Show a page that is live while trials run: progress, curves, failures, verdicts; and what is recorded after.
+    """Serve a local page, live while trials run and after: progress, curves, failures, verdicts.
 
-    It reads the files of the results folder and changes nothing, so that it can run before, beside or after `run`, on
-    any machine that sees the folder. It listens on this machine alone, for who has the address that it prints; from
-    another, `ssh -L 8765:127.0.0.1:8765 HOST` brings it there. Ctrl-C ends it. Needs the extra `watch`.
+    It only reads the files of the results folder, so it can run before, beside or after `run`, on any machine that
+    sees the folder. It listens on this machine alone, and answers only at the address that it prints; from another
+    machine, forward the port: `ssh -L 8765:127.0.0.1:8765 HOST`. Ctrl-C ends it. Needs the extra `watch`.
     """
-    if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
-        lacking = ", ".join(missing)
-        raise CommandError(f"watch needs {lacking}: pip install 'ablation-bench[watch]' brings what it needs")
+    if lacking := missing("watch"):
+        raise CommandError(f"watch needs {', '.join(lacking)}: {installation('watch')}")
     from bench.watch.board import Board
     from bench.watch.server import listen, serve
 
     if not results.is_dir():
-        raise CommandError(f"{results}: no such folder; python -m bench run GRID makes it, --results names another")
+        raise CommandError(f"{results}: no such folder; {program()} run GRID makes it, --results names another")
     names = [_name(grid) for grid in grids or []]
     try:
         listening = listen(port)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import platform
-import shlex
 import shutil
 import subprocess
 import sys
@@ -17,19 +15,15 @@ from enum import StrEnum
 from importlib import import_module, metadata
 from pathlib import Path
 
-from packaging.requirements import Requirement
-
+from bench.record.extras import DISTRIBUTION, declared, installation
 from lab.limits import cores, mebibytes, memory
 
-DISTRIBUTION, MAIN_JOB = "ablation-bench", "residual_vs_plain"
-EXTRAS = {  # purpose, and the package that each module comes with
-    "ray": ("a grid on a cluster", {"ray": "ray"}),
-    "watch": (
-        "a live page while trials run",
-        {"starlette": "starlette", "uvicorn": "uvicorn", "sse_starlette": "sse-starlette"},
-    ),
-    "tensorboard": ("export to TensorBoard", {"tensorboard": "tensorboard"}),
-    "mlflow": ("export to MLflow", {"mlflow": "mlflow-skinny", "sqlalchemy": "sqlalchemy", "alembic": "alembic"}),
+MAIN_JOB = "residual_vs_plain"
+PURPOSES = {
+    "ray": "a grid on a cluster",
+    "watch": "a live page while trials run",
+    "tensorboard": "export to TensorBoard",
+    "mlflow": "export to MLflow",
 }
 # Where torchvision keeps each published data set below its root; the others come with scikit-learn.
 PLACES = {
@@ -75,7 +69,7 @@ def versions() -> Iterator[Check]:
     )
     yield Check(DISTRIBUTION, State.HERE, _version(DISTRIBUTION) or "run from its sources, not installed")
     fitting = []
-    for requirement in (one for one in _declared() if one.marker is None or one.marker.evaluate({"extra": ""})):
+    for requirement in (one for one in declared() if one.marker is None or one.marker.evaluate({"extra": ""})):
         found = _version(requirement.name)
         if found and requirement.specifier.contains(found, prereleases=True):
             fitting.append(f"{requirement.name} {found}")
@@ -87,13 +81,6 @@ def versions() -> Iterator[Check]:
         import_module("torch")
     except Exception as error:  # noqa: BLE001  # whatever a broken installation raises is the finding
         yield Check("import torch", State.WRONG, f"{type(error).__name__}: {error}")
-
-
-def _declared() -> list[Requirement]:
-    """Returns what the harness and its extras ask for; none where it runs from sources that are not installed."""
-    with suppress(metadata.PackageNotFoundError):
-        return list(map(Requirement, metadata.requires(DISTRIBUTION) or []))
-    return []
 
 
 def _version(name: str) -> str:
@@ -163,12 +150,9 @@ def data_sets(data_dir: Path | None) -> Iterator[Check]:
 
 def extras() -> Iterator[Check]:
     """Looks for the packages of each extra, without importing them."""
-    ranges = {one.name: f"{one.name}{one.specifier}" for one in _declared()}
-    for extra, (purpose, modules) in EXTRAS.items():
-        lacking = [package for name, package in modules.items() if importlib.util.find_spec(name) is None]
-        absent = [ranges.get(package, package) for package in lacking]
-        told = f"{purpose}: pip install {shlex.join(absent)}" if absent else purpose
-        yield Check(extra, State.MISSING if absent else State.HERE, told)
+    for extra, purpose in PURPOSES.items():
+        how = installation(extra)
+        yield Check(extra, State.MISSING if how else State.HERE, f"{purpose}: {how}" if how else purpose)
 
 
 def folders(results: Path) -> Iterator[Check]:

@@ -161,9 +161,11 @@ def display_path(path: Path) -> Path:
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
-def command(verb: str, asked: Asked, results: Sequence[Path] = (Path("results"),)) -> str:
+def command(
+    verb: str, asked: Asked, results: Sequence[Path] = (Path("results"),), program: str = "python -m bench"
+) -> str:
     """Returns what to type for ``run`` or ``report`` of a grid with the options that it was asked for with."""
-    words = ["python", "-m", "bench", verb, str(asked.grid), *asked.options]
+    words = [verb, str(asked.grid), *asked.options]
     if list(results) != [Path("results")]:
         words += [word for folder in results for word in ("--results", str(folder))]
-    return shlex.join(words)
+    return f"{program} {shlex.join(words)}"

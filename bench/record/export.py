@@ -20,6 +20,7 @@ from typing import Any
 
 from bench.grid.columns import is_measure
 from bench.grid.load import GridError
+from bench.record.extras import installation
 from bench.record.plan_file import read_plan
 from bench.record.records import ENVIRONMENT, IDENTITY, read_curves, read_trials, with_todays_counts
 from bench.record.status import Status
@@ -220,6 +221,6 @@ def export(folders: Sequence[Path], tool: str, target: Path) -> int:
     try:
         TOOLS[tool](found, target)
     except ModuleNotFoundError as error:
-        extra = f'pip install -e ".[{tool}]"'
-        raise ExportError(f"--to {tool}: needs the package {error.name}; {extra} installs it") from error
+        how = installation(tool) or f"pip install {error.name}"
+        raise ExportError(f"--to {tool}: needs the package {error.name}: {how}") from error
     return len(found)

@@ -19,7 +19,6 @@ from typing import Any, Literal
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -47,7 +46,21 @@ SIZES = {  # points, on the screen
     "axes.linewidth": 1,
     "grid.linewidth": 1,
 }
-STYLE = {
+WHITE_GRID: dict[str, Any] = {  # seaborn's style of that name, whose import takes as long as half of a report's figures
+    **dict.fromkeys(("axes.grid", "axes.axisbelow", "patch.force_edgecolor"), True),
+    **dict.fromkeys(("axes.spines.left", "axes.spines.bottom", "axes.spines.right", "axes.spines.top"), True),
+    **dict.fromkeys(("xtick.top", "xtick.bottom", "ytick.left", "ytick.right"), False),
+    **dict.fromkeys(("figure.facecolor", "axes.facecolor"), "white"),
+    **dict.fromkeys(("axes.edgecolor", "grid.color"), ".8"),
+    **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), ".15"),
+    **dict.fromkeys(("xtick.direction", "ytick.direction"), "out"),
+    "font.family": ["sans-serif"],
+    "font.sans-serif": ["Arial", "DejaVu Sans", "Liberation Sans", "Bitstream Vera Sans", "sans-serif"],
+    "grid.linestyle": "-",
+    "lines.solid_capstyle": "round",
+    "patch.edgecolor": "w",
+}
+STYLE: dict[str, Any] = WHITE_GRID | {
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
     "axes.edgecolor": "#888888",
@@ -78,7 +91,7 @@ def style(columns: int = 0) -> Iterator[None]:
     """The look of every figure, while it is drawn and while it is saved."""
     scale = PAPER_SCALE if columns else 1.0
     family = {"font.family": mpl.rcParams["font.family"]}  # of :func:`bench.report.lettering.lettering`
-    look = sns.axes_style("whitegrid") | STYLE | family | {name: size * scale for name, size in SIZES.items()}
+    look: Any = STYLE | family | {name: size * scale for name, size in SIZES.items()}
     with mpl.rc_context(look), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")  # said by ``lettering.notes``
         yield
@@ -92,11 +105,19 @@ def scaled(size: float) -> float:
 def save(figure: Figure, path: Path, columns: int = 0) -> None:
     """Writes the figure to ``path`` with .png and .svg added; for a paper with .pdf, too, which takes longest."""
     with style(columns):
-        figure.savefig(path.with_name(f"{path.name}.png"), dpi=PAPER_DPI if columns else DPI)
+        settle(figure)
         figure.set_layout_engine("none")
+        figure.savefig(path.with_name(f"{path.name}.png"))
         figure.savefig(path.with_name(f"{path.name}.svg"), metadata={"Date": None})
         if columns:
             figure.savefig(path.with_name(f"{path.name}.pdf"), metadata={"CreationDate": None})
+
+
+def settle(figure: Figure) -> None:
+    """Finds the places of all axes, once what they hold is drawn: what a draw would do first, and no more."""
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
 
 
 # --- panels ---------------------------------------------------------------------------------------------------------
@@ -105,13 +126,13 @@ def save(figure: Figure, path: Path, columns: int = 0) -> None:
 def empty_figure(width: float, height: float, title: str, about: str, columns: int) -> Figure:
     """Makes an empty figure of so many inches on the screen, below its title and the line that says what marks mean."""
     if columns:
-        figure = Figure(figsize=(PAPER_WIDTHS[columns], height * PAPER_SCALE))
+        figure = Figure(figsize=(PAPER_WIDTHS[columns], height * PAPER_SCALE), dpi=PAPER_DPI)
         FigureCanvasAgg(figure)
         figure.set_layout_engine("constrained", w_pad=0.02, h_pad=0.02)
         return figure
     lines = textwrap.wrap(about, int(width * 13))
     head = 0.5 + 0.19 * len(lines)
-    figure = Figure(figsize=(width, height + head))
+    figure = Figure(figsize=(width, height + head), dpi=DPI)
     FigureCanvasAgg(figure)
     left, total = 0.12 / width, height + head
     figure.set_layout_engine("constrained", rect=(left, 0.1 / total, 1 - 2 * left, (height - 0.1) / total), wspace=0.04)
@@ -194,8 +215,15 @@ def variant_looks(cells: pd.DataFrame) -> dict[str, tuple[str, str, str]]:
     """Chooses colour, marker and dashes of each variant."""
     variants = list(cells["arm"].unique())
     scale = cells["ordered"].all() and len(variants) > 2
-    colors = sns.color_palette("viridis", len(variants)).as_hex() if scale else OKABE_ITO
+    colors = _scale(len(variants)) if scale else OKABE_ITO
     return {variant: look_of(index, colors) for index, variant in enumerate(variants)}
+
+
+def _scale(count: int) -> list[str]:
+    """Returns so many colours from dark to light, as far apart as they can be and still be seen on white."""
+    import seaborn as sns  # here: few figures need it, and it imports scipy.stats
+
+    return list(sns.color_palette("viridis", count).as_hex())
 
 
 def look_of(index: int, colors: Sequence[str] = OKABE_ITO) -> tuple[str, str, str]:

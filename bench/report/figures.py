@@ -41,6 +41,7 @@ from bench.report.canvas import (
     rows,
     scaled,
     seeds_text,
+    settle,
     style,
     variant_looks,
     wrapped,
@@ -104,7 +105,7 @@ def curves(
                 axes.set_ylim(0, 1)
             axes.xaxis.set_major_locator(MaxNLocator(6, integer=bool(points["epoch"].max() >= 2)))
         name_axes(panels, metric, x_label)
-        figure.draw_without_rendering()
+        settle(figure)
         for (axes, _), lines in zip(panels, ends, strict=True):
             label_ends(axes, lines)
     return figure
@@ -190,7 +191,7 @@ def trade_off(cells: pd.DataFrame, metric: Metric, columns: int = 0) -> Figure:
         name_axes(panels, metric, "images per second in training")
         for axes, _ in panels if metric.is_share else []:
             axes.set_yticks([tick for tick in axes.get_yticks() if -1e-9 <= tick <= 1 + 1e-9])
-        figure.draw_without_rendering()
+        settle(figure)
         for axes, here in panels:
             label_points(axes, here[here["cell"].isin(known)], metric)
     return figure
@@ -260,6 +261,6 @@ def interaction(means: pd.DataFrame, metric: Metric, columns: int = 0) -> Figure
             axes.tick_params(axis="x", labelrotation=90, labelsize=scaled(min(12, 12 * 30 / means.shape[1])))
         axes.set_ylabel(axis_label(metric))
         measure_axis(axes, "y", metric)
-        figure.draw_without_rendering()
+        settle(figure)
         label_ends(axes, lines)
     return figure

@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 from scipy import stats
 
+from bench.analysis.interactions import told_apart
 from bench.analysis.verdicts import EstimatedHypothesis, JudgedEffect, judge_effects, judge_hypotheses
 from bench.grid.metrics import Metric
 from bench.grid.plan import best_candidate
@@ -165,6 +166,45 @@ def tuning(case: Seeds, num_seeds: int, rng: np.random.Generator) -> Counts:
         "before: covers": covers(old, truth),
         "now: optimism, points": 100 * (new.value - LEVEL),
         "now: covers": covers(new, LEVEL),
+    }
+
+
+def tuned(case: Seeds, num_seeds: int, rng: np.random.Generator) -> Counts:
+    """Two equal cells of five equal candidates each, B's seeds four times as far apart: is one said to be better?"""
+    spread = DEVIATION * np.array([1.0, 4.0])[:, None, None]
+
+    def candidates(count: int) -> Floats:
+        return np.asarray(LEVEL + spread * noise(rng, case.law, 2, 5, count))
+
+    shown = candidates(num_seeds)
+    a, b = (cell[cell.mean(1).argmax()] for cell in shown)
+    chosen = [best_candidate(cell, 1) or 0 for cell in candidates(3).tolist()]
+    others = candidates(num_seeds)[[0, 1], chosen]
+    old, new = before(a, b), effect(Variant(others[1]), Variant(others[0]))
+    return {
+        "before: A better": float(old.p_value() < ALPHA and old.value < 0),
+        "before: B better": float(old.p_value() < ALPHA and old.value > 0),
+        "now: A better": float(new.p < ALPHA and new.estimate.value < 0),
+        "now: B better": float(new.p < ALPHA and new.estimate.value > 0),
+    }
+
+
+def averaged(case: Seeds, num_seeds: int, rng: np.random.Generator) -> Counts:
+    """B against A averaged over four settings, in the last of which it may gain 5 points more: is that said?"""
+    drawn = case.draw(rng, num_seeds)
+    b = drawn.b + np.array([0.0, 0.0, 0.0, case.more_in_last])[:, None]
+    comparison = now(drawn._replace(b=b))
+    a, b = (np.where((drawn.a_trained == 1) & (drawn.b_trained == 1), one, np.nan) for one in (drawn.a, b))
+    values = np.nanmean(b - a, axis=1)
+    ends = [int(values.argmin()), int(values.argmax())]
+    least, greatest = ([Variant(b[[i]]), Variant(a[[i]])] for i in ends)
+    said = told_apart(contrast([*greatest, *least], [1, -1, -1, 1]), len(values))
+    decided = comparison.p_holm < ALPHA
+    return {
+        "before: decided, not a word": float(decided),
+        "now: decided, not a word": float(decided and not said),
+        "now: unlike effects said": float(said),
+        "now: covers the average": covers(comparison.effect.estimate, case.gain + case.more_in_last / 4),
     }
 
 

@@ -42,7 +42,7 @@ class Seeds:
     ``fails``: the share of trials of A and of B that end at chance; with ``informative`` they diverge, at the worst
     seeds. ``missing``: the share without a result. Seeds are shared: half of a cell's variance is the seed's own. With
     ``only_b`` it is B's noise that has the law, and A hardly varies. ``correlation``: of what makes A and B fail at one
-    seed.
+    seed. ``more_in_last``: what a study lets B gain beside that in the last context.
     """
 
     name: str
@@ -54,6 +54,7 @@ class Seeds:
     contexts: int = 1
     only_b: bool = False
     correlation: float = 0.0
+    more_in_last: float = 0.0
 
     def draw(self, rng: np.random.Generator, num_seeds: int) -> Drawn:
         shape = (self.contexts, num_seeds)

@@ -41,6 +41,11 @@ TRAINING = [
     for a, b in ((0.1, 0.1), (0.4, 0.4), (0.0, 0.4), (0.0, 0.8))
     for rho in (-0.5, 0.0, 0.5)
 ]
+AVERAGED = [
+    Seeds("gains 1 point everywhere", gain=0.01, contexts=4),
+    Seeds("gains nothing, but 5 points under one setting", contexts=4, more_in_last=0.05),
+    Seeds("loses 2 points, but gains 3 under one setting", gain=-0.02, contexts=4, more_in_last=0.05),
+]
 HALF = Seeds("B gains half a margin", gain=answers.MARGIN / 2)
 
 
@@ -71,6 +76,8 @@ STUDIES = [
     Study("How often a cell trains", answers.shares, [NORMAL, *ONE_CELL]),
     Study("Losses of single examples", answers.real_outcomes, [NORMAL, T3]),
     Study("Exact tests of how often they train", answers.exact_tests, TRAINING),
+    Study("Tuning of two equal cells, one of them noisy", answers.tuned, [NORMAL, T3]),
+    Study("An average over four settings", answers.averaged, AVERAGED),
 ]
 
 

@@ -23,6 +23,7 @@ from bench.execute.ray.executor import RayExecutor
 from bench.execute.ray.slot import NodeRequirements
 from bench.execute.ray.storage import Storage
 from bench.grid.own import Run
+from bench.record.extras import installation
 
 # What a built-in data set consists of, in a torchvision root.
 DATA_FILES = {
@@ -44,9 +45,8 @@ def connect(address: str, working_dir: Path | None, excludes: Sequence[str] = ()
     try:
         import ray
     except ImportError:
-        raise ValueError(
-            "--executor ray needs Ray, here and on every node: pip install 'ablation-bench[ray]'"
-        ) from None
+        how = installation("ray") or "pip install ray"
+        raise ValueError(f"--executor ray needs Ray, here and on every node: {how}") from None
     _probe(os.environ.get("RAY_ADDRESS", address) if address == "auto" else address)
     code: dict[str, Any] = {
         "py_modules": [str(Path(__file__).parents[3] / package) for package in ("bench", "lab")],
