@@ -71,10 +71,12 @@ class Log:
                 self._left_out += len(self._tail.popleft())
 
     def close(self) -> None:
+        tail = b"".join(self._tail)
+        left_out = self._left_out + max(0, len(tail) - END)
         with contextlib.suppress(OSError):
-            if self._left_out:
-                self.file.write(b"\n... %d bytes left out ...\n" % self._left_out)
-            self.file.write(b"".join(self._tail))
+            if left_out:
+                self.file.write(b"\n... %d bytes left out ...\n" % left_out)
+            self.file.write(tail[-END:])
             self.file.flush()
 
 
