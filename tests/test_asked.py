@@ -68,7 +68,7 @@ def trained(grid: str, results: str = "out", **options: object) -> Path:
 def say(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Say:
     """Runs a command in a folder of its own; returns exit code, output as one line, and errors."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(output, "_drawable", lambda findings: {})  # pictures take seconds, and are not asked about
+    monkeypatch.setattr(output, "titles", lambda findings: {})  # pictures take seconds, and are not asked about
 
     def run(*words: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["bench", *words, "--results", "out"])

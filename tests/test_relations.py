@@ -118,7 +118,7 @@ class Bench:
 
 @pytest.fixture
 def bench(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Bench:
-    monkeypatch.setattr(output, "_drawable", lambda findings: {})  # pictures take seconds, and hold no numbers
+    monkeypatch.setattr(output, "titles", lambda findings: {})  # pictures take seconds, and hold no numbers
     return Bench(tmp_path, capsys)
 
 
