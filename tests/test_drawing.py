@@ -45,7 +45,9 @@ def test_a_process_beside_draws_the_same_figures_and_what_it_leaves_undrawn_is_d
         shutil.copytree(REFERENCE, folder, ignore=shutil.ignore_patterns("report"))
     words = [sys.executable, "-W", "error", "-c", REPORTS, *map(str, folders)]
     subprocess.run(words, check=True, env={**os.environ, "OPENBLAS_NUM_THREADS": "1"})
-    drawn, redrawn = ({path.name: path.read_bytes() for path in (one / "report").glob("*.[ps][nv]g")} for one in folders)
+    drawn, redrawn = (
+        {path.name: path.read_bytes() for path in (one / "report").glob("*.[ps][nv]g")} for one in folders
+    )
     assert len(drawn) == 8
     assert drawn == redrawn
 

@@ -30,9 +30,9 @@ from bench.report import figures
 from bench.report.escapes import markdown, plotly, tex, unset, versus
 from bench.report.lettering import fallbacks, lettered, notes
 from bench.report.output import write_report
-from bench.report.telling import letters
 from bench.report.page import page
 from bench.report.paper import latex
+from bench.report.telling import letters
 
 LABELS = [
     *[

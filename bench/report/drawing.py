@@ -9,59 +9,13 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 
-import pandas as pd
-
-from bench.analysis.findings import Findings
-from bench.analysis.summaries import position, watched
-from bench.grid.metrics import Metric
-from bench.report.telling import letters
+from bench.report.telling import Asked
 
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Asked:
-    """Figures to draw to a folder, by :func:`bench.report.telling.titles`, and what they are drawn from.
-
-    ``columns`` of text is the width of those for a paper, which say so in their names.
-    """
-
-    titles: Mapping[str, str]
-    target: Path
-    columns: int
-    metric: Metric
-    watched: Metric  # the one of the curves
-    position: str  # of a point of a curve: epoch or step
-    letters: str
-    cells: pd.DataFrame
-    seeds: pd.DataFrame
-    curves: pd.DataFrame
-    effects: pd.DataFrame
-    means: pd.DataFrame | None  # by the levels of two factors
-
-
-def asked(findings: Findings, titles: Mapping[str, str], target: Path, columns: int = 0) -> Asked:
-    """Takes from the findings what the figures show."""
-    plan, variance = findings.plan, findings.variance
-    return Asked(
-        titles=titles,
-        target=target,
-        columns=columns,
-        metric=plan.primary,
-        watched=watched(plan),
-        position=position(plan),
-        letters=letters(plan),
-        cells=findings.cells,
-        seeds=findings.seeds,
-        curves=findings.curves,
-        effects=findings.effects,
-        means=None if variance is None else variance.cell_means,
-    )
 
 
 def draw(asked: Asked, say: Say) -> None:

@@ -43,10 +43,9 @@ from bench.report.canvas import (
     variant_looks,
     wrapped,
 )
-from bench.report.drawing import Asked
 from bench.report.escapes import versus
 from bench.report.labels import label_ends, label_points
-from bench.report.telling import MOST, MOST_IN_PANEL, RATE, curves_title, last_points, shown, telling
+from bench.report.telling import MOST, MOST_IN_PANEL, RATE, Asked, curves_title, last_points, shown, telling
 
 ROOM = 60  # letters that an axis has room for in one line
 

@@ -12,11 +12,11 @@ from rich.text import Text
 from bench.analysis import amounts
 from bench.analysis.findings import Findings, gather
 from bench.grid.plan import Plan
-from bench.report.drawing import Drawer, Say, asked, drawer
+from bench.report.drawing import Drawer, Say, drawer
 from bench.report.escapes import markdown
 from bench.report.page import page
 from bench.report.paper import latex, markdown_table, paper_markdown
-from bench.report.telling import FIGURES, file_of, letters, titles
+from bench.report.telling import FIGURES, asked, file_of, letters
 from bench.report.terminal import print_report
 from bench.report.wording import Shown, effects_text, method, show
 
@@ -43,7 +43,7 @@ def write_report(findings: Findings, say: Say = lambda doing: None, beside: Draw
     target.mkdir(parents=True, exist_ok=True)
     say("writing tables and page")
     _remove_figures(target, findings)
-    figures = asked(findings, titles(findings), target)
+    figures = asked(findings, target)
     beside.begin(figures)
     _write_tables(target, findings)
     write_markdown(target / "report.md", findings, figures.titles)
@@ -86,7 +86,7 @@ def write_paper(findings: Findings, beside: Drawer, say: Say = lambda doing: Non
     target.mkdir(parents=True, exist_ok=True)
     (target / "table.tex").write_text(latex(findings), encoding="utf-8")
     for columns in (1, 2):
-        figures = asked(findings, titles(findings), target, columns)
+        figures = asked(findings, target, columns)
         beside.begin(figures)
         beside.finish(figures, say)
     return target

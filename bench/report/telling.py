@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from bench.analysis.amounts import capital, spoken
-from bench.analysis.summaries import watched
+from bench.analysis.summaries import position, watched
 from bench.grid.metrics import Metric
 
 if TYPE_CHECKING:
@@ -41,6 +44,46 @@ def titles(findings: Findings) -> dict[str, str]:
     if findings.variance is not None and findings.variance.cell_means is not None:
         found["interaction"] = "The strongest interaction"
     return found
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Figures to draw to a folder, by :func:`titles`, and what they are drawn from.
+
+    ``columns`` of text is the width of those for a paper, which say so in their names.
+    """
+
+    titles: Mapping[str, str]
+    target: Path
+    columns: int
+    metric: Metric
+    watched: Metric  # the one of the curves
+    position: str  # of a point of a curve: epoch or step
+    letters: str
+    cells: pd.DataFrame
+    seeds: pd.DataFrame
+    curves: pd.DataFrame
+    effects: pd.DataFrame
+    means: pd.DataFrame | None  # by the levels of two factors
+
+
+def asked(findings: Findings, target: Path, columns: int = 0) -> Asked:
+    """Asks for all figures that there are numbers for."""
+    plan, variance = findings.plan, findings.variance
+    return Asked(
+        titles=titles(findings),
+        target=target,
+        columns=columns,
+        metric=plan.primary,
+        watched=watched(plan),
+        position=position(plan),
+        letters=letters(plan),
+        cells=findings.cells,
+        seeds=findings.seeds,
+        curves=findings.curves,
+        effects=findings.effects,
+        means=None if variance is None else variance.cell_means,
+    )
 
 
 def letters(plan: Plan) -> str:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import bench
-from bench.report.drawing import asked, draw
-from bench.report.telling import titles
+from bench.report.drawing import draw
+from bench.report.telling import asked
 from bench.studies.reference import GRIDS, HEAD
 from bench.studies.reference import claims as rows_of
 
@@ -26,9 +26,9 @@ def pages() -> Iterator[tuple[str, str | bytes]]:
         found = bench.findings(RESULTS / name)
         parts += [f"## {found.plan.question}", found.coverage + "."]
         with tempfile.TemporaryDirectory() as folder:
-            shown = titles(found)
-            draw(asked(found, shown, Path(folder)), lambda doing: None)
-            for figure, title in shown.items():
+            figures = asked(found, Path(folder))
+            draw(figures, lambda doing: None)
+            for figure, title in figures.titles.items():
                 target = f"figures/{name}-{figure}.png"
                 yield target, (Path(folder) / f"{figure}.png").read_bytes()
                 image = f"![{title}]({target}){{ loading=lazy }}"
