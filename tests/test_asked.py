@@ -85,26 +85,6 @@ def say(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.
 # --- the grid that is named -----------------------------------------------------------------------------------------
 
 
-def test_what_was_edited_after_training_is_what_is_answered(say: Say) -> None:
-    write("rates.yaml")
-    trained("rates.yaml")
-    edited = GRID.replace("Is a tenth better than a hundredth?", "Is a hundredth enough?")
-    edited = edited.replace("baseline: {optimizer.lr: 0.1}", "baseline: {optimizer.lr: small}\n    margin: 0.5")
-    edited = edited.replace("[0.01, 0.1]", "{large: 0.1, small: 0.01}")
-    edited = edited.replace('"optimizer.lr=0.1 > optimizer.lr=0.01 on', '"optimizer.lr=small > optimizer.lr=large on')
-    write("rates.yaml", edited)
-    code, out, _ = say("report", "rates.yaml")
-    assert code == 0
-    assert out.startswith("rates Is a hundredth enough?")
-    assert "optimizer.lr large − small" in out
-    assert "optimizer.lr=small > optimizer.lr=large on test_accuracy" in out
-    assert "4 of 4 trials" in out
-    _, out, _ = say("report")
-    assert out.startswith("rates Is a tenth better than a hundredth?")  # as it was last asked for
-    say("run", "rates.yaml", "--no-time")
-    assert say("report")[1].startswith("rates Is a hundredth enough?")
-
-
 def test_rows_outside_the_grid_are_counted_by_cause(say: Say) -> None:
     write("rates.yaml", GRID.replace("[0.01, 0.1]", "[0.01, 0.1, 0.2]"))
     trained("rates.yaml")

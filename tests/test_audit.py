@@ -35,7 +35,7 @@ def test_arms_whose_size_differs_by_more_than_5_percent_are_named(tmp_path: Path
     sizes = {"wide": 300, "narrow": 200}
     counts = {c.label: (sizes[c.levels["model.hidden"]], 1050 if "true" in c.label else 1000) for c in unequal.cells}
     assert audit(unequal, counts) == [
-        "model.hidden=wide has up to 50% more parameters than narrow: size is compared with it"
+        "model.hidden=wide has up to 50% more parameters than narrow: the comparison is also one of size"
     ]
 
 
@@ -44,7 +44,7 @@ def test_recorded_trials_give_the_counts(tmp_path: Path) -> None:
     rows = [(cell.label, 110.0 if "true" in cell.label else 100.0, 7.0) for cell in unequal.cells for _ in range(3)]
     trials = pd.DataFrame([*rows, (unequal.cells[0].label, None, None)], columns=["cell", "parameters", "forward_macs"])
     assert audit_recorded(unequal, trials) == [
-        "model.batch_norm=true has up to 10% more parameters than false: size is compared with it"
+        "model.batch_norm=true has up to 10% more parameters than false: the comparison is also one of size"
     ]
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 from rich.console import Console
 
 from bench.analysis.findings import gather
-from bench.execute.options import Options, Rerun
+from bench.execute.options import Options
 from bench.execute.progress import Progress
 from bench.execute.run import Summary, run
 from bench.grid.columns import DIGESTS
@@ -296,8 +296,6 @@ UNSEEDED = """
         images = np.zeros((60, 4, 4), np.uint8)
         images[np.arange(60), labels] = np.arange(60)[:, None]
         match how:
-            case "numpy":
-                order = np.random.permutation(60)
             case "generator":
                 order = np.random.default_rng().permutation(60)
             case "python":
@@ -328,7 +326,7 @@ def train(plan: Plan, **changes: Any) -> Summary:
     return run(plan, options, Progress(Console(file=io.StringIO()), ["bench"]))
 
 
-@pytest.mark.parametrize("how", ["numpy", "generator", "python", "torch", "process"])
+@pytest.mark.parametrize("how", ["generator", "python", "torch", "process"])
 def test_data_that_are_drawn_without_a_seed_stop_a_trial_before_it_trains(
     tmp_path: Path, workshop: Write, how: str
 ) -> None:
@@ -356,26 +354,6 @@ def write_noise(path: str, noise: float) -> None:
     images[np.arange(90), labels, 0] += 1
     parts = {"train_images": images[:60], "train_labels": labels[:60]}
     np.savez(path, **parts, test_images=images[60:], test_labels=labels[60:])
-
-
-def test_nothing_is_added_beside_results_on_other_data_until_these_run_again(tmp_path: Path, workshop: Write) -> None:
-    plan = plan_on(tmp_path, "{name: npz, path: my.npz}")
-    folder = Path("results") / plan.name
-    write_noise("my.npz", 2)
-    assert train(plan).statuses == {"ok": 4}
-    first = (folder / "trials.csv").read_text()
-    write_noise("my.npz", 0.1)
-    _splits.cache_clear()
-    more = plan_on(tmp_path, "{name: npz, path: my.npz}", seeds=3)
-    with pytest.raises(ValueError, match=r"4 of 4 results rest on other data than npz my\.npz holds now: nothing is"):
-        train(more)
-    assert (folder / "trials.csv").read_text() == first, "nothing is added"
-    assert len(gather(folder, more).trials) == 0
-    assert train(more, rerun=Rerun.STALE).statuses == {"ok": 6}
-    rows = Records(folder).trials.rows()
-    assert len(rows) == 6
-    assert len({row["train_digest"] for row in rows}) == 1
-    assert len(gather(folder, more).trials) == 6
 
 
 def test_data_that_are_put_back_make_their_results_valid_again(tmp_path: Path, workshop: Write) -> None:

@@ -81,7 +81,7 @@ def test_an_effect_has_the_difference_and_the_corrected_p_of_its_family(found: F
     assert norm["verdict"] == "undecided"
     assert norm["difference"] == pytest.approx(0.0)
     assert norm["detectable"] > 0
-    assert "would show" in norm["sentence"]
+    assert "would not show" in norm["sentence"]
 
 
 def test_the_answer_is_each_hypothesis_with_its_ruling(found: Findings) -> None:
@@ -230,11 +230,9 @@ def test_an_average_over_unlike_effects_is_said_to_be_one_and_what_is_not_known_
     row = made.effects.iloc[0]
     assert (row["simple_low"], row["simple_high"]) == pytest.approx((-0.3, -0.05), abs=0.01)
     ends = f"{100 * row['simple_low']:+.3g} to {100 * row['simple_high']:+.3g}"
-    assert row["sentence"].endswith(
-        f"; an average over unlike effects, {ends} points by the levels of the other factors"
-    )
+    assert row["sentence"].endswith(f"; an average of effects that differ with the other factors, {ends} points")
     lost = tmp_path / "lost"
     lost.mkdir()
     made = findings(lost, GRID, lambda t: None if t.cell.label == "residual=false batch_norm=false" else unlike(t))
-    assert made.effects.iloc[0]["sentence"].endswith("; known under 1 of 2 settings of the other factors")
+    assert made.effects.iloc[0]["sentence"].endswith("; known under 1 of 2 combinations of the other factors")
     assert any("no pair has both results in residual=false batch_norm=false" in said for said in made.cautions)

@@ -70,9 +70,10 @@ def test_the_main_job_fits_a_screen_with_answer_coverage_effects_and_where_the_r
     assert "38 of 40 trials; 2 diverged" in text
     assert "model.name resnet34 − resnet18 -33.1 ± 8.8 0.001 worse" in text
     assert (
-        "trains 10/20 vs 14/20, p = 0.095; an average over unlike effects, -54.5 to -11.7 by the other factors" in text
+        "trains 10/20 vs 14/20, p = 0.095; an average of effects that differ with the other factors, -54.5 to -11.7"
+        in text
     )
-    assert "trains less often: 4/20 vs 20/20, p = 0.024; known in 1 of 4 settings of the other factors" in text
+    assert "trains less often: 4/20 vs 20/20, p = 0.024; known in 1 of 4 combinations of the other factors" in text
     assert "all tables: --full; page, figures, LaTeX, Markdown and CSV:" in text
 
 
@@ -103,10 +104,10 @@ def test_where_there_are_very_many_effects_those_decided_and_the_largest_stay(ma
 
 def test_notes_explain_what_is_shown_and_nothing_else(many: Findings, main_job: Findings) -> None:
     explained, other = printed(main_job), " ".join(printed(many).split())
-    assert "trains: so many trials of all ended above chance on dev" in explained
+    assert "trains: how many of all trials ended above chance on dev" in explained
     for word in ("trains:", "hypothes", "learning", "images/s", "Equivalent"):
         assert word not in other
-    assert "±: half of the 95 % interval over" in other
+    assert "±: half the 95 % interval over" in other
     assert "by Holm over 27 effects; decided under 0.05" in other
 
 

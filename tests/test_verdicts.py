@@ -117,11 +117,12 @@ def test_a_new_run_is_planned_only_where_undecided_and_only_for_a_margin() -> No
         (difference(0.03, 0.01), None, "better by 3 points"),
         (difference(-0.03, 0.01), None, "worse by 3 points"),
         (difference(0.001, 0.001), 0.005, "equivalent: any difference is under 0.5 points"),
-        (difference(0.0, 0.01), None, "undecided: only 2.7 points would show"),
+        (difference(0.0, 0.01), None, "undecided: less than 2.7 points would not show"),
+        (difference(0.0, 0.4), None, "undecided: no difference would show"),  # only one of more than 100 points
         (
             difference(0.0, 0.01),
             0.0001,
-            "undecided: only 2.7 points would show; 1,000 seeds would not show 0.01 points",
+            "undecided: less than 2.7 points would not show; 1,000 seeds would not show 0.01 points",
         ),
         (difference(0.0, 0.0), None, "undecided: the seeds do not differ, so nothing tells the size of chance"),
         (effect(Variant([math.nan]), Variant([0.5])), None, "undecided: no seed has a result of both"),

@@ -66,7 +66,7 @@ def _unequal_size(plan: Plan, counts: Counts) -> Iterator[str]:
             more.setdefault((name, levels[0], levels[1]), []).append(f"{share:.0%} more {what}")
     for (name, large_level, small_level), amounts in more.items():
         said = " and ".join(amounts)
-        yield f"{name}={large_level} has up to {said} than {small_level}: size is compared with it"
+        yield f"{name}={large_level} has up to {said} than {small_level}: the comparison is also one of size"
 
 
 def _small_dev(plan: Plan, num_dev_images: int) -> Iterator[str]:

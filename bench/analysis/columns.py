@@ -168,7 +168,7 @@ OWN: dict[str, dict[str, str]] = {
         "simple_low": "smallest difference among the levels of the other factors",
         "simple_high": "largest of them",
         "simple_differ": "whether these differ by more than chance",
-        "contexts": "settings of the other factors",
+        "contexts": "combinations of the other factors",
         "contexts_known": "those of them under which a pair trained",
         "average": "what to know of the average over them; empty where they agree",
         "without_pairs": "where no pair has both results",

@@ -49,15 +49,15 @@ def told_apart(interaction: Estimated, num_settings: int) -> bool:
 
 
 def explain_average(simple: SimpleEffects, metric: Metric) -> str:
-    """Says what goes beside an average: that it is one of unlike effects, or of some settings only; else empty."""
+    """Says what goes beside an average: that it is one of unlike effects, or of some combinations only; else empty."""
     known = simple.total - len(simple.without)
     said = ""
     if simple.differ:
         times = "x " if metric.scale == "log" else ""
         ends = f"{times}{amounts.ends(metric, simple.low, simple.high, sign='+')} {metric.difference_unit}".rstrip()
-        said += f"; an average over unlike effects, {ends} by the levels of the other factors"
+        said += f"; an average of effects that differ with the other factors, {ends}"
     if simple.without and known:
-        said += f"; known under {known} of {simple.total} settings of the other factors"
+        said += f"; known under {known} of {simple.total} combinations of the other factors"
     return said
 
 

@@ -248,8 +248,15 @@ def _explain_difference(comparison: JudgedEffect) -> str:
     if not isinstance(estimate, Estimate):
         interval = amounts.ends(metric, *estimate.interval(), sign="+")
         return f"undecided: with untrained trials counted, from {interval} {metric.difference_unit}".rstrip()
-    least = amounts.size(metric, comparison.detectable, "2")
-    return f"undecided: {'identical so far' if effect.identical else f'only {least} would show'}{_plan(comparison)}"
+    return f"undecided: {'identical so far' if effect.identical else _hidden(comparison)}{_plan(comparison)}"
+
+
+def _hidden(comparison: JudgedEffect) -> str:
+    """Says which differences these seeds could not have shown: all, where the metric has no room for larger ones."""
+    metric, (low, high) = comparison.metric, comparison.metric.range
+    if metric.scale == "linear" and low is not None and high is not None and comparison.detectable > high - low:
+        return "no difference would show"
+    return f"less than {amounts.size(metric, comparison.detectable, '2')} would not show"
 
 
 def p_both(p: float, corrected: float) -> str:

@@ -25,11 +25,11 @@ def clean(
         typer.Option("--kind", metavar="KIND", help=f"Only {', '.join(KINDS)}.", autocompletion=completion.leftovers),
     ] = [],  # noqa: B006  # typer copies it
     results: Results = Path("results"),
-    yes: Annotated[bool, typer.Option("--yes", help="Free it; without, it is listed alone.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete it; without this it is only listed.")] = False,
 ) -> None:
-    """List what no report needs, with its size; --yes frees it. Rows of tables, and what a trial resumes from, stay.
+    """List what no report needs, with sizes; --yes deletes it. Rows of tables, and what a trial resumes from, stay.
 
-    A driver may be at work meanwhile: what belongs to a trial goes only while no process holds that trial.
+    It is safe beside a run: files of a trial are deleted only while no process holds that trial.
     """
     for kind in kinds:
         check_choice("--kind", kind, KINDS)

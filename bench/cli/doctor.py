@@ -16,9 +16,9 @@ from bench.execute.health import Check, State
 
 
 def doctor(device: Device = "auto", results: Results = Path("results"), data_dir: DataDir = None) -> None:
-    """Say what this machine has for trials: versions, devices, cores, memory, data sets, extras, the results folder.
+    """Check what this machine has for trials: versions, devices, cores, memory, data sets, extras, the results folder.
 
-    Ends with 0 where the main job can run here (grids/residual_vs_plain.yaml on digits), with 1 where it cannot.
+    The exit code is 0 if the main job (grids/residual_vs_plain.yaml, on digits) can run here, 1 if it cannot.
     """
     console = terminal()
     looks: dict[str, Callable[[], Iterator[Check]]] = {

@@ -25,13 +25,13 @@ def list_parts(
         list[str] | None,
         typer.Argument(
             metavar="PART",
-            help="Only these, described: parts, sections (data, model, ...), import paths, or grids: those that are "
+            help="Describe these only: parts, sections (data, model, ...), import paths, or grids for those that are "
             "shipped.",
             autocompletion=completion.parts,
         ),
     ] = None,
 ) -> None:
-    """Models, data sets, optimizers and schedules, with their settings and defaults; and grids to start from."""
+    """List models, data sets, optimizers and schedules, with their settings and defaults; and grids to start from."""
     console = terminal()
     if not parts:
         _overview(console)

@@ -35,9 +35,9 @@ def time(
     device: Device = "auto",
     results: Results = Path("results"),
     data_dir: DataDir = None,
-    force: Annotated[bool, typer.Option("--force", help="Time again what is recorded.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Time again what has been timed.")] = False,
 ) -> None:
-    """Time every distinct model, batch size and precision alone on the device, into timings.csv."""
+    """Time each distinct model, batch size and precision alone on the device; write timings.csv."""
     plans = [load_plan(grid, overrides=overrides, only=only) for grid in grids]
     check_folders(plans, results)
     console = terminal()
@@ -49,12 +49,12 @@ def time(
 def verify(
     grid: Annotated[Path, typer.Argument(metavar="GRID", help="Grid file.", show_default=False)],
     sample: Annotated[int, typer.Option(metavar="N", min=1, help="How many trials to run again.")] = 5,
-    seed: Annotated[int, typer.Option(metavar="N", help="Which ones: the seed of the draw.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", help="Which ones: the seed of the random choice.")] = 0,
     device: Device = "auto",
     results: Results = Path("results"),
     data_dir: DataDir = None,
 ) -> None:
-    """Run a sample of recorded trials again and compare: bit for bit here, within the seeds' spread elsewhere."""
+    """Rerun a sample of recorded trials and compare: bit for bit here, within the spread of the seeds elsewhere."""
     from bench.execute import verify as verification
 
     plan = load_plan(grid)

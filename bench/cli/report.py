@@ -44,9 +44,7 @@ RecordedSeeds = Annotated[
 ]
 Pooled = Annotated[
     list[Path],
-    typer.Option(
-        metavar="DIR", help="Folder of all results; given again, a grid's results in each of them are pooled."
-    ),
+    typer.Option(metavar="DIR", help="Folder of all results; if repeated, a grid's results in all of them are pooled."),
 ]
 Form = Annotated[
     str,
@@ -59,9 +57,7 @@ Form = Annotated[
 ]
 Paper = Annotated[
     bool,
-    typer.Option(
-        "--paper", help="Figures as wide as one and two columns of a paper too, PDF among them, in report/paper/."
-    ),
+    typer.Option("--paper", help="Also draw figures one and two columns wide, PDF included, in report/paper/."),
 ]
 
 
@@ -72,17 +68,17 @@ def report(
     seeds: RecordedSeeds = None,
     results: Pooled = [Path("results")],  # noqa: B006  # typer copies it
     form: Form = "table",
-    full: Annotated[bool, typer.Option("--full", help="All tables, and how to read each.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Show all tables, and how to read each.")] = False,
     paper: Paper = False,
     show_page: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
 ) -> None:
-    """Show the answer, on a screen; page, figures, LaTeX, Markdown and CSV of all of it in results/<grid>/report/.
+    """Print the answer, and write page, figures, LaTeX, Markdown and CSV to results/<grid>/report/.
 
-    Question, factors, baseline, levels and hypotheses are those of the grid that is named, with --set and --only as
-    `run` takes them; without one, those of each grid as it was last run. Nothing is trained.
+    Question, factors, baseline, levels and hypotheses come from the grid that is named, with --set and --only as `run`
+    takes them; without a name, from each grid as it was last run. Nothing is trained.
 
-    Of several grids there is an overview too, in results/report/. Results of one grid in several folders, as from two
-    machines, are pooled where settings agree, in results/report/<grid>/ of the first folder; speeds stay apart.
+    Several grids also get an overview, in results/report/. Results of one grid in several folders, as from two
+    machines, are pooled where settings agree, in results/report/<grid>/ of the first folder; speeds stay separate.
     """
     _prepare()
     from bench.report.drawing import drawer
@@ -239,7 +235,7 @@ def export(
     grids: RecordedGrids = None,
     results: Results = Path("results"),
 ) -> None:
-    """Write the recorded trials and curves where TensorBoard or MLflow shows them, a run each."""
+    """Export recorded trials and curves to TensorBoard or MLflow, a run per trial."""
     from bench.record import export as exporting
 
     tool, target = to

@@ -62,16 +62,16 @@ class TrialOptions:
         str | None,
         typer.Option(
             metavar="WHAT",
-            help="What is trained: missing, failed (the default), stale (by other code, or on other data) or all; "
+            help="What to train: missing, failed (the default), stale (made by other code or on other data) or all; "
             "each includes those before it.",
             autocompletion=completion.reruns,
         ),
     ] = None
     attempts: Annotated[
-        int, typer.Option("--attempts", metavar="N", min=1, help="Leave alone what has failed so often.")
+        int, typer.Option("--attempts", metavar="N", min=1, help="Leave a trial alone once it has failed this often.")
     ] = 3
     reread: Annotated[
-        bool, typer.Option("--reread", help="Run nothing: read commands' metrics again from what they left.")
+        bool, typer.Option("--reread", help="Run nothing; read metrics again from the kept output of commands.")
     ] = False
     force: Annotated[bool, typer.Option("--force", hidden=True)] = False
     retry: Annotated[bool, typer.Option("--retry/--no-retry", hidden=True)] = True
@@ -92,7 +92,7 @@ class RunOptions:
     ] = "local"
     timeout: Annotated[str | None, typer.Option(metavar="TIME", help="Longest time of a trial: 90s, 10m, 2h.")] = None
     budget: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Start no trial that is not expected to end in it: 30m, 2h.")
+        str | None, typer.Option(metavar="TIME", help="Start no trial that is not expected to end within it: 30m, 2h.")
     ] = None
     checkpoint: Annotated[str, typer.Option(metavar="TIME", help="Time between two checkpoints of a trial.")] = "10s"
     keep: Annotated[str, typer.Option(metavar="WHAT", help="Checkpoints of ended trials: best, all or none.")] = "best"
@@ -105,7 +105,7 @@ class RunOptions:
             show_default=False,
         ),
     ] = None
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show failures and the end alone.")] = False
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show only failures and the summary.")] = False
     results: Results = Path("results")
     data_dir: DataDir = None
 
@@ -116,7 +116,11 @@ class PlanOptions:
 
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and train nothing.")] = False
     price: Annotated[
-        bool, typer.Option("--price", help="With --dry-run: a step of each cell, or own code run thrice: time, errors.")
+        bool,
+        typer.Option(
+            "--price",
+            help="With --dry-run: time and errors, by a step per cell or three runs of own code.",
+        ),
     ] = False
 
 
@@ -128,7 +132,7 @@ def _of_executors() -> type[Any]:
         for kind in kinds
         for one in fields(kind)
     ]
-    return make_dataclass("OfExecutors", made, namespace={"__doc__": "Of one executor"})
+    return make_dataclass("OfExecutors", made, namespace={"__doc__": "For one executor only"})
 
 
 @grouped(own=_of_executors())

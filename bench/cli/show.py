@@ -25,14 +25,14 @@ IN_CURVE = ("first_epoch_", "final_")
 def show(
     trial_id: Annotated[
         str,
-        typer.Argument(metavar="TRIAL_ID", help="The id, or how it begins.", autocompletion=completion.trials),
+        typer.Argument(metavar="TRIAL_ID", help="The id, or its first characters.", autocompletion=completion.trials),
     ],
     results: Results = Path("results"),
     full: Annotated[
-        bool, typer.Option("--full", help="Every recorded column, point of the curve and line of the log.")
+        bool, typer.Option("--full", help="Show every recorded column, point of the curve and line of the log.")
     ] = False,
 ) -> None:
-    """One trial: settings, curve, environment, error, and the command that repeats it."""
+    """Show one trial: settings, curve, environment, error, and the command that repeats it."""
     from bench.record.records import Records
     from bench.record.status import Status
 

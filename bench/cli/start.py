@@ -14,7 +14,7 @@ from bench.cli.options import CommandError, program
 
 
 def schema() -> None:
-    """JSON Schema of a grid file, for completion and checking in an editor."""
+    """Print the JSON Schema of a grid file, by which editors complete and check it."""
     from bench.grid.schema import grid_schema
 
     print(json.dumps(grid_schema(), indent=2))
@@ -22,21 +22,21 @@ def schema() -> None:
 
 def new(
     name: Annotated[
-        str | None, typer.Argument(metavar="NAME", help="The file is NAME.yaml; default: as --from has it.")
+        str | None, typer.Argument(metavar="NAME", help="Writes NAME.yaml; default: the name given to --from.")
     ] = None,
     source: Annotated[
         str | None,
         typer.Option(
             "--from",
             metavar="GRID",
-            help="Copy a shipped grid, with the code it needs; list grids names them.",
+            help="Copy a shipped grid, with the code it needs; bench list grids names them.",
             autocompletion=completion.shipped,
         ),
     ] = None,
 ) -> None:
     """Write a grid that runs, to start from: a short commented one, or a copy of one that is shipped.
 
-    Beside it stand the schema by which editors complete and check it, and the code that it names.
+    Beside it go the schema, by which editors complete and check it, and the code that it names.
     """
     if name is None and source is None:
         raise CommandError(f"name the grid: {program()} new NAME, or copy one: {program()} new --from GRID")

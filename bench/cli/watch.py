@@ -19,15 +19,15 @@ def watch(
     results: Results = Path("results"),
     port: Annotated[
         int | None,
-        typer.Option("--port", metavar="N", min=0, max=65535, help="Default: 8765, or any that is free; 0: any."),
+        typer.Option("--port", metavar="N", min=0, max=65535, help="Default: 8765, or any free one; 0: any free one."),
     ] = None,
     show_page: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
 ) -> None:
-    """Show a page that is live while trials run: progress, curves, failures, verdicts; and what is recorded after.
+    """Serve a local page, live while trials run and after: progress, curves, failures, verdicts.
 
-    It reads the files of the results folder and changes nothing, so that it can run before, beside or after `run`, on
-    any machine that sees the folder. It listens on this machine alone, for who has the address that it prints; from
-    another, `ssh -L 8765:127.0.0.1:8765 HOST` brings it there. Ctrl-C ends it. Needs the extra `watch`.
+    It only reads the files of the results folder, so it can run before, beside or after `run`, on any machine that
+    sees the folder. It listens on this machine alone, and answers only at the address that it prints; from another
+    machine, forward the port: `ssh -L 8765:127.0.0.1:8765 HOST`. Ctrl-C ends it. Needs the extra `watch`.
     """
     if lacking := missing("watch"):
         raise CommandError(f"watch needs {', '.join(lacking)}: {installation('watch')}")

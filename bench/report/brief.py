@@ -58,9 +58,9 @@ def detail(effect: pd.Series, metric: Metric) -> str:
     if effect["simple_differ"]:
         times = "x " if metric.scale == "log" else ""
         ends = f"{times}{amounts.ends(metric, effect['simple_low'], effect['simple_high'], sign='+')}"
-        said.append(f"an average over unlike effects, {ends} by the other factors")
+        said.append(f"an average of effects that differ with the other factors, {ends}")
     if 0 < effect["contexts_known"] < effect["contexts"]:
-        of = "of their settings" if effect["simple_differ"] else "settings of the other factors"
+        of = "of their combinations" if effect["simple_differ"] else "combinations of the other factors"
         said.append(f"known in {effect['contexts_known']} of {effect['contexts']} {of}")
     return "; ".join(filter(None, said))
 
@@ -79,7 +79,7 @@ def notes(findings: Findings) -> str:
         families.append(plural(len(effects), "effect"))
         over = sampled(metric, *findings.levels, findings.cells)
         both = ", where both trained" if (effects["trains"] != "").any() else ""
-        half = "in parentheses: the 95 % interval" if metric.scale == "log" else "±: half of the 95 % interval"
+        half = "in parentheses: the 95 % interval" if metric.scale == "log" else "±: half the 95 % interval"
         found.append(f"{_difference(metric)}, paired{both}; {half} over {over}.")
     if len(hypotheses):
         families.append("1 hypothesis" if len(hypotheses) == 1 else f"{len(hypotheses)} hypotheses")
@@ -89,7 +89,7 @@ def notes(findings: Findings) -> str:
     if (effects["verdict"] == "equivalent").any():
         found.append(f"{amounts.capital(equivalent(metric))}.")
     if any("trains" in str(text) for text in (*effects["trains"], *hypotheses["short"])):
-        found.append("trains: so many trials of all ended above chance on dev.")
+        found.append("trains: how many of all trials ended above chance on dev.")
     return " ".join(found)
 
 

@@ -30,7 +30,7 @@ def method(findings: Findings, tables: Shown | None = None) -> list[str]:
         family = plural(len(findings.effects), "effect")
         notes.append(
             f"p: two-sided; corrected by Holm over {family}; decided where that is under 0.05; "
-            f"{equivalent(metric)}. What would show does so with 80 % power."
+            f"{equivalent(metric)}. Would show: with 80 % power."
         )
     if findings.secondary:
         names = ", ".join(amounts.spoken(one.metric) for one in findings.secondary)
@@ -69,7 +69,7 @@ def _interval_notes(metric: Metric, over: str) -> list[str]:
         return [f"in parentheses: the 95 % interval over {over}.", f"ratio: to the baseline, {paired}."]
     unit = "percentage points" if metric.is_share else metric.unit
     return [
-        f"±: half of the 95 % interval over {over}; of first epoch and area, over seeds.",
+        f"±: half the 95 % interval over {over}; of first epoch and area, over seeds.",
         f"difference: in {unit}, {paired}." if unit else f"difference: {paired}.",
     ]
 
