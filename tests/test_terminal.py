@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from bench.analysis.findings import Findings, gather
 from bench.cli import app
 from bench.report import canvas, output, telling
+from bench.report.drawing import Drawer
 from bench.report.terminal import print_report
 
 REFERENCE = Path(__file__).parents[1] / "results" / "reference" / "residual_vs_plain"
@@ -162,7 +163,7 @@ def test_tables_and_page_are_there_before_a_figure_is_drawn(tmp_path: Path, monk
     monkeypatch.setattr(canvas, "save", interrupted)
     told: list[str] = []
     with pytest.raises(KeyboardInterrupt):
-        output.write_report(gather(folder), told.append)
+        output.write_report(gather(folder), told.append, Drawer(is_forked=False))
     names = {path.name for path in (folder / "report").iterdir()}
     assert {"index.html", "report.md", "table.tex", "table.md", "cells.csv", "effects.csv", "mine.pdf"} <= names
     assert "forest.pdf" not in names
