@@ -377,9 +377,9 @@ def test_the_report_compares_the_primary_metric_and_says_what_own_code_cannot_pr
     assert effect["p"] == pytest.approx(expected.pvalue)
     assert effect["difference"] == pytest.approx(difference.mean())
     said = " ".join(found.cautions)
-    assert "own code: whether it uses its seed" in said
+    assert "own code: it is up to the code to use its seed" in said
     correlation = np.corrcoef(trials.pivot(index="model.width", columns="seed", values="test_rmse"))[0, 1]
-    assert f"cells correlate over seeds by {correlation:.2f} on average: pairing by seed takes noise out" in said
+    assert f"cells correlate over seeds by {correlation:.2f} on average: pairing by seed removes noise" in said
     assert "own code did not say what its data are" in said
 
 

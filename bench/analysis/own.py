@@ -20,16 +20,16 @@ def own_cautions(plan: Plan, found: pd.DataFrame) -> Iterator[str]:
     if plan.run is None:
         return
     yield (
-        "own code: whether it uses its seed, gives every cell of a seed the same data order and initial values, and "
-        "keeps dev and test apart, only the code itself knows"
+        "own code: it is up to the code to use its seed, to give every cell of a seed the same data order and initial "
+        "values, and to keep dev and test apart"
     )
     ended = found[found["compared"] & (found["status"] == Status.OK)]
     if plan.pair == "seed" and (shared := seed_correlation(plan, ended)) is not None:
-        helps = "pairing by seed takes noise out" if shared > 0 else "pairing by seed takes no noise out (`pair: none`)"
+        helps = "pairing by seed removes noise" if shared > 0 else "pairing by seed removes no noise (`pair: none`)"
         yield f"cells correlate over seeds by {shared:.2f} on average: {helps}"
     yield from without_effect(plan, ended)
     if ended["train_digest"].isna().all() or (ended["train_digest"] == "").all():
-        yield "own code did not say what its data are (`data` in what it returns): nobody knows whether they changed"
+        yield "own code did not say what its data are (`data` in what it returns): a change would go unnoticed"
 
 
 def without_effect(plan: Plan, ended: pd.DataFrame) -> Iterator[str]:

@@ -118,7 +118,7 @@ def _devices(asked: str) -> Iterator[Check]:
     if not torch.cuda.is_available():
         built = torch.version.cuda
         why = (
-            f"torch is built for CUDA {built}, and finds no card or driver" if built else "this torch is built without"
+            f"torch is built for CUDA {built}, and finds no GPU or driver" if built else "this torch is built without"
         )
         yield Check("CUDA", State.MISSING, why)
 
