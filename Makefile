@@ -16,7 +16,7 @@ docs:
 	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict --quiet
 
 cluster-tests:
-	$(PYTHON) -m pytest tests/test_ray.py -m cluster
+	$(PYTHON) -m pytest tests/test_ray.py tests/test_ray_own.py -m cluster
 
 place-tests:
 	$(PYTHON) -m pytest -m places

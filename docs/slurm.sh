@@ -15,6 +15,15 @@
 
 set -u
 : "${1:?usage: sbatch docs/slurm.sh GRID}"
+for program in ray python; do
+    command -v "$program" > /dev/null && continue
+    echo "$program: not found; submit the job from the environment that has it" >&2
+    exit 2
+done
+driver='' told=0 passed=0
+# Passes on to the driver what this script was told, once: each node tells, and a second signal would end it at once.
+pass_on() { ((told && !passed)) && [[ $driver ]] && passed=1 && kill -TERM "$driver"; }
+trap 'told=1; pass_on' TERM
 storage=${STORAGE:-$SLURM_SUBMIT_DIR/checkpoints} # a folder that all nodes share, or s3://...
 first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1) # where this script runs
 ip=$(hostname --ip-address | cut -d ' ' -f 1)
@@ -26,7 +35,7 @@ node=(bash -c 'trap "scancel --batch --signal=TERM $SLURM_JOB_ID" TERM; "$@" & w
 srun --cpus-per-task="$cores" --nodes=1 --ntasks=1 --nodelist="$first" \
     "${node[@]}" ray start --head --node-ip-address="$ip" --port="${address##*:}" --num-cpus="$cores" --block &
 for _ in {1..60}; do
-    ray status --address="$address" > /dev/null 2>&1 && break
+    ray status --address="$address" > /dev/null 2>&1 || ((told)) && break
     sleep 1
 done
 if ((SLURM_NNODES > 1)); then
@@ -34,16 +43,18 @@ if ((SLURM_NNODES > 1)); then
         "${node[@]}" ray start --address="$address" --num-cpus="$cores" --block &
 fi
 
-python -m bench run "$@" --executor ray --address "$address" --storage "$storage" &
-driver=$!
-told=0
-trap '((told)) || kill -TERM "$driver"; told=1' TERM # from each node; a second one would end the driver at once
-wait "$driver"
-code=$?
-while kill -0 "$driver" 2> /dev/null; do # a signal ends `wait`, not the driver
+code=143
+if ((!told)); then
+    python -m bench run "$@" --executor ray --address "$address" --storage "$storage" &
+    driver=$!
+    pass_on
     wait "$driver"
     code=$?
-done
+    while kill -0 "$driver" 2> /dev/null; do # a signal ends `wait`, not the driver
+        wait "$driver"
+        code=$?
+    done
+fi
 trap - TERM
 kill $(jobs -p) 2> /dev/null
 ((told && code != 0)) && scontrol requeue "$SLURM_JOB_ID"

@@ -53,6 +53,7 @@ class RayCluster:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
         self.address = self._read()
+        assert self.address, "the cluster did not start: python tests/cluster.py 2 says why"
 
     def _read(self) -> str:
         assert self._process.stdout is not None
@@ -65,7 +66,7 @@ class RayCluster:
         assert self._read() == "done"
 
     def close(self) -> None:
-        self._process.communicate("quit\n", timeout=60)
+        self._process.communicate("quit\n", timeout=300)
 
 
 @pytest.fixture(scope="session")

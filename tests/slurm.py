@@ -14,6 +14,7 @@ from pathlib import Path
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scontrol")
 CONFIGURATION = """
 ClusterName=test
+FirstJobId={first_job}
 SlurmctldHost={host}({address})
 SlurmctldPort={ports[0]}
 SlurmUser=root
@@ -35,7 +36,7 @@ PreemptMode=REQUEUE
 KillWait=5
 NodeName=one NodeHostname={host} NodeAddr={address} Port={ports[1]} CPUs=1
 NodeName=two NodeHostname={host} NodeAddr={address} Port={ports[2]} CPUs=1
-PartitionName=low Nodes=one,two Default=YES PriorityTier=1 GraceTime=60
+PartitionName=low Nodes=one,two Default=YES PriorityTier=1 GraceTime=600
 PartitionName=high Nodes=one,two PriorityTier=2 PreemptMode=OFF
 """
 
@@ -55,6 +56,7 @@ def cluster(folder: Path, more: str = "") -> Iterator[Path]:
     for name in ("munge", "state", "one", "two"):
         (folder / name).mkdir(mode=0o755, parents=True)
     own = {"host": host, "address": socket.gethostbyname(host), "folder": folder, "ports": _free_ports(3)}
+    own["first_job"] = os.getpid()  # docs/slurm.sh takes a port by it: not one of another cluster's
     (folder / "slurm.conf").write_text(CONFIGURATION.format(**own) + more)
     (folder / "munge.key").write_bytes(os.urandom(1024))
     (folder / "munge.key").chmod(0o600)
@@ -89,7 +91,7 @@ def submit(configuration: Path, folder: Path, *words: str, **environment: str) -
     return told.stdout.strip()
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 300) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 900) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "what was waited for did not happen"

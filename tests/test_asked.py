@@ -17,7 +17,7 @@ from bench.cli import main
 from bench.grid.load import load_plan
 from bench.record.asked import keep
 from bench.record.records import Records
-from bench.report import output
+from bench.report import telling
 from lab.result import Evaluation
 
 GRID = """
@@ -68,7 +68,7 @@ def trained(grid: str, results: str = "out", **options: object) -> Path:
 def say(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Say:
     """Runs a command in a folder of its own; returns exit code, output as one line, and errors."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(output, "_drawable", lambda findings: {})  # pictures take seconds, and are not asked about
+    monkeypatch.setattr(telling, "titles", lambda findings: {})  # pictures take seconds, and are not asked about
 
     def run(*words: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["bench", *words, "--results", "out"])

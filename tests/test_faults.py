@@ -179,7 +179,7 @@ def ids(path: Path) -> list[str]:
         return [row["trial_id"] for row in csv.DictReader(file)]
 
 
-def wait_for(found: Callable[[], object], seconds: float = 120) -> None:
+def wait_for(found: Callable[[], object], seconds: float = 600) -> None:
     deadline = time.monotonic() + seconds
     while not found():
         assert time.monotonic() < deadline

@@ -83,6 +83,7 @@ def test_what_contradicts_itself_is_refused(given: dict[str, object], message: s
         ("bench/__main__.py", "venv/bin/python", "venv/bin", "python -m bench"),
         ("bench/__main__.py", "venv/bin/python3", "venv/bin", "python3 -m bench"),
         ("bench/__main__.py", "venv/bin/python", "", "venv/bin/python -m bench"),
+        ("ipykernel_launcher.py", "venv/bin/python", "", "python -m bench"),
     ],
 )
 def test_hints_call_the_command_as_it_was_called_and_by_its_path_where_a_shell_finds_another(

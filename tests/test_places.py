@@ -29,6 +29,7 @@ from lab.result import Inspection
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="control groups and namespaces are Linux's")
 Ran = CompletedProcess[str]
 ROOT = Path(__file__).parents[1]
+SECONDS = 500  # for a command that takes a few where nothing else runs
 
 NETS = """
     import os, time
@@ -36,8 +37,19 @@ NETS = """
     import torch
     from torch import nn
 
+    def wait_until(condition):
+        until = time.monotonic() + 200
+        while not condition() and time.monotonic() < until:
+            time.sleep(0.01)
+
+    def started():
+        return [path.name.partition("-")[2] for path in Path().glob("here-*")]
+
+    def holds_or_is_gone(process):
+        return Path(f"held-{process}").exists() or not Path(f"/proc/{process}").exists()
+
     class Holds(nn.Module):
-        '''Waits until two trials are under way, then holds memory for a moment.'''
+        '''Waits until two trials are under way, then holds memory until both do, or the system has ended one.'''
         def __init__(self, num_classes: int, size: int, mebibytes: int):
             super().__init__()
             self.fc = nn.Linear(size * size, num_classes)
@@ -45,11 +57,10 @@ NETS = """
         def forward(self, X):
             if self.training:
                 Path(f"here-{os.getpid()}").touch()
-                until = time.monotonic() + 20
-                while len(list(Path().glob("here-*"))) < 2 and time.monotonic() < until:
-                    time.sleep(0.01)
+                wait_until(lambda: len(started()) >= 2)
                 held = torch.ones(self.mebibytes * 2**18)
-                time.sleep(0.3)
+                Path(f"held-{os.getpid()}").touch()
+                wait_until(lambda: all(map(holds_or_is_gone, started())))
             return self.fc(X.flatten(1))
 
     class HoldsPerImage(Holds):
@@ -81,7 +92,7 @@ def run_limited(folder: Path, held: int, limit: int) -> tuple[Ran, list[dict[str
     (folder / "grid.yaml").write_text(textwrap.dedent(GRID % held))
     words = ["-m", "bench", "run", "grid.yaml", "-j", "2", "--no-time"]
     with limited(limit) as group:
-        ran = control_groups.run_in([group], words, cwd=folder, timeout=100)
+        ran = control_groups.run_in([group], words, cwd=folder, timeout=SECONDS)
     return ran, recorded(folder)
 
 
@@ -120,7 +131,7 @@ def test_the_price_names_the_batch_size_that_would_fit(folder: Path) -> None:
     (folder / "grid.yaml").write_text(textwrap.dedent(GRID % 8).replace("nets:Holds", "nets:HoldsPerImage"))
     words = ["-m", "bench", "run", "grid.yaml", "--dry-run", "--price"]
     with limited(600) as group:
-        ran = control_groups.run_in([group], words, cwd=folder, timeout=100)
+        ran = control_groups.run_in([group], words, cwd=folder, timeout=SECONDS)
     told = " ".join(ran.stdout.split())
     need = r"( when it held \d+ MiB)?"  # a look may be over before anyone could ask
     limit = "; a control group of this process has 600 MiB; batch_size 25 fits"
@@ -129,10 +140,13 @@ def test_the_price_names_the_batch_size_that_would_fit(folder: Path) -> None:
 
 
 HUNGRY = """
-import json, os, sys
+import json, os, sys, time
 def run(mebibytes, seed):
-    held = bytearray(mebibytes * 2**20)
-    return {"loss": len(held) / 2**20}
+    held = []
+    for _ in range(mebibytes // 10):  # so slowly that whoever looks now and then sees most of it
+        held.append(bytearray(10 * 2**20))
+        time.sleep(0.02)
+    return {"loss": 10 * len(held)}
 if __name__ == "__main__":
     with open(os.environ["BENCH_METRICS"], "w") as file:
         json.dump(run(int(sys.argv[1]), 0), file)
@@ -157,7 +171,9 @@ def test_own_code_that_does_not_fit_is_out_of_memory_with_need_and_limit(tmp_pat
     (tmp_path / "hungry.sh").write_text('python hungry.py "$1"; exit $?')  # its shell ends with 128 + 9
     (tmp_path / "grid.yaml").write_text(f"run: {{{CODE[code]}}}\n{OWN_GRID}")
     with limited(600) as group:
-        ran = control_groups.run_in([group], ["-m", "bench", "run", "grid.yaml", "-j", "1"], cwd=tmp_path, timeout=100)
+        ran = control_groups.run_in(
+            [group], ["-m", "bench", "run", "grid.yaml", "-j", "1"], cwd=tmp_path, timeout=SECONDS
+        )
     assert ran.stderr == ""
     fits, lacks = sorted(recorded(tmp_path), key=lambda row: row["status"])
     assert (fits["cell"], fits["status"], lacks["cell"]) == ("mebibytes=10", "ok", "mebibytes=900")
@@ -192,7 +208,7 @@ def tiny(tmp_path: Path) -> Path:
 
 def run(folder: Path, words: list[str], **environment: str) -> Ran:
     own = {"PYTHONPATH": str(ROOT), **os.environ, **environment}
-    return subprocess.run(words, cwd=folder, env=own, capture_output=True, text=True, check=False, timeout=100)
+    return subprocess.run(words, cwd=folder, env=own, capture_output=True, text=True, check=False, timeout=SECONDS)
 
 
 def in_namespace(folder: Path, mounts: str, words: list[str], **environment: str) -> Ran:
@@ -304,15 +320,83 @@ def test_code_and_home_that_are_read_only_do_for_another_user(tiny: Path) -> Non
     if base.is_relative_to(home):
         mounts += [f"mount --bind {base} base", f"mount -t tmpfs -o mode=755 none {home}"]
         mounts += [f"mkdir -p {base}", f"mount --bind base {base}", f"mount -o remount,ro {home}"]
-    for folder in (tiny, *tiny.parents):
-        if "pytest" in str(folder):  # it makes them for one user alone
-            folder.chmod(0o755)
+    # Where that user may go: another pytest that starts meanwhile shuts the folder of all their folders.
+    mounts += [
+        "mount -t tmpfs -o mode=755 none /mnt",
+        "mkdir /mnt/here",
+        f"mount --rbind {tiny} /mnt/here",
+        "cd /mnt/here",
+    ]
+    tiny.chmod(0o755)
+    python = Path("/mnt/here/venv", Path(sys.executable).relative_to(sys.prefix))
     words = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "sh", "-ec", 'cd work; exec "$@"', "-"]
-    words += [str(tiny / "venv" / Path(sys.executable).relative_to(sys.prefix)), *RUN]
+    words += [str(python), *RUN]
     words[words.index("grid.yaml")] = "../grid.yaml"
-    ran = in_namespace(tiny, "\n".join(mounts), words, HOME=str(home), PYTHONPATH=str(tiny / "code"))
+    ran = in_namespace(tiny, "\n".join(mounts), words, HOME=str(home), PYTHONPATH="/mnt/here/code")
     assert (ran.returncode, ran.stderr) == (0, "")
     assert [row["status"] for row in recorded(tiny / "work")] == ["ok", "ok"]
+
+
+# --- streams, names and numbers of processes -------------------------------------------------------------------------
+
+FUNCTION = """
+    question: Does the width matter?
+    run: {function: "train:run"}
+    metrics: {loss: {better: lower}}
+    factors: {width: [1, 2]}
+    baseline: {width: 1}
+    seeds: 1
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    (tmp_path / "grid.yaml").write_text(textwrap.dedent(FUNCTION))
+    (tmp_path / "train.py").write_text("def run(width, *, seed): return {'loss': width}\n")
+    return tmp_path
+
+
+FULL = "standard output cannot be written: No space left on device; the command goes on\n"
+
+
+@pytest.mark.parametrize(
+    ("redirections", "code", "told"),
+    [("> /dev/full", 1, FULL), ("| head -n 1", 0, ""), ("<&- >&-", 0, ""), ("<&- 2>&-", 0, "")],
+)
+def test_streams_that_are_closed_or_take_no_more_cost_no_result(
+    own: Path, redirections: str, code: int, told: str
+) -> None:
+    ran = run(own, ["bash", "-c", f'"$@" {redirections}', "-", sys.executable, *RUN])
+    assert (ran.returncode, ran.stderr) == (code, told)
+    assert [row["status"] for row in recorded(own)] == ["ok", "ok"]
+
+
+def test_output_that_takes_no_more_is_told_by_the_exit_code_of_a_report(own: Path) -> None:
+    run(own, [sys.executable, *RUN])
+    ran = run(own, ["bash", "-c", '"$@" > /dev/full', "-", sys.executable, "-m", "bench", "report", "grid.yaml"])
+    assert (ran.returncode, ran.stderr) == (1, FULL)
+
+
+def test_a_folder_whose_name_is_no_text_is_told_in_what_letters_there_are(own: Path) -> None:
+    results = os.fsdecode("a \n é".encode() + b"\xff")
+    for command in (RUN, ["-m", "bench", "report", "grid.yaml"]):
+        ran = run(own, [sys.executable, *command, "--results", results], PYTHONIOENCODING="ascii")
+        assert (ran.returncode, ran.stderr) == (0, "")
+    assert "a \n ??/grid/report" in ran.stdout
+    assert (own / results / "grid" / "report" / "index.html").is_file()
+
+
+def test_a_limit_of_processes_is_one_message(own: Path) -> None:
+    """Of four: the command, the process that reads its code, the server of workers and one that it needs."""
+    with ExitStack() as stack:
+        try:
+            group = stack.enter_context(control_groups.group("pids", {"pids.max": 4}))
+        except OSError as error:
+            pytest.skip(f"no control group can be made here: {error}")
+        ran = control_groups.run_in([group], RUN, cwd=own, timeout=SECONDS)
+    limit = "the system allows this user (ulimit -u) or container (its limit of pids, which counts threads) no more"
+    assert ran.returncode == 2
+    assert ran.stderr.endswith(f"no process could be started: {limit}; -j sets fewer workers\n")
 
 
 # --- so many workers as memory allows -------------------------------------------------------------------------------

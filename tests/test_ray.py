@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import os
 import re
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -22,7 +25,7 @@ from conftest import RayCluster
 from test_faults import wait_for
 from torture import recorded
 
-from bench.execute.events import Ended, Lost, Started
+from bench.execute.events import Ended, Evaluated, Lost, Started
 from bench.execute.job import Job
 from bench.execute.processes import call_in_child
 from bench.execute.ray.cluster import connect, inspect_driver, pack
@@ -59,7 +62,7 @@ class Net(nn.Sequential):
     def forward(self, X):
         self.num_steps += self.training
         if self.num_steps > 60 and Path({slow!r}).exists():  # some checkpoints old
-            time.sleep(0.2)
+            time.sleep(1)
         return super().forward(X)
 """
 
@@ -175,7 +178,10 @@ def test_a_node_that_joins_gets_a_trial_and_when_it_dies_another_goes_on_with_it
 
 
 @pytest.fixture
-def connected(cluster: RayCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def connected(cluster: RayCluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Connects to it; its nodes are waited for as long as they take."""
+    for name in ("START_SECONDS", "OTHERS_SECONDS"):
+        monkeypatch.setattr(f"bench.execute.ray.executor.{name}", 600)
     connect(cluster.address, None)
     yield
     import ray
@@ -215,12 +221,47 @@ def test_a_slot_that_dies_is_replaced_and_a_trial_whose_slots_die_again_and_agai
         if isinstance(event, Started) and event.trial_id == "trial-0":
             ray.kill(executor._slots[event.worker].actor)
     executor.close()
-    assert [type(event) for event in events[:5]] == [Started, Lost, Started, Lost, Started]
+    told = [type(event) for event in events if not isinstance(event, Evaluated)]  # it may get so far before it dies
+    assert told[:5] == [Started, Lost, Started, Lost, Started]
     ended = {event.outcome.trial_id: event.outcome for event in events if isinstance(event, Ended)}
     assert ended["trial-0"].status == "error"
     assert f"{MOST_LOSSES}. one with this trial" in str(ended["trial-0"].error)
     assert ended["trial-1"].status == "ok"
     assert set(ended["trial-0"].node_columns) == {"node", "hostname", "device"}
+
+
+class ClosedPort:
+    """Stands for the head of a cluster that is gone: nobody listens, and asking Ray for its nodes fails the test."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.address = f"127.0.0.1:{free.getsockname()[1]}"
+        monkeypatch.setattr("bench.execute.ray.executor._head", lambda: self.address)
+        monkeypatch.setattr(RayExecutor, "_room", lambda _: pytest.fail("would wait for a head that is gone"))
+
+
+def test_a_head_that_is_gone_is_not_waited_for_and_after_a_while_that_is_one_message(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    head = ClosedPort(monkeypatch)
+    clock = itertools.count(0, 15)
+    executor = RayExecutor(NodeRequirements("cpu", 1, None), {"CPU": 1.0}, now=lambda: float(next(clock)))
+    executor._grow()
+    assert executor._silent_since is not None
+    with pytest.raises(ValueError, match=f"the head of the cluster, {head.address}, is gone; .* run it again"):
+        executor._grow()
+
+
+def test_a_head_that_answers_again_is_forgiven(monkeypatch: pytest.MonkeyPatch) -> None:
+    ClosedPort(monkeypatch)
+    executor = RayExecutor(NodeRequirements("cpu", 1, None), {"CPU": 1.0})
+    executor._grow()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        address = f"127.0.0.1:{listening.getsockname()[1]}"
+        monkeypatch.setattr("bench.execute.ray.executor._head", lambda: address)
+        assert executor._hears_head()
+    assert executor._silent_since is None
 
 
 @pytest.mark.usefixtures("connected")
@@ -271,7 +312,6 @@ def test_a_node_where_torch_is_not_installed_is_named(
 ) -> None:
     (tmp_path / "torch.py").write_text("raise ModuleNotFoundError(\"No module named 'torch'\")")
     cluster.tell(f"add PYTHONPATH={tmp_path}")
-    monkeypatch.setattr("bench.execute.ray.executor.OTHERS_SECONDS", 60)
     message = r"node .+: lacks what a trial needs \(No module named 'torch'\): install this package there"
     try:
         with pytest.raises(ValueError, match=message) as caught:
@@ -341,28 +381,37 @@ def test_without_ray_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) ->
 STAND_INS = {
     "srun": 'while [ "$1" != ray ]; do shift; done; exec "$@"',
     "scontrol": '[ "$1" = show ] && printf "one\\ntwo\\nthree\\n"',
-    "ray": '[ "$1" = status ] || exec sleep 60',
+    "ray": '[ "$1" = status ] || exec sleep 60; touch starting; [ ! -e slow ]',
     "python": 'trap "sleep 0.5; exit 130" TERM; [ -e ends ] && exit 0; touch started; while :; do sleep 0.1; done',
 }
 
 
-@pytest.mark.parametrize(("ends", "code"), [(True, 0), (False, 130)])
-def test_a_slurm_job_runs_the_grid_on_its_nodes_and_is_queued_again_where_it_is_cut_off(
-    ends: bool, code: int, tmp_path: Path
-) -> None:
+@pytest.fixture
+def slurm_job(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    """Starts docs/slurm.sh in a folder where files of these names lie, which tell the stand-ins what to do."""
     for name, body in STAND_INS.items():
         (tmp_path / name).write_text(f"#!/bin/bash\necho {name} $* >> said\n{body}\n")
         (tmp_path / name).chmod(0o755)
-    if ends:
-        (tmp_path / "ends").touch()
     variables = {"NODELIST": "[one-three]", "ID": "7"}
     job = {f"SLURM_JOB_{name}": value for name, value in variables.items()}
     job |= {"SLURM_SUBMIT_DIR": str(tmp_path), "SLURM_CPUS_PER_TASK": "4", "SLURM_NNODES": "3"}
-    process = subprocess.Popen(
-        ["bash", str(ROOT / "docs" / "slurm.sh"), "grid.yaml", "--seeds", "1"],
-        cwd=tmp_path,
-        env={**os.environ, **job, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
-    )
+
+    def start(*files: str, path: str = f"{tmp_path}:{os.environ['PATH']}") -> subprocess.Popen[bytes]:
+        for name in files:
+            (tmp_path / name).touch()
+        words = [shutil.which("bash") or "bash", str(ROOT / "docs" / "slurm.sh"), "grid.yaml", "--seeds", "1"]
+        environment = {**os.environ, **job, "PATH": path}
+        with (tmp_path / "errors").open("w") as errors:
+            return subprocess.Popen(words, cwd=tmp_path, env=environment, stderr=errors)
+
+    return start
+
+
+@pytest.mark.parametrize(("ends", "code"), [(True, 0), (False, 130)])
+def test_a_slurm_job_runs_the_grid_on_its_nodes_and_is_queued_again_where_it_is_cut_off(
+    ends: bool, code: int, tmp_path: Path, slurm_job: Callable[..., subprocess.Popen[bytes]]
+) -> None:
+    process = slurm_job("ends") if ends else slurm_job()
     if not ends:
         wait_for((tmp_path / "started").exists)
         process.terminate()  # as Slurm's --signal=B:TERM
@@ -375,6 +424,27 @@ def test_a_slurm_job_runs_the_grid_on_its_nodes_and_is_queued_again_where_it_is_
         told,
     )
     assert ("scontrol requeue 7" in told) == (not ends)
+
+
+def test_a_slurm_job_that_is_cut_off_while_ray_starts_is_queued_again_without_a_run(
+    tmp_path: Path, slurm_job: Callable[..., subprocess.Popen[bytes]]
+) -> None:
+    process = slurm_job("slow")
+    wait_for((tmp_path / "starting").exists)
+    process.terminate()
+    assert process.wait() == 143
+    told = (tmp_path / "said").read_text()
+    assert ("scontrol requeue 7" in told, "python -m bench" in told) == (True, False)
+
+
+def test_a_slurm_job_without_ray_says_so_at_once(
+    tmp_path: Path, slurm_job: Callable[..., subprocess.Popen[bytes]]
+) -> None:
+    (tmp_path / "ray").unlink()
+    process = slurm_job(path=str(tmp_path))
+    assert process.wait() == 2
+    told = (tmp_path / "errors").read_text()
+    assert told == "ray: not found; submit the job from the environment that has it\n"
 
 
 # --- storage --------------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from bench.cli.options import CommandError
 from bench.cli.report import report
 from bench.grid.load import Plan, load_plan
 from bench.record.records import Records
-from bench.report import output
+from bench.report import telling
 from lab.result import Evaluation
 
 GRID = """
@@ -118,7 +118,7 @@ class Bench:
 
 @pytest.fixture
 def bench(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Bench:
-    monkeypatch.setattr(output, "_drawable", lambda findings: {})  # pictures take seconds, and hold no numbers
+    monkeypatch.setattr(telling, "titles", lambda findings: {})  # pictures take seconds, and hold no numbers
     return Bench(tmp_path, capsys)
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -57,6 +59,32 @@ def rows(folder: Path, table: str) -> list[dict[str, str]]:
     return sorted(found, key=str)
 
 
+@contextmanager
+def paused_workers(job: str) -> Iterator[None]:
+    """Holds up the job's worker processes: its trials do not end before what is to happen to them does."""
+    processes = [folder for folder in Path("/proc").glob("[0-9]*") if is_worker(folder, f"SLURM_JOB_ID={job}")]
+    assert processes
+    signal_all(processes, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        signal_all(processes, signal.SIGCONT)
+
+
+def is_worker(folder: Path, variable: str) -> bool:
+    try:
+        environment = (folder / "environ").read_bytes().split(b"\0")
+        return variable.encode() in environment and b"multiprocessing.forkserver" in (folder / "cmdline").read_bytes()
+    except OSError:  # it is gone
+        return False
+
+
+def signal_all(processes: list[Path], number: signal.Signals) -> None:
+    for folder in processes:
+        with suppress(ProcessLookupError):
+            os.kill(int(folder.name), number)
+
+
 def test_a_job_that_is_pre_empted_is_queued_again_and_resumes_to_the_rows_of_a_local_run(
     configuration: Path, tmp_path: Path
 ) -> None:
@@ -69,8 +97,15 @@ def test_a_job_that_is_pre_empted_is_queued_again_and_resumes_to_the_rows_of_a_l
     def state() -> str:
         return slurm.ask(configuration, "squeue", "-h", "-j", job, "-o", "%T")
 
+    def is_pre_empted() -> bool:
+        return state() != "RUNNING" or "PreemptTime=None" not in slurm.ask(
+            configuration, "scontrol", "show", "job", job
+        )
+
     slurm.wait_for(lambda: [*(tmp_path / "checkpoints" / "grid").glob("*/last.pt")] or not state())
-    slurm.submit(configuration, tmp_path, "--partition=high", "--nodes=2", "--wrap", "sleep 1")
+    with paused_workers(job):
+        slurm.submit(configuration, tmp_path, "--partition=high", "--nodes=2", "--wrap", "sleep 1")
+        slurm.wait_for(is_pre_empted)
     slurm.wait_for(lambda: state() in ("PENDING", ""))
     said = (tmp_path / "said").read_text()
     assert state() == "PENDING", said

@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 
 from bench.analysis.findings import Findings, gather
 from bench.cli import app
-from bench.report import canvas, output
+from bench.report import canvas, output, telling
+from bench.report.drawing import Drawer
 from bench.report.terminal import print_report
 
 REFERENCE = Path(__file__).parents[1] / "results" / "reference" / "residual_vs_plain"
@@ -58,7 +59,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Findings:
 def test_the_main_job_fits_a_screen_with_answer_coverage_effects_and_where_the_rest_is(tmp_path: Path) -> None:
     shutil.copytree(REFERENCE, tmp_path / "residual_vs_plain", ignore=shutil.ignore_patterns("report"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(output, "_drawable", lambda findings: {})
+        patch.setattr(telling, "titles", lambda findings: {})
         done = CliRunner().invoke(app, ["report", "--results", str(tmp_path)], env={"COLUMNS": "80"})
     assert done.exit_code == 0
     lines = done.output.splitlines()
@@ -162,7 +163,7 @@ def test_tables_and_page_are_there_before_a_figure_is_drawn(tmp_path: Path, monk
     monkeypatch.setattr(canvas, "save", interrupted)
     told: list[str] = []
     with pytest.raises(KeyboardInterrupt):
-        output.write_report(gather(folder), told.append)
+        output.write_report(gather(folder), told.append, Drawer(is_forked=False))
     names = {path.name for path in (folder / "report").iterdir()}
     assert {"index.html", "report.md", "table.tex", "table.md", "cells.csv", "effects.csv", "mine.pdf"} <= names
     assert "forest.pdf" not in names

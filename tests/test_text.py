@@ -32,6 +32,7 @@ from bench.report.lettering import fallbacks, lettered, notes
 from bench.report.output import write_report
 from bench.report.page import page
 from bench.report.paper import latex
+from bench.report.telling import letters
 
 LABELS = [
     *[
@@ -92,7 +93,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Findings:
 
 def drawn_texts(found: Findings) -> Iterator[str]:
     metric = found.plan.primary
-    with lettered(found.plan):
+    with lettered(letters(found.plan)):
         for figure in (figures.metric_by_cell(found.seeds, found.cells, metric), figures.forest(found.effects, metric)):
             for text in figure.findobj(Text):
                 assert not (text.get_text() and text.get_parse_math())

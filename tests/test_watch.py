@@ -249,6 +249,16 @@ def test_progress_means_failures_and_curves_are_those_of_the_files(folder: Path,
     assert panel["said"] == "seed 1: 9 to 7; seed 0: 9 to 7"
 
 
+def test_rows_count_in_the_cell_that_their_trial_has_today_whatever_it_was_called(folder: Path, plan: Plan) -> None:
+    record(folder, plan, 0, 2.0)
+    file = folder / "trials.csv"
+    file.write_text(file.read_text().replace(f",{plan.cells[0].label},", ",former=label,"))
+    assert "former=label" in file.read_text()
+    view = read_board(folder).view("houses")
+    assert [cell["done"] for cell in view["cells"].values()] == ["1 of 3", "0 of 3"]
+    assert list(view["curves"]) == [plan.cells[0].label]
+
+
 def test_rows_that_cannot_be_read_are_left_out(folder: Path, plan: Plan) -> None:
     record(folder, plan, 0, 2.0)
     with (folder / "trials.csv").open("ab") as file:

@@ -91,9 +91,12 @@ def check_choice(option: str, given: str, allowed: Iterable[str]) -> None:
 
 def program() -> str:
     """Returns how to call the command again, as it was called: ``bench`` or ``python -m bench``, by path if need be."""
-    if Path(sys.argv[0]).stem == "bench":
+    called = Path(sys.argv[0])
+    if called.stem == "bench":
         return _typed(sys.argv[0], "bench")
-    return f"{_typed(sys.executable, 'python', 'python3')} -m bench"
+    if called.parts[-2:] == ("bench", "__main__.py"):
+        return f"{_typed(sys.executable, 'python', 'python3')} -m bench"
+    return "python -m bench"  # from a notebook or a script
 
 
 def _typed(path: str, *names: str) -> str:

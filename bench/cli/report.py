@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -35,6 +37,7 @@ from bench.record.table import RecordError
 
 if TYPE_CHECKING:
     from bench.analysis.findings import Findings
+    from bench.report.drawing import Drawer
 
 RecordedSeeds = Annotated[
     int | None, typer.Option("--seeds", metavar="N", min=1, help="Seeds 0 to N-1; default: all that are recorded.")
@@ -77,23 +80,32 @@ def report(
     Several grids also get an overview, in results/report/. Results of one grid in several folders, as from two
     machines, are pooled where settings agree, in results/report/<grid>/ of the first folder; speeds stay separate.
     """
+    _prepare()
+    from bench.report.drawing import drawer
     from bench.report.paper import FORMATS
 
     check_choice("--format", form, ("table", *FORMATS))
     if not grids and (overrides or only or seeds is not None):
         raise CommandError("--set, --only and --seeds go with a GRID: name it")
     asked = [Asked(grid, tuple(overrides), tuple(only), seeds) for grid in grids or []]
-    all_findings, refused = _gather_all(asked, results)
-    if not all_findings:
-        raise CommandError("\n".join(refused))
-    _say_last_runs(all_findings, grids is None, sys.stdout if form == "table" else sys.stderr)
-    if form != "table":
-        write(FORMATS[form](all_findings), form)
     shown = Shown(form == "table", full, paper, show_page)
-    _write(all_findings, results[0] / "report", shown)
+    with drawer(shown.here or shown.page or shown.paper) as beside:
+        all_findings, refused = _gather_all(asked, results)
+        if not all_findings:
+            raise CommandError("\n".join(refused))
+        _say_last_runs(all_findings, grids is None, sys.stdout if shown.here else sys.stderr)
+        if not shown.here:
+            write(FORMATS[form](all_findings), form)
+        _write(all_findings, results[0] / "report", shown, beside)
     if refused:
         print("\n".join(refused), file=sys.stderr)
         raise typer.Exit(2)
+
+
+def _prepare() -> None:
+    """Sets what a short command of much Python and little algebra is faster with, before numpy is imported."""
+    gc.set_threshold(100_000, 20, 20)  # of some hundred thousand objects hardly any is garbage
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # threads would cost more than they save, and forbid to fork
 
 
 def _gather_all(asked: Sequence[Asked], results: Sequence[Path]) -> tuple[list[Findings], list[str]]:
@@ -138,17 +150,17 @@ class Shown:
     page: bool
 
 
-def _write(all_findings: Sequence[Findings], above: Path, shown: Shown) -> None:
+def _write(all_findings: Sequence[Findings], above: Path, shown: Shown, beside: Drawer) -> None:
     """Shows the findings and writes their pages, where asked for; ``above`` is the folder of the overview."""
     from bench.report.output import write_paper
     from bench.report.overview import overview, print_overview, write_overview
 
     console = terminal()
     if shown.here or shown.page:
-        pages = [_write_one(findings, shown, console) for findings in all_findings]
+        pages = [_write_one(findings, shown, beside, console) for findings in all_findings]
     for findings in all_findings if shown.paper else []:
         with doing(console, findings.plan.name) as say:
-            write_paper(findings, say)
+            write_paper(findings, beside, say)
     if not (shown.here or shown.page):
         return
     if len(all_findings) > 1:
@@ -161,7 +173,7 @@ def _write(all_findings: Sequence[Findings], above: Path, shown: Shown) -> None:
         typer.launch(str(pages[-1]))
 
 
-def _write_one(findings: Findings, shown: Shown, console: Console) -> Path:
+def _write_one(findings: Findings, shown: Shown, beside: Drawer, console: Console) -> Path:
     """Shows one grid's findings, where asked for, and writes its report; returns its page."""
     from bench.report.output import letters_without_font, write_report
     from bench.report.terminal import print_report
@@ -170,7 +182,7 @@ def _write_one(findings: Findings, shown: Shown, console: Console) -> Path:
         print_report(console, findings, full=shown.full)
     try:
         with doing(console, findings.plan.name) as say:
-            target = write_report(findings, say)
+            target = write_report(findings, say, beside)
     except OSError as error:
         raise WriteError(f"{findings.target}: cannot be written: {error}") from error
     if shown.here:

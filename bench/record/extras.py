@@ -6,8 +6,10 @@ import importlib.util
 import shlex
 from contextlib import suppress
 from importlib import metadata
+from typing import TYPE_CHECKING
 
-from packaging.requirements import Requirement
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
 
 DISTRIBUTION = "ablation-bench"
 EXTRAS = {  # the package that each module comes with
@@ -20,6 +22,8 @@ EXTRAS = {  # the package that each module comes with
 
 def declared() -> list[Requirement]:
     """Returns what the harness and its extras ask for; none where it runs from sources that are not installed."""
+    from packaging.requirements import Requirement  # here: `--help` and completion need none
+
     with suppress(metadata.PackageNotFoundError):
         return list(map(Requirement, metadata.requires(DISTRIBUTION) or []))
     return []

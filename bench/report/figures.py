@@ -7,7 +7,6 @@ for a paper: as wide as so many columns of text, in letters of 8 points, without
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,8 +16,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from bench.analysis.amounts import axis_label, capital, direction, spoken
-from bench.analysis.findings import Findings
-from bench.analysis.summaries import position, watched
 from bench.analysis.tables import sampled
 from bench.grid.metrics import Metric
 from bench.report.canvas import (
@@ -48,34 +45,23 @@ from bench.report.canvas import (
 )
 from bench.report.escapes import versus
 from bench.report.labels import label_ends, label_points
-from bench.report.telling import MOST, MOST_IN_PANEL, file_of, last_points, shown, telling
+from bench.report.telling import MOST, MOST_IN_PANEL, RATE, Asked, curves_title, last_points, shown, telling
 
 ROOM = 60  # letters that an axis has room for in one line
 
-RATE = "train_images_per_second"
 
-
-def drawable(findings: Findings) -> dict[str, tuple[str, Callable[[int], Figure]]]:
-    """Lists the figures that there are numbers for, by file name: what each shows, how to draw it for ``columns``."""
-    metric, dev = findings.plan.primary, watched(findings.plan)
-    cells, name = findings.cells, capital(spoken(metric))
-    means = None if findings.variance is None else findings.variance.cell_means
-    found: dict[str, tuple[str, Callable[[int], Figure]]] = {}
-    x = f"{position(findings.plan)}s trained"
-    if len(findings.curves):
-        found["curves"] = (curves_title(dev), lambda columns: curves(findings.curves, cells, dev, columns, x))
-    found[file_of(metric)] = (f"{name} by cell", lambda columns: metric_by_cell(findings.seeds, cells, metric, columns))
-    if metric.name != RATE and cells[RATE].notna().any():
-        found["trade_off"] = (f"{name} against training speed", lambda columns: trade_off(cells, metric, columns))
-    if len(findings.effects) and findings.effects["difference"].notna().any():
-        found["forest"] = (f"Effects on {spoken(metric)}", lambda columns: forest(findings.effects, metric, columns))
-    if means is not None:
-        found["interaction"] = ("The strongest interaction", lambda columns: interaction(means, metric, columns))
-    return found
-
-
-def curves_title(metric: Metric) -> str:
-    return f"{capital(spoken(metric))} while training"
+def figure_of(asked: Asked, name: str) -> Figure:
+    """Draws one of the figures that are asked for, by its file name."""
+    cells, metric, columns = asked.cells, asked.metric, asked.columns
+    if name == "curves":
+        return curves(asked.curves, cells, asked.watched, columns, f"{asked.position}s trained")
+    if name == "trade_off":
+        return trade_off(cells, metric, columns)
+    if name == "forest":
+        return forest(asked.effects, metric, columns)
+    if name == "interaction" and asked.means is not None:
+        return interaction(asked.means, metric, columns)
+    return metric_by_cell(asked.seeds, cells, metric, columns)
 
 
 def curves(

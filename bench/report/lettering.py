@@ -12,13 +12,9 @@ from matplotlib import font_manager
 from matplotlib.ft2font import FT2Font
 
 from bench.grid.plan import Plan
+from bench.report.telling import letters
 
 OWN = "DejaVu Sans"  # comes with Matplotlib
-
-
-def letters(plan: Plan) -> str:
-    """Returns all letters of the plan's labels, each once."""
-    return "".join(sorted({letter for cell in plan.cells for letter in cell.label if not letter.isspace()}))
 
 
 @cache
@@ -34,9 +30,9 @@ def fallbacks(wanted: str) -> tuple[tuple[str, ...], str]:
 
 
 @contextmanager
-def lettered(plan: Plan) -> Iterator[None]:
-    """Figures drawn within find a font for each letter of the plan's labels, if one is installed."""
-    families, _ = fallbacks(letters(plan))
+def lettered(wanted: str) -> Iterator[None]:
+    """Figures drawn within find a font for each letter that is wanted, if one is installed."""
+    families, _ = fallbacks(wanted)
     with mpl.rc_context({"font.family": ["sans-serif", *families]}):
         yield
 

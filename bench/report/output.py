@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
 from rich.console import Console
@@ -13,43 +12,45 @@ from rich.text import Text
 from bench.analysis import amounts
 from bench.analysis.findings import Findings, gather
 from bench.grid.plan import Plan
+from bench.report.drawing import Drawer, Say, drawer
 from bench.report.escapes import markdown
 from bench.report.page import page
 from bench.report.paper import latex, markdown_table, paper_markdown
-from bench.report.telling import FIGURES, file_of
+from bench.report.telling import FIGURES, asked, file_of, letters
 from bench.report.terminal import print_report
 from bench.report.wording import Shown, effects_text, method, show
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-Say = Callable[[str], None]
 
 
 def report(folder: Path, console: Console, plan: Plan | None = None, *, full: bool = False) -> None:
     """Prints the answer of ``folder`` and writes it to ``folder/report``; the plan is by default its ``grid.yaml``."""
-    findings = gather(folder, plan)
-    print_report(console, findings, full=full)
-    write_report(findings)
+    with drawer() as beside:
+        findings = gather(folder, plan)
+        print_report(console, findings, full=full)
+        write_report(findings, beside=beside)
     console.print(Text(f"figures, Markdown and CSV: {findings.target}"), soft_wrap=True)
 
 
-def write_report(findings: Findings, say: Say = lambda doing: None) -> Path:
+def write_report(findings: Findings, say: Say = lambda doing: None, beside: Drawer | None = None) -> Path:
     """Writes tables and page, then figures, to the folder of the report, which it returns.
 
-    ``say`` is told what is done. Figures of an earlier report are removed first: none stands beside newer tables.
+    ``say`` is told what is done, ``beside`` draws meanwhile. Figures of an earlier report are removed first: none
+    stands beside newer tables.
     """
+    if beside is None:
+        with drawer() as beside:
+            return write_report(findings, say, beside)
     target = findings.target
     target.mkdir(parents=True, exist_ok=True)
     say("writing tables and page")
-    drawn = _drawable(findings)
     _remove_figures(target, findings)
+    figures = asked(findings, target)
+    beside.begin(figures)
     _write_tables(target, findings)
-    write_markdown(target / "report.md", findings, {name: title for name, (title, _) in drawn.items()})
+    write_markdown(target / "report.md", findings, figures.titles)
     (target / "table.md").write_text(paper_markdown(findings), encoding="utf-8")
     (target / "table.tex").write_text(latex(findings), encoding="utf-8")
-    (target / "index.html").write_text(page(findings), encoding="utf-8")
-    _draw(target, findings, drawn, 0, say)
+    (target / "index.html").write_text(page(findings), encoding="utf-8", errors="replace")  # of a folder's odd name
+    beside.finish(figures, say)
     return target
 
 
@@ -64,53 +65,30 @@ def _write_tables(target: Path, findings: Findings) -> None:
             table.to_csv(target / f"{name}.csv", index=False)
 
 
-def _drawable(findings: Findings) -> Mapping[str, tuple[str, Callable[[int], Figure]]]:
-    """Lists the figures that there are numbers for, by file name: what each shows, and how to draw it."""
-    if not findings.cells["n"].any():
-        return {}
-    from bench.report import figures
-
-    return figures.drawable(findings)
-
-
 def _remove_figures(target: Path, findings: Findings) -> None:
     names = {*FIGURES, file_of(findings.plan.primary)}
     for path in (target / f"{name}.{end}" for name in names for end in ("png", "svg", "pdf")):
         path.unlink(missing_ok=True)
 
 
-def _draw(
-    target: Path, findings: Findings, drawn: Mapping[str, tuple[str, Callable[[int], Figure]]], columns: int, say: Say
-) -> None:
-    """Draws figures; ``columns`` of text is the width of those for a paper, which say so in their names."""
-    if not drawn:
-        return
-    from bench.report import canvas
-    from bench.report.lettering import lettered
-
-    with lettered(findings.plan):
-        for number, (name, (title, figure)) in enumerate(drawn.items(), 1):
-            say(f"drawing figure {number} of {len(drawn)}: {title}")
-            canvas.save(figure(columns), target / (f"{name}-{columns}-column" if columns else name), columns)
-
-
 def letters_without_font(findings: Findings) -> list[str]:
     """Says what figures cannot show of the labels, if there are figures."""
-    if not findings.cells["n"].any():
+    if not findings.cells["n"].any() or letters(findings.plan).isascii():  # which Matplotlib's own font has
         return []
     from bench.report import lettering
 
     return lettering.notes(findings.plan)
 
 
-def write_paper(findings: Findings, say: Say = lambda doing: None) -> Path:
+def write_paper(findings: Findings, beside: Drawer, say: Say = lambda doing: None) -> Path:
     """Writes the table in LaTeX and the figures, as wide as one and as two columns, to ``paper/`` in the report."""
     target = findings.target / "paper"
     target.mkdir(parents=True, exist_ok=True)
     (target / "table.tex").write_text(latex(findings), encoding="utf-8")
-    drawn = _drawable(findings)
     for columns in (1, 2):
-        _draw(target, findings, drawn, columns, say)
+        figures = asked(findings, target, columns)
+        beside.begin(figures)
+        beside.finish(figures, say)
     return target
 
 

@@ -1,10 +1,22 @@
-"""Which of many cells a figure shows: it has room for few, and says how many there are."""
+"""Which figures there are numbers for, and which of many cells one shows: it has room for few, and says how many."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import pandas as pd
 
+from bench.analysis.amounts import capital, spoken
+from bench.analysis.summaries import position, watched
 from bench.grid.metrics import Metric
+
+if TYPE_CHECKING:
+    from bench.analysis.findings import Findings
+    from bench.grid.plan import Plan
 
 FIGURES = ("curves", "trade_off", "forest", "interaction")  # by file name, beside that of the primary metric
 FEWEST = 5
@@ -12,8 +24,77 @@ MOST, MOST_IN_PANEL = 60, 12  # cells that a figure and a panel with labels in i
 
 
 def file_of(metric: Metric) -> str:
-    """Names the file of the figure that shows a metric by cell."""
-    return "accuracy" if metric.name == "test_accuracy" else metric.name
+    """Names the file of the figure that shows a metric by cell: no folder, and no other figure's name."""
+    name = "accuracy" if metric.name == "test_accuracy" else re.sub(r"[/@]", "_", metric.name)
+    return f"{name}_by_cell" if name in FIGURES else name
+
+
+RATE = "train_images_per_second"
+
+
+def titles(findings: Findings) -> dict[str, str]:
+    """Lists the figures that there are numbers for: by file name, what each shows."""
+    metric, effects, name = findings.plan.primary, findings.effects, capital(spoken(findings.plan.primary))
+    if not findings.cells["n"].any():
+        return {}
+    found = {"curves": curves_title(watched(findings.plan))} if len(findings.curves) else {}
+    found[file_of(metric)] = f"{name} by cell"
+    if metric.name != RATE and findings.cells[RATE].notna().any():
+        found["trade_off"] = f"{name} against training speed"
+    if len(effects) and effects["difference"].notna().any():
+        found["forest"] = f"Effects on {spoken(metric)}"
+    if findings.variance is not None and findings.variance.cell_means is not None:
+        found["interaction"] = "The strongest interaction"
+    return found
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Figures to draw to a folder, by :func:`titles`, and what they are drawn from.
+
+    ``columns`` of text is the width of those for a paper, which say so in their names.
+    """
+
+    titles: Mapping[str, str]
+    target: Path
+    columns: int
+    metric: Metric
+    watched: Metric  # the one of the curves
+    position: str  # of a point of a curve: epoch or step
+    letters: str
+    cells: pd.DataFrame
+    seeds: pd.DataFrame
+    curves: pd.DataFrame
+    effects: pd.DataFrame
+    means: pd.DataFrame | None  # by the levels of two factors
+
+
+def asked(findings: Findings, target: Path, columns: int = 0) -> Asked:
+    """Asks for all figures that there are numbers for."""
+    plan, variance = findings.plan, findings.variance
+    return Asked(
+        titles=titles(findings),
+        target=target,
+        columns=columns,
+        metric=plan.primary,
+        watched=watched(plan),
+        position=position(plan),
+        letters=letters(plan),
+        cells=findings.cells,
+        seeds=findings.seeds,
+        curves=findings.curves,
+        effects=findings.effects,
+        means=None if variance is None else variance.cell_means,
+    )
+
+
+def letters(plan: Plan) -> str:
+    """Returns all letters of the plan's labels, each once."""
+    return "".join(sorted({letter for cell in plan.cells for letter in cell.label if not letter.isspace()}))
+
+
+def curves_title(metric: Metric) -> str:
+    return f"{capital(spoken(metric))} while training"
 
 
 def telling(table: pd.DataFrame, by: pd.Series, most: int) -> pd.DataFrame:

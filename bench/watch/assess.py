@@ -21,14 +21,14 @@ MOST_ROWS = 60  # of a table on the live page; the report has all
 
 @dataclass(frozen=True)
 class Outline:
-    """What the live page has to know of a plan: ``compared`` are trials that answer the question, by id with cell."""
+    """What the live page has to know of a plan: the cell of each trial, by its id; ``compared`` answer the question."""
 
     question: str
     metric: Metric
     watched: Metric
     cells: tuple[str, ...]
     planned: int
-    trials: frozenset[str]
+    trials: dict[str, str] = field(hash=False)
     compared: frozenset[str]
     per_cell: dict[str, int] = field(hash=False)
     tunes: bool = False
@@ -62,7 +62,7 @@ def outline(folder: Path) -> Outline:
         watched=watched(plan),
         cells=tuple(cell.label for cell in plan.cells),
         planned=len(known) + undecided * len(set(plan.seeds) - set(plan.tune_seeds)),
-        trials=frozenset(trial.trial_id for trial in known),
+        trials={trial.trial_id: trial.cell.label for trial in known},
         compared=frozenset(trial.trial_id for trial in known if trial.stage == "final"),
         per_cell=dict(per_cell),
         tunes=bool(plan.tune),

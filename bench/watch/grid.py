@@ -124,14 +124,15 @@ class Grid:
             return
         score = _float(row.get(metric.name, "")) if row.get("status") == Status.OK else None
         text = decode_text(row.get("error", ""))[:ERROR_LETTERS]
-        new = Row(decode_text(row.get("cell", "")), row.get("seed", ""), row.get("status", ""), score, text)
+        cell = outline.trials[trial]  # as it is called today: the row has what it was called when it was recorded
+        new = Row(cell, row.get("seed", ""), row.get("status", ""), score, text)
         old = self._rows.get(trial)
         self._rows[trial] = new
         if trial in outline.compared:
-            cell = self._cells.setdefault(new.cell, Cell())
+            tally = self._cells.setdefault(cell, Cell())
             for one, sign in ((old, -1), (new, 1)):
                 if one is not None:
-                    cell.count(one, _compared(one.score, metric.scale), sign)
+                    tally.count(one, _compared(one.score, metric.scale), sign)
         self._failures.pop(trial, None)
         if new.status in LOST:
             self._count += 1

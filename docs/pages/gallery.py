@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import bench
-from bench.report import canvas, figures
-from bench.report.lettering import lettered
+from bench.report.drawing import draw
+from bench.report.telling import asked
 from bench.studies.reference import GRIDS, HEAD
 from bench.studies.reference import claims as rows_of
 
@@ -26,13 +26,13 @@ def pages() -> Iterator[tuple[str, str | bytes]]:
         found = bench.findings(RESULTS / name)
         parts += [f"## {found.plan.question}", found.coverage + "."]
         with tempfile.TemporaryDirectory() as folder:
-            for figure, (title, draw) in figures.drawable(found).items():
-                with lettered(found.plan):
-                    canvas.save(draw(0), Path(folder) / figure)
+            figures = asked(found, Path(folder))
+            draw(figures, lambda doing: None)
+            for figure, title in figures.titles.items():
                 target = f"figures/{name}-{figure}.png"
                 yield target, (Path(folder) / f"{figure}.png").read_bytes()
-                shown = f"![{title}]({target}){{ loading=lazy }}"
-                parts += [f'<div class="gallery" markdown>\n{shown}\n</div>']
+                image = f"![{title}]({target}){{ loading=lazy }}"
+                parts += [f'<div class="gallery" markdown>\n{image}\n</div>']
         text = (Path("grids") / f"{name}.yaml").read_text(encoding="utf-8")
         indented = "\n".join(f"    {line}".rstrip() for line in ["```yaml", *text.splitlines(), "```"])
         parts += [f'??? note "The grid: grids/{name}.yaml"\n{indented}']

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import re
+import socket
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -27,6 +28,7 @@ from lab.result import Evaluation
 START_SECONDS = 60  # so long may nodes take to say that they are ready, before the first trial
 OTHERS_SECONDS = 20  # so long are the others waited for when the first is
 GROW_SECONDS = 3  # how long a node that joined may go unnoticed
+HEAD_SECONDS = 40  # how long the cluster's head may be silent: after 60, Ray would end this process
 GRACE_SECONDS = STOP_SECONDS + 7  # after a request to stop: for the last checkpoint to reach the storage
 MOST_LOSSES = 3  # a trial whose slots were lost so often is an error: it may be what kills them
 
@@ -61,6 +63,7 @@ class RayExecutor:
     _slots: dict[int, _Slot] = field(default_factory=dict)
     _num_made: int = 0
     _grown: float = -math.inf
+    _silent_since: float | None = None  # the cluster's head
     _given_back: deque[Job] = field(default_factory=deque)
     _losses: Counter[str] = field(default_factory=Counter)
     _jobs: Iterator[Job] = field(default_factory=lambda: iter(()))
@@ -222,10 +225,30 @@ class RayExecutor:
         if self._stopping or self.now() - self._grown < GROW_SECONDS:
             return
         self._grown = self.now()
+        if not self._hears_head():
+            return
         missing = self._room() - len(self._slots)
         if missing > 0 and (job := self._next_job()) is not None:
             self._given_back.appendleft(job)
             self._make(missing)
+
+    def _hears_head(self) -> bool:
+        """Tells whether the cluster's head answers; raises ValueError where it has not for long.
+
+        Asked for its nodes, Ray would wait for a head that is gone, and no signal would be handled meanwhile. It goes
+        first where Slurm ends all of a job's processes at a time.
+        """
+        address = _head()
+        if _answers(address):
+            self._silent_since = None
+        elif self._silent_since is None:
+            self._silent_since = self.now()
+        elif self.now() - self._silent_since > HEAD_SECONDS:
+            raise ValueError(
+                f"--executor ray: the head of the cluster, {address}, is gone; trials that ended are recorded: run it "
+                "again to resume the others"
+            )
+        return self._silent_since is None
 
     def _forward_stop(self) -> None:
         if not self._stopping:
@@ -261,6 +284,22 @@ class RayExecutor:
         for slot in self._slots.values():
             _kill(slot)
         self._slots = {}
+
+
+def _head() -> str:
+    """Returns the address, HOST:PORT, of the cluster's head."""
+    import ray
+
+    return str(ray.get_runtime_context().gcs_address)
+
+
+def _answers(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=1).close()
+    except OSError:
+        return False
+    return True
 
 
 def _waits(slot: _Slot) -> bool:
