@@ -25,6 +25,7 @@ from bench.execute.trainables import command
 from bench.grid.load import GridError, Plan, load_plan
 from bench.grid.own import OwnSettings, Run
 from bench.grid.own_command import Command
+from bench.record.printable import printable
 
 SCRIPT = """
 import argparse, json, os
@@ -235,7 +236,7 @@ if how == "deaf":
 if how == "kill":
     child(300); os.kill(os.getpid(), signal.SIGKILL)
 if how == "exit":
-    print("the last word"); sys.exit(7)
+    print("10 %\\r20 %\\r\\x1b[31mthe last\\x1b[0m \\x07\\0word\\x1b]0;title\\x07"); sys.exit(7)
 if how == "memory":
     raise MemoryError
 if how == "flood":
@@ -280,6 +281,8 @@ def test_whatever_a_command_does_leaves_a_row_and_no_process(
     assert found["hang"][1] == found["deaf"][1] == "ran longer than 6 seconds"
     assert found["kill"][1].startswith("the command was ended by SIGKILL")
     assert found["exit"][1] == "the command ended by itself with exit code 7: the last word"
+    (log,) = (p for row in rows(plan) if row["settings.how"] == "exit" for p in Path().rglob(f"{row['trial_id']}.log"))
+    assert printable(log.read_bytes().decode()) == "the last word\n"
     assert found["flag"][1].endswith("exit code 2: train.py: error: unrecognized arguments: --unknown")
     assert found["garbage"][1] == "ValueError: metrics.jsonl:1: must be a JSON mapping, got b'rmse 3'"
     assert not any(is_alive(int(pid)) for pid in Path("children.txt").read_text().split())

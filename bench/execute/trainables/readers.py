@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from bench.execute.trainables.reported import Reported, number_of, numbers
+from bench.record.printable import without_escapes
 from lab.result import Evaluation
 
 STEPS = ("step", "epoch")  # names of steps where the grid does not say
 BEGIN = 4096  # bytes by which a file is known to be the same one
-ESCAPES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?)")  # colours and the like, ECMA-48
 
 
 class Reader(Protocol):
@@ -324,12 +324,11 @@ class Output:
 
     def feed(self, data: bytes) -> None:
         *lines, self._rest = (self._rest + self._decoder.decode(data)).replace("\r", "\n").split("\n")
-        plain = (ESCAPES.sub("", line) if "\x1b" in line else line for line in lines)
-        self._lines += [line for line in plain if self.pattern.search(line)]
+        self._lines += [line for line in map(without_escapes, lines) if self.pattern.search(line)]
         self._rest = self._rest[-100_000:]
 
     def read(self, reported: Reported, *, is_last: bool) -> Evaluation | None:
-        lines, self._lines = [*self._lines, *([ESCAPES.sub("", self._rest)] if is_last else [])], []
+        lines, self._lines = [*self._lines, *([without_escapes(self._rest)] if is_last else [])], []
         points = [self._take(match, reported) for line in lines for match in self.pattern.finditer(line)]
         self._has_matched |= bool(points)
         if is_last and not self._has_matched:
