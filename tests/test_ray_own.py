@@ -12,6 +12,10 @@ from pathlib import Path
 import pytest
 from conftest import RayCluster
 
+from bench.execute.options import Options
+from bench.execute.ray.kind import RayOptions, cautions
+from bench.grid.own import Run
+
 ROOT = Path(__file__).parents[1]
 SCRIPT = """
 import json, os, sys
@@ -59,3 +63,11 @@ def test_own_code_gives_the_same_rows_on_a_cluster(
     assert len(rows("here")) == 6
     assert rows("there") == rows("here")
     assert "KeyError" in "".join(log.read_text() for log in Path("there/own/logs").glob("*.log"))
+
+
+def test_what_stays_on_a_node_is_said_before_the_run() -> None:
+    options = Options(results=Path("results"), executor_options=RayOptions("auto"))
+    (said,) = cautions(options, Run(command="python train.py", resume="continue"))
+    assert said.endswith("files are not; `resume: continue` starts again, and `--reread` finds nothing")
+    (said,) = cautions(options, Run(function="train:run"))
+    assert said.endswith("files are not")
