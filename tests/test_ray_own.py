@@ -12,6 +12,10 @@ from pathlib import Path
 import pytest
 from conftest import RayCluster
 
+from bench.execute.options import Options
+from bench.execute.ray.kind import RayOptions, cautions
+from bench.grid.own import Run
+
 ROOT = Path(__file__).parents[1]
 SCRIPT = """
 import json, os, sys
@@ -97,3 +101,11 @@ def test_trials_for_which_memory_runs_out_beside_each_other_run_one_after_the_ot
     assert done.stdout.count("is tried again alone, after the others: MemoryError: no room beside another") == 2
     with Path("results/own/trials.csv").open(newline="") as file:
         assert [(row["status"], row["rmse"]) for row in csv.DictReader(file)] == [("ok", "0.0")] * 2
+
+
+def test_what_stays_on_a_node_is_said_before_the_run() -> None:
+    options = Options(results=Path("results"), executor_options=RayOptions("auto"))
+    (said,) = cautions(options, Run(command="python train.py", resume="continue"))
+    assert said.endswith("files are not; `resume: continue` starts again, and `--reread` finds nothing")
+    (said,) = cautions(options, Run(function="train:run"))
+    assert said.endswith("files are not")

@@ -75,7 +75,11 @@ def _reads_here(trial: Trial) -> bool:
 
 def cautions(options: Options, run: Run | None) -> list[str]:
     if run is not None:
-        return ["a trial's folder is removed from its node when it ends: metrics and log are brought, files are not"]
+        again = "`resume: continue` starts again, and " if run.resume == "continue" else ""
+        lost = f"; {again}`--reread` finds nothing" if run.command else ""
+        return [
+            f"a trial's folder is removed from its node when it ends: metrics and log are brought, files are not{lost}"
+        ]
     if options.executor_options.storage is not None:
         return []
     return ["without --storage a trial that is cut off starts from the beginning, and no weights are kept"]
