@@ -17,10 +17,11 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, SerializeAsAny, ValidationError
 from pydantic.fields import FieldInfo
 
-from lab.annotations import same_value
+from lab.annotations import NOT_PLAIN, same_value
+from lab.imports import IMPORT_PATH
 from lab.networks import MODELS, ONLY_SIZE, SIZES
 from lab.optim import OPTIMIZERS
-from lab.parts import parse_part, settings_type, shortest, signed
+from lab.parts import SignedSettings, parse_part, settings_type, shortest, signed
 from lab.schedules import SCHEDULES
 from lab.scores import BUILT_IN as SCORES
 from lab.scores import METRICS, Named, default_selection, named
@@ -227,10 +228,12 @@ def parse_section(section: str, raw: object) -> Section:
         raise SettingsError([Problem(section, f"must be a mapping of settings, got {spelled(raw)}")])
     kind = section_type(section, raw)
     try:
-        return kind.model_validate(dict(raw))
+        settings = kind.model_validate(dict(raw))
     except ValidationError as error:
         owner = str(raw.get("name", section))
         raise SettingsError(_problem(section, owner, kind, e) for e in error.errors()) from None
+    _check_text(section, settings)
+    return settings
 
 
 def section_type(section: str, raw: Mapping[str, Any]) -> type[Section]:
@@ -340,9 +343,37 @@ def _problem(section: str, owner: str, kind: type[Section], error: Any) -> Probl
             hint = did_you_mean(name, kind.model_fields, f"it takes: {takes}")
             return Problem(path, f"no such setting of {owner}{hint}")
         case "missing":
-            return Problem(path, f"is required: {describe_field(kind.model_fields[name])}")
+            return Problem(
+                path, f"is required: {describe_field(kind.model_fields[name])}{_by_code(section, kind, name)}"
+            )
         case "unfit":
-            return Problem(".".join([path, *error["ctx"]["path"]]), error["ctx"]["rule"])
+            rule = f"{error['ctx']['rule']}{_by_code(section, kind, name)}"
+            return Problem(".".join([path, *error["ctx"]["path"]]), rule)
         case _:
             allowed = describe_field(kind.model_fields[name])
             return Problem(f"{section}.{name}", f"must be {allowed}, got {spelled(error['input'])}")
+
+
+def _by_code(section: str, kind: type[Section], name: str) -> str:
+    """Says how a value comes to a part that YAML cannot write; nothing where it can."""
+    own = kind.signature.settings.get(name) if issubclass(kind, SignedSettings) else None
+    if own is None or (own.schema and NOT_PLAIN not in dumps(own.schema)):
+        return ""
+    return _in_code(section)
+
+
+def _in_code(section: str) -> str:
+    noun = NOUNS[section.removeprefix("train.")]
+    return (
+        f"; what YAML cannot write, such as a function, comes from code: name a {noun} of your own, `module:function`"
+    )
+
+
+def _check_text(section: str, settings: Section) -> None:
+    """Raises :class:`SettingsError` where a part of torch's would be given an import path: it would get the text."""
+    for name, value in settings:
+        if name != "name" and isinstance(value, str) and IMPORT_PATH.fullmatch(value):
+            owner = getattr(settings, "name", "")
+            if owner.startswith("torch."):
+                rule = f"{owner} would be given {spelled(value)} as text{_in_code(section)}"
+                raise SettingsError([Problem(f"{section}.{name}", rule)])

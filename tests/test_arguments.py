@@ -415,6 +415,12 @@ HIDDEN = "factors: {model.hidden: [[4], [8]]}"
             HIDDEN,
             "train.loss.gamma: no such setting of cross_entropy; it takes: na",
         ),
+        (
+            '{name: "torch.nn:CrossEntropyLoss", weight: @[1.0, 2.0]}',
+            HIDDEN,
+            "train.loss.weight: must be Tensor or null, got [1.0, 2.0]; what YAML cannot write, such as a "
+            "function, comes from code: name a loss of your own, `module:function`",
+        ),
         ("@{gamma: 2}", HIDDEN, "train.loss.name: is required and must be a string; there are cross_entropy"),
         ("@{name: focal}", HIDDEN, "train.loss: no such loss 'focal'; there are cross_entropy"),
         ("cross_entropy", "factors: {@train.loss.gamma: [1, 2]}", "train.loss.gamma: no such setting of cross_entropy"),

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -21,11 +22,10 @@ from bench.execute.progress import Progress
 from bench.execute.run import Summary
 from bench.execute.run import run as run_plan
 from bench.execute.trainables import command
-from bench.execute.trainables.readers import Csv, Json, JsonLines, Output, TensorBoard, make_readers
-from bench.execute.trainables.reported import Reported
 from bench.grid.load import GridError, Plan, load_plan
 from bench.grid.own import OwnSettings, Run
 from bench.grid.own_command import Command
+from bench.record.printable import printable
 
 SCRIPT = """
 import argparse, json, os
@@ -236,7 +236,7 @@ if how == "deaf":
 if how == "kill":
     child(300); os.kill(os.getpid(), signal.SIGKILL)
 if how == "exit":
-    print("the last word"); sys.exit(7)
+    print("10 %\\r20 %\\r\\x1b[31mthe last\\x1b[0m \\x07\\0word\\x1b]0;title\\x07"); sys.exit(7)
 if how == "memory":
     raise MemoryError
 if how == "flood":
@@ -281,11 +281,13 @@ def test_whatever_a_command_does_leaves_a_row_and_no_process(
     assert found["hang"][1] == found["deaf"][1] == "ran longer than 6 seconds"
     assert found["kill"][1].startswith("the command was ended by SIGKILL")
     assert found["exit"][1] == "the command ended by itself with exit code 7: the last word"
+    (log,) = (p for row in rows(plan) if row["settings.how"] == "exit" for p in Path().rglob(f"{row['trial_id']}.log"))
+    assert printable(log.read_bytes().decode()) == "the last word\n"
     assert found["flag"][1].endswith("exit code 2: train.py: error: unrecognized arguments: --unknown")
     assert found["garbage"][1] == "ValueError: metrics.jsonl:1: must be a JSON mapping, got b'rmse 3'"
     assert not any(is_alive(int(pid)) for pid in Path("children.txt").read_text().split())
     sizes = [path.stat().st_size for path in Path("results/own/logs").glob("*.log")]
-    assert 2 * command.END < max(sizes) < 2 * command.END + 100_000
+    assert 2 * command.END < max(sizes) < 2 * command.END + 1000
     assert b"bytes left out" in max(Path("results/own/logs").glob("*.log"), key=lambda p: p.stat().st_size).read_bytes()
 
 
@@ -316,75 +318,34 @@ def test_a_driver_that_is_killed_takes_the_command_with_it_and_nothing_is_lost(g
     assert len({row["trial_id"] for row in rows(plan)}) == len(rows(plan)) == 4
 
 
-# --- readers --------------------------------------------------------------------------------------------------------
+# --- what was not reported ------------------------------------------------------------------------------------------
+
+SILENT = """
+import sys
+print("loss: n/a")
+open(sys.argv[1] + "/m.csv", "w").write("step,test_rmse,dev_rmse\\n1,n/a,2\\n")
+with open(sys.argv[1] + "/m.jsonl", "w") as file:
+    for step in (1, 2): print('{"iter": %d, "test_rmse": 3, "dev_rmse": %d}' % (step, step), file=file)
+"""
 
 
-def all_of(reader: Any) -> Reported:
-    reported = Reported()
-    reader.read(reported, is_last=False)
-    reader.read(reported, is_last=True)
-    return reported
-
-
-def test_json_lines_are_read_as_they_come_and_a_torn_line_waits(tmp_path: Path) -> None:
-    path, reported = tmp_path / "m.jsonl", Reported()
-    reader = JsonLines(path)
-    reader.read(reported, is_last=False)
-    path.write_text('{"step": 1, "a": 2.0, "text": "x"}\n{"step": 2, "a"')
-    point = reader.read(reported, is_last=False)
-    assert point is not None
-    assert (point.step, point.scores) == (1, {"a": 2.0})
-    with path.open("a") as file:
-        file.write(': 3}\n{"b": {"c": 4}}')
-    reader.read(reported, is_last=True)
-    assert reported.points == {1: {"a": 2.0}, 2: {"a": 3.0}}
-    assert reported.final == {"b/c": 4.0}
-
-
-def test_a_csv_may_have_train_and_dev_on_separate_rows_empty_cells_and_no_step(tmp_path: Path) -> None:
-    path = tmp_path / "m.csv"
-    path.write_text("epoch,step,train_loss,val_loss\n0,10,0.5,\n0,10,,0.25\n1,20,0.125,\n")
-    assert all_of(Csv(path)).points == {
-        10: {"epoch": 0.0, "train_loss": 0.5, "val_loss": 0.25},
-        20: {"epoch": 1.0, "train_loss": 0.125},
-    }
-    assert list(all_of(Csv(path, "epoch")).points) == [0, 1]
-    path.write_text("loss,name\n3,a\n1,b\n")
-    assert all_of(Csv(path)).points == {0: {"loss": 3.0}, 1: {"loss": 1.0}}
-    with pytest.raises(ValueError, match=r"m.csv: there is no column epohc; there are loss, name"):
-        all_of(Csv(path, "epohc"))
-
-
-def test_json_holds_final_values_and_rows(tmp_path: Path) -> None:
-    path = tmp_path / "trainer_state.json"
-    path.write_text('{"best": 0.5, "log_history": [{"step": 5, "loss": 2.0}, {"step": 5, "eval_loss": 1.0}]}')
-    reported = all_of(Json(path, "step"))
-    assert reported.final == {"best": 0.5}
-    assert reported.points == {5: {"loss": 2.0, "eval_loss": 1.0}}
-
-
-def test_output_is_read_by_a_pattern_across_pieces_and_progress_bars() -> None:
-    (_, reader) = make_readers({"stdout": r"ep (?P<step>\d+): acc (?P<acc>[\d.]+)"}, Path("none"), {})
-    assert isinstance(reader, Output)
-    reported = Reported()
-    for piece in (b"ep 1: a", b"cc 0.5\rep 2: acc 0.25\nnoise\n", b"ep 3: acc 0.125"):
-        reader.feed(piece)
-        reader.read(reported, is_last=False)
-    reader.read(reported, is_last=True)
-    assert reported.points == {1: {"acc": 0.5}, 2: {"acc": 0.25}, 3: {"acc": 0.125}}
-
-
-def test_events_of_tensorboard_are_read_whole(tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard", reason="needs the extra tensorboard")
-    from tensorboard.compat.proto.event_pb2 import Event
-    from tensorboard.compat.proto.summary_pb2 import Summary as Scalars
-    from tensorboard.summary.writer.event_file_writer import EventFileWriter
-
-    writer = EventFileWriter(str(tmp_path / "inner"))
-    for step in range(2000):
-        scalar = Scalars.Value(tag="dev/loss", simple_value=step / 4)
-        writer.add_event(Event(step=step, summary=Scalars(value=[scalar])))
-    writer.close()
-    points = all_of(TensorBoard(tmp_path)).points
-    assert len(points) == 2000
-    assert points[8] == {"dev/loss": 2.0}
+@pytest.mark.parametrize(
+    ("read", "message"),
+    [
+        ("csv: '{folder}/log.csv'", "nothing was reported; the file results/own/files/ID/log.csv is not there"),
+        ("json: '{folder}/log.json'", "nothing was reported; there is no file results/own/files/ID/log.json"),
+        ("tensorboard: '{folder}'", "nothing was reported; there are no event files below results/own/files/ID"),
+        (
+            "stdout: 'los: (?P<test_rmse>.*)'",
+            "nothing was reported; the pattern of `stdout` fits no line of the output",
+        ),
+        ("stdout: 'loss: (?P<test_rmse>.*)'", "its value was 'n/a', no number; nothing was reported"),
+        ("csv: '{folder}/m.csv'", "its value was 'n/a', no number; reported were dev_rmse"),
+        ("jsonl: '{folder}/m.jsonl'", "dev_rmse was reported several times without a step: `at: best` chooses among"),
+    ],
+)
+def test_a_metric_that_does_not_come_is_explained(grid: Callable[..., Plan], read: str, message: str) -> None:
+    changes = [("{seed} {flags}", "{folder} {flags}"), ("python train.py --seed", "python train.py")]
+    plan = grid(*changes, ("  flags:", f"  read: {{{read}}}\n  flags:"), source=SILENT)
+    said = re.sub(r"files/[0-9a-f]{12}", "files/ID", run(plan).refused)
+    assert message in said

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from matplotlib.text import Text
 
 from bench.grid.metrics import lab_metrics
 from bench.report import canvas, figures, labels
+from bench.report.telling import file_of
 
 TEST, DEV = lab_metrics()["test_accuracy"], lab_metrics()["dev_accuracy"]
 VARIANTS = ["residual, batch_norm", "residual, no batch_norm", "no residual, batch_norm", "no residual, no batch_norm"]
@@ -151,6 +153,16 @@ def test_a_line_of_fewer_seeds_than_planned_says_so() -> None:
     table.loc[0, ["n", "diverged"]] = (3, 2)
     assert "residual, batch_norm (3 of 5)" in texts(figures.curves(points(table), table, DEV))
     assert "n = 3, 2 diverged" in texts(figures.metric_by_cell(dots(table), table, TEST))
+
+
+def test_a_metric_may_be_called_as_tensorboard_calls_it() -> None:
+    plain = cells(NEAR, [1000.0, 2000.0, 1500.0, 1200.0])
+    names = {name: name.replace("test_accuracy", "Loss/test") for name in plain}
+    table, metric = plain.rename(columns=names), replace(TEST, name="Loss/test")
+    (axes,) = figures.metric_by_cell(dots(plain).rename(columns=names), table, metric).axes
+    assert axes.lines[0].get_xdata().tolist() == pytest.approx([0.93, 0.97])
+    assert len(labels_of(figures.trade_off(table, metric), VARIANTS)) == 4
+    assert [file_of(replace(TEST, name=name)) for name in ("Loss/test", "forest")] == ["Loss_test", "forest_by_cell"]
 
 
 def test_every_seed_is_a_dot_and_intervals_end_at_all_right() -> None:

@@ -128,6 +128,16 @@ def test_a_section_is_one_argument_where_the_function_asks_for_it(grid: Callable
     assert sorted(float(row["test_rmse"]) for row in rows(plan)) == [32.25] * 3 + [64.25] * 3
 
 
+def test_an_empty_mapping_is_the_value_of_an_argument_that_the_function_asks_for(grid: Callable[..., Plan]) -> None:
+    source = "def run(width, options={'decay': 8}):\n    return {'test_rmse': 1.0 + len(options), 'dev_rmse': 1.0}\n"
+    left_out, empty = (grid(("{lr: 0.1}", base), source=source) for base in ("{}", "{options: {}}"))
+    assert {trial.trial_id for trial in left_out.trials}.isdisjoint(trial.trial_id for trial in empty.trials)
+    for plan, value in ((left_out, 2.0), (empty, 1.0)):
+        assert run(plan).exit_code == 0
+        recorded = {row["trial_id"]: float(row["test_rmse"]) for row in rows(plan)}
+        assert [recorded[trial.trial_id] for trial in plan.trials] == [value] * 6
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -337,6 +337,68 @@ def test_code_and_home_that_are_read_only_do_for_another_user(tiny: Path) -> Non
     assert [row["status"] for row in recorded(tiny / "work")] == ["ok", "ok"]
 
 
+# --- streams, names and numbers of processes -------------------------------------------------------------------------
+
+FUNCTION = """
+    question: Does the width matter?
+    run: {function: "train:run"}
+    metrics: {loss: {better: lower}}
+    factors: {width: [1, 2]}
+    baseline: {width: 1}
+    seeds: 1
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    (tmp_path / "grid.yaml").write_text(textwrap.dedent(FUNCTION))
+    (tmp_path / "train.py").write_text("def run(width, *, seed): return {'loss': width}\n")
+    return tmp_path
+
+
+FULL = "standard output cannot be written: No space left on device; the command goes on\n"
+
+
+@pytest.mark.parametrize(
+    ("redirections", "code", "told"),
+    [("> /dev/full", 1, FULL), ("| head -n 1", 0, ""), ("<&- >&-", 0, ""), ("<&- 2>&-", 0, "")],
+)
+def test_streams_that_are_closed_or_take_no_more_cost_no_result(
+    own: Path, redirections: str, code: int, told: str
+) -> None:
+    ran = run(own, ["bash", "-c", f'"$@" {redirections}', "-", sys.executable, *RUN])
+    assert (ran.returncode, ran.stderr) == (code, told)
+    assert [row["status"] for row in recorded(own)] == ["ok", "ok"]
+
+
+def test_output_that_takes_no_more_is_told_by_the_exit_code_of_a_report(own: Path) -> None:
+    run(own, [sys.executable, *RUN])
+    ran = run(own, ["bash", "-c", '"$@" > /dev/full', "-", sys.executable, "-m", "bench", "report", "grid.yaml"])
+    assert (ran.returncode, ran.stderr) == (1, FULL)
+
+
+def test_a_folder_whose_name_is_no_text_is_told_in_what_letters_there_are(own: Path) -> None:
+    results = os.fsdecode("a \n é".encode() + b"\xff")
+    for command in (RUN, ["-m", "bench", "report", "grid.yaml"]):
+        ran = run(own, [sys.executable, *command, "--results", results], PYTHONIOENCODING="ascii")
+        assert (ran.returncode, ran.stderr) == (0, "")
+    assert "a \n ??/grid/report" in ran.stdout
+    assert (own / results / "grid" / "report" / "index.html").is_file()
+
+
+def test_a_limit_of_processes_is_one_message(own: Path) -> None:
+    """Of four: the command, the process that reads its code, the server of workers and one that it needs."""
+    with ExitStack() as stack:
+        try:
+            group = stack.enter_context(control_groups.group("pids", {"pids.max": 4}))
+        except OSError as error:
+            pytest.skip(f"no control group can be made here: {error}")
+        ran = control_groups.run_in([group], RUN, cwd=own, timeout=SECONDS)
+    limit = "the system allows this user (ulimit -u) or container (its limit of pids, which counts threads) no more"
+    assert ran.returncode == 2
+    assert ran.stderr.endswith(f"no process could be started: {limit}; -j sets fewer workers\n")
+
+
 # --- so many workers as memory allows -------------------------------------------------------------------------------
 
 

@@ -25,6 +25,7 @@ RAW: dict[str, Any] = {
     "optimizer": {"name": "momentum", "lr": 0.1},
     "train": {"epochs": 4},
 }
+# All of torch's that YAML can describe; those made of functions or of other schedulers are refused.
 FAITHFUL: list[dict[str, Any]] = [
     {"name": f"{HOME}:CosineAnnealingLR", "T_max": 4},
     {"name": f"{HOME}:CosineAnnealingLR", "T_max": 12, "per": "step"},
@@ -192,6 +193,8 @@ def test_a_plateau_that_would_take_better_for_worse_is_refused() -> None:
         run_trial(settings_of(plateau, select="dev_loss"), device="cpu")
 
 
+IN_CODE = "what YAML cannot write, such as a function, comes from code: name a schedule of your own, `module:function`"
+
 # --- what is refused ------------------------------------------------------------------------------------------------
 
 
@@ -206,7 +209,18 @@ def test_a_plateau_that_would_take_better_for_worse_is_refused() -> None:
         ),
         ({"name": f"{HOME}:ReduceLROnPlateau", "mode": "up"}, "schedule.mode: must be min or max, got 'up'"),
         ({"name": f"{HOME}:ReduceLROnPlateau", "per": "step"}, "schedule.per: no such setting of"),
-        ({"name": f"{HOME}:LambdaLR"}, "schedule.lr_lambda: is required"),
+        ({"name": f"{HOME}:LambdaLR"}, f"schedule.lr_lambda: is required: any value; {IN_CODE}"),
+        (
+            {"name": f"{HOME}:LambdaLR", "lr_lambda": "rates:half"},
+            f"schedule.lr_lambda: {HOME}:LambdaLR would be given 'rates:half' as text; {IN_CODE}",
+        ),
+        (
+            {"name": f"{HOME}:CyclicLR", "base_lr": 0.01, "max_lr": 0.1, "scale_fn": "rates:half"},
+            f"schedule.scale_fn: {HOME}:CyclicLR would be given 'rates:half' as text; {IN_CODE}",
+        ),
+        ({"name": f"{HOME}:MultiplicativeLR"}, f"schedule.lr_lambda: is required: any value; {IN_CODE}"),
+        ({"name": f"{HOME}:SequentialLR"}, f"schedule.schedulers: is required: list of LRScheduler; {IN_CODE}"),
+        ({"name": f"{HOME}:ChainedScheduler"}, f"schedule.schedulers: is required: any value; {IN_CODE}"),
         ({"name": f"{HOME}:StepLR", "step_size": 1, "optimizer": 3}, "schedule.optimizer: no such setting of"),
     ],
 )

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
+from typing import TextIO, cast
 
 import typer
 
@@ -27,6 +28,7 @@ from bench.cli.run import run
 from bench.cli.show import show
 from bench.cli.spelling import spelling
 from bench.cli.start import new, schema
+from bench.cli.streams import Output, open_closed
 from bench.cli.watch import watch
 from bench.grid.load import GridError
 
@@ -44,10 +46,19 @@ add(app, "Recorded trials", show, verify, time, export, clean)
 
 
 def main() -> None:
-    """Runs the command, and ends with its exit code, whatever user code left running in this process."""
+    """Runs the command, and ends with its exit code, whatever user code left running in this process.
+
+    A command that is done, and could not print what it had to, ends with exit code 1.
+    """
+    open_closed()
+    output = None if sys.stdout is None else Output(sys.stdout)
+    sys.stdout = cast(TextIO, output)
     try:
         _run()
     except SystemExit as ended:
+        if output is not None:
+            output.flush()
+            ended.code = ended.code or int(output.error is not None)
         if threading.active_count() > 1 or multiprocessing.active_children():
             _end_now(ended.code)
         raise
@@ -90,9 +101,12 @@ def _run() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except OSError as error:
-        if error.filename is None:
+        if error.filename is None and not isinstance(error, BlockingIOError):
             raise
-        print(f"{error.filename}: cannot be written or read: {error.strerror}", file=sys.stderr)
+        where = (
+            "no process could be started" if error.filename is None else f"{error.filename}: cannot be written or read"
+        )
+        print(f"{where}: {error.strerror}", file=sys.stderr)
         sys.exit(1)
     except (CommandError, GridError, RecordError) as error:
         messages = error.messages if isinstance(error, GridError) else [str(error)]

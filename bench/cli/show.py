@@ -16,6 +16,7 @@ from bench.cli import completion
 from bench.cli.options import CommandError, Results, program, terminal
 from bench.grid.load import GridError
 from bench.record.plan_file import read_plan
+from bench.record.printable import printable
 
 MOST_POINTS = 12  # of a curve
 MOST_LINES = 40  # of a log, its last ones
@@ -149,7 +150,7 @@ def _thinned(points: list[dict[str, str]]) -> list[dict[str, str]]:
 
 
 def _show_log(console: Console, log: Path, full: bool) -> bool:
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    lines = printable(log.read_bytes().decode("utf-8", "replace")).splitlines()
     kept = lines if full else lines[-MOST_LINES:]
     left_out = "" if len(kept) == len(lines) else f", the last {len(kept)} of {len(lines):,} lines"
     console.print(Text(f"\n{log}{left_out}", style="bold"), soft_wrap=True)

@@ -31,6 +31,7 @@ from bench.execute.processes import (
     limit_threads,
     out_of_memory,
     ran_out,
+    start,
 )
 from bench.execute.trainables import devices as devices_of
 from bench.execute.worker import attempt
@@ -120,7 +121,7 @@ class LocalExecutor:
         processes = context()
         ours, theirs = processes.Pipe()
         process = processes.Process(target=_serve, args=(theirs, device, self.threads), daemon=False)
-        process.start()
+        start(process)
         theirs.close()
         return _Worker(index, device, process, ours)
 

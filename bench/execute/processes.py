@@ -41,9 +41,27 @@ def context() -> Any:
         return multiprocessing.get_context("spawn")
     found = multiprocessing.get_context("forkserver")
     found.set_forkserver_preload(["bench.execute.warm"])
-    with _own_path():
+    with _own_path(), _allowed():
         multiprocessing.forkserver.ensure_running()
     return found
+
+
+def start(process: BaseProcess) -> None:
+    """Starts a process; raises ValueError where the system allows no more."""
+    with _allowed():
+        process.start()
+
+
+@contextlib.contextmanager
+def _allowed() -> Iterator[None]:
+    """Says what is short where a process cannot be started, in this one or in the server, which ends of it."""
+    try:
+        yield
+    except (EOFError, BlockingIOError, ConnectionError) as error:
+        raise ValueError(
+            "no process could be started: the system allows this user (ulimit -u) or container (its limit of pids, "
+            "which counts threads) no more; -j sets fewer workers"
+        ) from error
 
 
 def _place_sockets() -> None:
@@ -119,7 +137,7 @@ def call_in_child(function: Callable[..., T], *args: Any, timeout: float | None 
     before = kills()
     receiver, sender = context().Pipe(duplex=False)
     process = context().Process(target=_call, args=(sender, Path.cwd(), function, args))
-    process.start()
+    start(process)
     sender.close()
     peak, end_at = 0, math.inf if timeout is None else time.monotonic() + timeout
     try:

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from bench.grid.language import TOP
 from bench.grid.own import OwnSettings, Run, offers, shown
 from bench.grid.own_command import Command
 from lab.imports import PartError, load
@@ -41,9 +42,14 @@ class Function:
             asked(loaded_with, run.function)
 
     def parse(self, raw: Mapping[str, Mapping[str, Any]]) -> OwnSettings:
-        """Parses the settings, checked against the signature; raises :class:`SettingsError`."""
+        """Parses the settings, checked against the signature; raises :class:`SettingsError`.
+
+        An empty mapping is a value where the function asks for it by its name, and else a section that sets nothing.
+        """
         self._checked(raw)
-        return OwnSettings({name: dict(members) for name, members in raw.items() if members}, self.run)
+        asked_for = {*self.names} - {TOP}
+        given = {name: dict(members) for name, members in raw.items() if members or name in asked_for}
+        return OwnSettings(given, self.run)
 
     def takes(self, section: str, raw: Mapping[str, Any], setting: str) -> bool:
         """Tells whether a level that is off can be passed on: always, or an error says why not."""

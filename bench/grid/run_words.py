@@ -38,6 +38,8 @@ def _problem(key: str, value: Any) -> str | None:
     match key:
         case "function":
             fits = isinstance(value, str) and value.count(":") == 1 and all(value.split(":"))
+            if fits and value.startswith("__main__:"):
+                return "a function of a module's file: what a script or a notebook's cells define no worker can import"
             return None if fits else "an import path package.module:function"
         case "command":
             return None if isinstance(value, str) and value.strip() else "a text, such as python train.py {flags}"

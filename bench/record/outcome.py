@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from bench.record.printable import printable
 from bench.record.status import Status
 from lab.result import Result
 
@@ -18,3 +19,7 @@ class Outcome:
     result: Result | None = None
     stops_run: bool = False  # no trial of the run can do better: a declared metric is not reported
     node_columns: dict[str, str] = field(default_factory=dict)  # of the row, on a cluster: node, hostname and device
+
+    def __post_init__(self) -> None:
+        if self.error is not None:
+            object.__setattr__(self, "error", printable(self.error))

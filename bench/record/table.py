@@ -245,10 +245,14 @@ def _existing(path: str, flags: int) -> int:
 
 
 def _write_all(file: io.FileIO, data: bytes) -> None:
-    """Writes and syncs; raises OSError where not all of it is on the disk."""
-    if file.write(data) != len(data):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(file.name))
-    os.fsync(file.fileno())
+    """Writes and syncs; raises OSError where not all of it is on the disk: why is told when the rest is written."""
+    rest = memoryview(data)
+    try:
+        while rest:
+            rest = rest[file.write(rest) :]
+        os.fsync(file.fileno())
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(file.name)) from error
 
 
 def _sync(path: Path) -> None:

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import matplotlib as mpl
@@ -164,7 +165,8 @@ def panelled(cells: pd.DataFrame, title: str, about: str, columns: int) -> tuple
 
 
 def rows(table: pd.DataFrame) -> list[Any]:
-    return list(table.itertuples())
+    """Returns the rows with their columns as attributes, by any name: a metric may be called ``loss/test``."""
+    return [SimpleNamespace(**{str(name): value for name, value in row.items()}) for row in table.to_dict("records")]
 
 
 def heading(panel: pd.DataFrame) -> str:

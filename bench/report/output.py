@@ -49,7 +49,7 @@ def write_report(findings: Findings, say: Say = lambda doing: None, beside: Draw
     write_markdown(target / "report.md", findings, figures.titles)
     (target / "table.md").write_text(paper_markdown(findings), encoding="utf-8")
     (target / "table.tex").write_text(latex(findings), encoding="utf-8")
-    (target / "index.html").write_text(page(findings), encoding="utf-8")
+    (target / "index.html").write_text(page(findings), encoding="utf-8", errors="replace")  # of a folder's odd name
     beside.finish(figures, say)
     return target
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +24,9 @@ MOST, MOST_IN_PANEL = 60, 12  # cells that a figure and a panel with labels in i
 
 
 def file_of(metric: Metric) -> str:
-    """Names the file of the figure that shows a metric by cell."""
-    return "accuracy" if metric.name == "test_accuracy" else metric.name
+    """Names the file of the figure that shows a metric by cell: no folder, and no other figure's name."""
+    name = "accuracy" if metric.name == "test_accuracy" else re.sub(r"[/@]", "_", metric.name)
+    return f"{name}_by_cell" if name in FIGURES else name
 
 
 RATE = "train_images_per_second"

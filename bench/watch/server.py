@@ -19,6 +19,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.record.printable import printable
 from bench.watch.board import Board
 
 if TYPE_CHECKING:
@@ -157,7 +158,8 @@ def read_log(folder: Path, trial: str) -> str:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             return "no log"
-        return os.pread(descriptor, LOG_BYTES, max(0, status.st_size - LOG_BYTES)).decode("utf-8", "replace")
+        end = os.pread(descriptor, LOG_BYTES, max(0, status.st_size - LOG_BYTES))
+        return printable(end.decode("utf-8", "replace"))
     finally:
         os.close(descriptor)
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import re
+import select
 import selectors
 import shutil
 import signal
@@ -34,7 +36,11 @@ from lab.result import Evaluation
 END = 5_000_000  # bytes of the log that are kept, from its start and from its end
 GRACE_SECONDS = 5.0  # between SIGTERM and SIGKILL
 POLL_SECONDS = 0.1
+PIECE = 1 << 20  # bytes of output that are taken at once, as far as the system's pipe holds so many
+SMALL = 1 << 16
+BATCH_SECONDS = 0.005  # for which a program that writes in small pieces is left alone
 READ_SECONDS = 0.5  # between two looks at the metrics
+LAST = 4000  # bytes of the end of its output that say why a command failed
 NO_MEMORY = re.compile(
     rb"MemoryError|[Oo]ut of memory|[Nn]ot enough memory|can't allocate memory|Cannot allocate memory"
 )
@@ -65,10 +71,12 @@ class Log:
                 self._left_out += len(self._tail.popleft())
 
     def close(self) -> None:
+        tail = b"".join(self._tail)
+        left_out = self._left_out + max(0, len(tail) - END)
         with contextlib.suppress(OSError):
-            if self._left_out:
-                self.file.write(b"\n... %d bytes left out ...\n" % self._left_out)
-            self.file.write(b"".join(self._tail))
+            if left_out:
+                self.file.write(b"\n... %d bytes left out ...\n" % left_out)
+            self.file.write(tail[-END:])
             self.file.flush()
 
 
@@ -153,6 +161,7 @@ def _environment(job: Job, folder: Path, device: str, goes_on: bool) -> dict[str
         "BENCH_DEVICE": "cuda:0" if kind == "cuda" else kind,
         "CUDA_VISIBLE_DEVICES": cards_seen if kind == "cuda" else "",
         "PYTHONHASHSEED": str(job.settings["seed"] % 2**32),
+        "PYTHONUNBUFFERED": os.environ.get("PYTHONUNBUFFERED", "1"),  # what a trial that is killed had printed is there
         "PATH": search_path(),
     }
     return {**os.environ, **told, **({"BENCH_RESUME": "1"} if goes_on else {})}
@@ -204,6 +213,7 @@ class _Watched:
             start_new_session=True,
             preexec_fn=end_with_parent,  # a worker has one thread
         )
+        _prepare(process)
         begin, before = os.fstat(1).st_size, adopt()
         with os.fdopen(os.dup(1), "wb", closefd=True) as file:
             log = Log(file)
@@ -220,19 +230,24 @@ class _Watched:
     def _watch(self, process: subprocess.Popen[bytes], log: Log) -> Status | None:
         """Waits for the end of the process, not of its output: what it started may hold that open."""
         assert process.stdout is not None
-        os.set_blocking(process.stdout.fileno(), False)
         deadline = time.monotonic() + (float("inf") if self.job.timeout is None else self.job.timeout)
-        next_look = time.monotonic() + READ_SECONDS
+        next_poll, next_look = 0.0, time.monotonic() + READ_SECONDS
         with selectors.DefaultSelector() as selector, _ending(process) as ending:
             selector.register(process.stdout, selectors.EVENT_READ)
             if ending is not None:
                 selector.register(ending, selectors.EVENT_READ)
             while process.poll() is None:
-                self.peak = max(self.peak, held_bytes(process.pid))
                 for key, _ in selector.select(POLL_SECONDS):
-                    if key.fileobj is process.stdout and not self._take(process, log):
-                        selector.unregister(process.stdout)
+                    if key.fileobj is process.stdout:
+                        taken = self._take(process, log)
+                        if taken == 0:
+                            selector.unregister(process.stdout)
+                        elif taken is not None and taken < SMALL:
+                            _pause(ending)
                 now = time.monotonic()
+                if now > next_poll:
+                    self.peak = max(self.peak, held_bytes(process.pid))
+                    next_poll = now + POLL_SECONDS
                 if now > next_look:
                     self.read(is_last=False)
                     next_look = now + READ_SECONDS
@@ -241,36 +256,48 @@ class _Watched:
                     return Status.INTERRUPTED if self.should_stop() else Status.TIMED_OUT
         return None
 
-    def _take(self, process: subprocess.Popen[bytes], log: Log) -> bool:
-        """Takes a piece of output; false at its end."""
+    def _take(self, process: subprocess.Popen[bytes], log: Log) -> int | None:
+        """Takes a piece of output, as many bytes as it returns: 0 at its end, None while there is none."""
         assert process.stdout is not None
         try:
-            data = os.read(process.stdout.fileno(), 65536)
+            data = os.read(process.stdout.fileno(), PIECE)
         except BlockingIOError:
-            return True
+            return None
         log.write(data)
-        self.last = (self.last + data)[-4000:]
+        self.last = (self.last + data[-LAST:])[-LAST:]
         for reader in self.readers:
             if isinstance(reader, Output):
                 reader.feed(data)
-        return bool(data)
+        return len(data)
 
     def _drain(self, process: subprocess.Popen[bytes], log: Log) -> None:
         """What was written before everything ended."""
         assert process.stdout is not None
-        os.set_blocking(process.stdout.fileno(), False)
-        with contextlib.suppress(BlockingIOError):
-            while data := os.read(process.stdout.fileno(), 65536):
-                log.write(data)
-                self.last = (self.last + data)[-4000:]
-                for reader in self.readers:
-                    if isinstance(reader, Output):
-                        reader.feed(data)
+        while self._take(process, log):
+            pass
         process.stdout.close()
 
     def read(self, *, is_last: bool) -> None:
         for reader in self.readers:
             self.tell(reader.read(self.reported, is_last=is_last))
+
+
+def _prepare(process: subprocess.Popen[bytes]) -> None:
+    """Has its output never block who reads it, and hold as much as the system allows."""
+    assert process.stdout is not None
+    os.set_blocking(process.stdout.fileno(), False)
+    with contextlib.suppress(OSError, AttributeError):  # more than one user may have, or no such thing here
+        fcntl.fcntl(process.stdout.fileno(), fcntl.F_SETPIPE_SZ, PIECE)
+
+
+def _pause(ending: int | None) -> None:
+    """Waits until more was written than a piece that is hardly worth its while, or the process has ended."""
+    if ending is None:
+        time.sleep(BATCH_SECONDS)
+    else:
+        poll = select.poll()
+        poll.register(ending, select.POLLIN)
+        poll.poll(BATCH_SECONDS * 1000)
 
 
 @contextlib.contextmanager

@@ -22,7 +22,7 @@ from bench.record.status import Status
 from lab.fingerprint import fingerprint
 from lab.result import Environment, Evaluation, Result
 
-NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_/@-]*")
+NO_LETTER = re.compile(r"[^A-Za-z0-9_/@-]")  # of a metric's name
 NO_METRICS = (
     {"step", "epoch"} | (KNOWN - MEASURE_NAMES) | {"total_seconds"}
 )  # names that mean something else in a record
@@ -33,12 +33,17 @@ def numbers(values: Mapping[str, Any], above: str = "") -> dict[str, float]:
     """Collects the numbers reported by name, those of inner mappings as ``outer/inner``; infinite ones, too."""
     found: dict[str, float] = {}
     for key, value in values.items():
-        name = f"{above}{key}".replace(".", "/")
         if isinstance(value, Mapping):
-            found |= numbers(value, f"{name}/")
-        elif (number := number_of(value)) is not None and NAME.fullmatch(name):
-            found[name] = number
+            found |= numbers(value, f"{above}{key}/")
+        elif (number := number_of(value)) is not None:
+            found[called(f"{above}{key}")] = number
     return found
+
+
+def called(name: str) -> str:
+    """Returns what a metric is called whatever its code calls it: ``Val Acc`` is ``Val_Acc``, ``a.b`` ``a/b``."""
+    plain = NO_LETTER.sub("_", name.strip().replace(".", "/"))
+    return plain if plain[:1].isalpha() or plain[:1] == "_" else f"_{plain}"
 
 
 def number_of(value: Any) -> float | None:
@@ -59,15 +64,25 @@ class Reported:
     points: dict[int, dict[str, float]] = field(default_factory=dict)
     seconds: dict[int, float] = field(default_factory=dict)  # when each point came, since the start
     start: float = field(default_factory=time.perf_counter)
+    texts: dict[str, str] = field(default_factory=dict)  # the last of what was no number, by name
+    repeated: set[str] = field(default_factory=set)  # final values that replaced others
+    silent: list[str] = field(default_factory=list)  # where nothing was found, in words
 
     def add(self, values: Mapping[str, float], step: int | None = None) -> Evaluation | None:
         """Takes values as they come; returns the point of that step so far, None of final ones."""
         if step is None:
+            self.repeated |= {name for name, value in values.items() if self.final.get(name, value) != value}
             self.final |= values
             return None
         self.points.setdefault(step, {}).update(values)
         self.seconds[step] = time.perf_counter() - self.start
         return self._point(step, [*self.points[step]])
+
+    def note(self, row: Mapping[str, Any]) -> None:
+        """Keeps what is no number: if a metric is declared that was reported so, the user is told."""
+        for name, value in row.items():
+            if not isinstance(value, Mapping) and number_of(value) is None:
+                self.texts[called(str(name))] = str(value)[:40]
 
     @property
     def names(self) -> list[str]:
@@ -167,7 +182,9 @@ def _judged(metrics: Sequence[Metric], reported: Reported) -> tuple[Status, str 
     values = {metric.name: reported.value(metric, metrics) for metric in metrics}
     missing = [metric for metric in metrics if values[metric.name] is None]
     if missing:
-        return Status.ERROR, _missing(missing[0], reported.names), True
+        return Status.ERROR, _missing(missing[0], reported), True
+    if unplaced := [metric for metric in metrics if _is_unplaced(metric, reported)]:
+        return Status.ERROR, _unplaced(unplaced[0]), True
     selecting = next((metric for metric in metrics if metric.split == "dev"), metrics[0])
     for metric in (metrics[0], selecting):
         if not math.isfinite(values[metric.name] or 0.0):
@@ -176,10 +193,23 @@ def _judged(metrics: Sequence[Metric], reported: Reported) -> tuple[Status, str 
     return (Status.ERROR, problems[0], False) if problems else (Status.OK, None, False)
 
 
-def _missing(metric: Metric, seen: Sequence[str]) -> str:
-    saw = f"reported were {', '.join(seen)}" if seen else "nothing was reported"
-    where = f" at the step where {metric.at} was best" if metric.name in seen else ""
-    return f"the declared metric {metric.name} was not reported{where}; {saw}"
+def _missing(metric: Metric, reported: Reported) -> str:
+    saw = f"reported were {', '.join(reported.names)}" if reported.names else "nothing was reported"
+    where = f" at the step where {metric.at} was best" if metric.name in reported.names else ""
+    text = reported.texts.get(metric.name)
+    said = [] if text is None else [f"its value was {text!r}, no number"]
+    return "; ".join([f"the declared metric {metric.name} was not reported{where}", *said, saw, *reported.silent])
+
+
+def _is_unplaced(metric: Metric, reported: Reported) -> bool:
+    """Tells whether several values of the metric came, and which was at which step nobody knows."""
+    on_curve = any(metric.name in values for values in reported.points.values())
+    return metric.at not in (None, "last") and metric.name in reported.repeated and not on_curve
+
+
+def _unplaced(metric: Metric) -> str:
+    rule = f"`at: {metric.at}` chooses among points of a curve, which have a step"
+    return f"{metric.name} was reported several times without a step: {rule}; `read` names it by `step: NAME`"
 
 
 def _problem(metric: Metric, value: float) -> str | None:
