@@ -312,15 +312,9 @@ def _check_written(summary: Summary, plan: Plan, options: Options) -> None:
         )
 
 
-<<<<<<< HEAD
-def _hint(plan: Plan) -> str:
-    """Says what to do once `read` or `metrics` is corrected, where outputs are kept."""
-    if plan.run is None or plan.run.name != "command":
-=======
 def _hint(plan: Plan, options: Options) -> str:
-    """Says what to do once `read` or `metrics` is mended, where outputs are kept."""
+    """Says what to do once `read` or `metrics` is corrected, where outputs are kept."""
     if plan.run is None or plan.run.name != "command" or not EXECUTORS[options.executor].is_here:
->>>>>>> dev
         return ""
     return "; outputs are kept: once `read` or `metrics` is corrected, `run --reread` reads them again"
 
