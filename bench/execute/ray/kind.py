@@ -9,6 +9,7 @@ from typing import Any
 
 from bench.execute.executor import Executor, ExecutorKind
 from bench.execute.options import Options
+from bench.execute.price import needed_bytes
 from bench.execute.trainables.lab import data_sections
 from bench.grid.own import Run
 from bench.grid.plan import Trial, run_of
@@ -56,6 +57,7 @@ def make(options: Options, trials: Sequence[Trial]) -> Executor:
         cpus=own.cpus_per_trial or 1.0,
         gpus=own.gpus_per_trial,
         num_slots=options.jobs,
+        need=lambda: needed_bytes(trials, options.data_dir),
         timeout=options.timeout,
         data=[] if run is not None else data_sections(trials),
         data_dir=options.data_dir and options.data_dir.resolve(),
