@@ -23,6 +23,7 @@ from bench.grid.metrics import Metric, lab_metrics
 from bench.report import alternatives, charts
 from bench.report.overview import overview, overview_page
 from bench.report.page import embedded, figures, page, trial_rows, varying
+from bench.report.telling import titles
 
 TEST = lab_metrics()["test_accuracy"]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -76,6 +77,13 @@ def test_every_chart_says_in_words_what_it_shows(found: Findings) -> None:
     said = "model.residual=false: worse by 28.8 points where both trained; trains in 7 of 8"
     assert drawn[0].alternative.startswith(said)
     assert page(found).count('role="group"') == page(found).count("<figcaption") == len(drawn)
+
+
+def test_cells_with_one_point_each_have_no_curves(found: Findings) -> None:
+    points = replace(found, curves=found.curves.drop_duplicates("cell"))
+    assert any("while training" in figure.heading for figure in figures(found))
+    assert not any("while training" in figure.heading for figure in figures(points))
+    assert ("curves" in titles(found), "curves" in titles(points)) == (True, False)
 
 
 CELLS = pd.DataFrame(
