@@ -91,7 +91,7 @@ def run(
         results: Folder of all results.
         data_dir: Folder of the data sets, a torchvision root.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
-        jobs: Trials at once; by default one per card, or per core.
+        jobs: Trials at once; by default one per GPU, or per core.
         executor: `local`, `inline` (in this process, for debugging) or `ray`.
         timeout: Longest time of a trial, in seconds.
         budget: Seconds within which whatever starts is expected to end.

@@ -84,7 +84,7 @@ class RunOptions:
 
     jobs: Annotated[
         int | None,
-        typer.Option("-j", "--jobs", metavar="N", min=1, help="Trials at once; default: one per card, or per core."),
+        typer.Option("-j", "--jobs", metavar="N", min=1, help="Trials at once; default: one per GPU, or per core."),
     ] = None
     device: Device = "auto"
     executor: Annotated[
@@ -313,10 +313,10 @@ def _check_written(summary: Summary, plan: Plan, options: Options) -> None:
 
 
 def _hint(plan: Plan, options: Options) -> str:
-    """Says what to do once `read` or `metrics` is mended, where outputs are kept."""
+    """Says what to do once `read` or `metrics` is corrected, where outputs are kept."""
     if plan.run is None or plan.run.name != "command" or not EXECUTORS[options.executor].is_here:
         return ""
-    return "; outputs are kept: once `read` or `metrics` is mended, `run --reread` reads them again"
+    return "; outputs are kept: once `read` or `metrics` is corrected, `run --reread` reads them again"
 
 
 def _print_answer(plan: Plan, options: Options, console: Console) -> None:

@@ -50,7 +50,11 @@ def _problem(key: str, value: Any) -> str | None:
             return None if fits else "a list of files and patterns such as src/**/*.py"
         case "flags":
             fits = isinstance(value, dict) and all(_is_spelling(one) for one in value.values())
-            return None if fits else "a mapping of settings to two spellings, of true and of false: [--norm, --no-norm]"
+            return (
+                None
+                if fits
+                else "a mapping of settings to two spellings, of true and of false: [--norm, --no-norm], or null"
+            )
     return _read_problem(value)
 
 
