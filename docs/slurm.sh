@@ -57,5 +57,7 @@ if ((!told)); then
 fi
 trap - TERM
 kill $(jobs -p) 2> /dev/null
-((told && code != 0)) && scontrol requeue "$SLURM_JOB_ID"
+# A job that somebody cancelled is told likewise, and stays so.
+((told && code != 0)) && [[ $(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%T) = RUNNING ]] &&
+    scontrol requeue "$SLURM_JOB_ID"
 exit "$code"

@@ -181,7 +181,7 @@ def test_a_failed_trial_is_a_row_and_exit_code_1_and_is_tried_again(tmp_path: Pa
         done = bench("run", "broken.yaml", cwd=tmp_path)
         assert done.returncode == 1
         assert "RuntimeError: wires crossed" in done.stdout
-        assert re.search(r"again, alone: \S*python\S* -m bench run broken.yaml --trial", done.stdout)
+        assert re.search(r"to repeat it alone: \S*python\S* -m bench run broken.yaml --trial", done.stdout)
         trials = rows(tmp_path / "results" / "broken" / "trials.csv")
         assert [(t["status"], t["error"]) for t in trials] == [
             ("error", "RuntimeError: wires crossed (nets.py, line 2, in broken)")
@@ -204,7 +204,7 @@ def test_the_command_that_repeats_a_failed_trial_can_be_copied(tmp_path: Path) -
     words = ["my grids/broken.yaml", "--set=model.why=it's <b>$1</b>", "--executor", "inline", "--results=my results"]
     done = bench("run", *words, cwd=tmp_path)
     assert "RuntimeError: it's <b>$1</b>" in done.stdout
-    (command,) = re.findall(r"again, alone: (.*)", done.stdout)
+    (command,) = re.findall(r"to repeat it alone: (.*)", done.stdout)
     again = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert again.returncode == 1
     assert "1/1 error" in again.stdout

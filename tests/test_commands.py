@@ -112,7 +112,7 @@ def test_overrides_are_spelled_as_hydra_reads_them() -> None:
     [
         ([("{seed} {flags}", "{sed} {flags}")], "run.command: {sed} is no setting; did you mean seed?"),
         ([("{seed} {flags}", "{seed} {width} {norm}")], "lr: has no place in the command, so it would change nothing"),
-        ([("  flags: {norm: [--norm, --no-norm]}\n", "")], "norm: how true and false are spelled is not said: `flags:"),
+        ([("  flags: {norm: [--norm, --no-norm]}\n", "")], "norm: how to spell true and false must be said: `flags:"),
         ([("norm: true", "norm: 3")], "norm: has two spellings in `flags`, so it must be true or false, got 3"),
         ([("{norm: [", "{normal: [")], "run.command: the setting normal of `flags` is nowhere in the grid"),
         ([("{lr: 0.1,", "{lr: 0.1, opt: {lr: 2},")], "opt.lr: would be --lr, as lr is; place one of them: {opt.lr}"),
@@ -337,7 +337,7 @@ with open(sys.argv[1] + "/m.jsonl", "w") as file:
         ("tensorboard: '{folder}'", "nothing was reported; there are no event files below results/own/files/ID"),
         (
             "stdout: 'los: (?P<test_rmse>.*)'",
-            "nothing was reported; the pattern of `stdout` fits no line of the output",
+            "nothing was reported; the pattern of `stdout` matches no line of the output",
         ),
         ("stdout: 'loss: (?P<test_rmse>.*)'", "its value was 'n/a', no number; nothing was reported"),
         ("csv: '{folder}/m.csv'", "its value was 'n/a', no number; reported were dev_rmse"),

@@ -253,6 +253,8 @@ def test_better_is_higher_lower_or_neither() -> None:
 def test_shares_are_shown_in_per_cent_and_points_and_recorded_as_they_are() -> None:
     accuracy, loss = lab_metrics()["test_accuracy"], lab_metrics()["test_loss"]
     assert (accuracy.factor, accuracy.difference_unit, loss.factor, loss.difference_unit) == (100, "points", 1, "nats")
+    per_cent = Metric("acc", "higher", unit="%", range=(0, 100))  # recorded in per cent
+    assert (per_cent.factor, per_cent.difference_unit) == (1, "points")
 
 
 def test_a_value_that_is_not_finite_or_out_of_range_breaks_a_rule() -> None:

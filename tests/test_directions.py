@@ -22,6 +22,7 @@ from bench.analysis.tables import cell_standings, cell_table, pareto
 from bench.grid.load import Plan, load_plan
 from bench.grid.metrics import Metric, MetricError
 from bench.record.records import ENVIRONMENT
+from bench.report.numbers import differences
 from bench.stats.estimates import Variant, effect, mean_squares
 
 LOSSES = {"1": [0.50, 0.55, 0.61, 0.47], "2": [0.42, 0.44, 0.55, 0.40], "3": [0.90, 1.10, 1.00, 0.95]}
@@ -78,6 +79,16 @@ def test_a_log_scale_compares_by_ratios_of_geometric_means(tmp_path: Path) -> No
     assert effects["p"][0] == pytest.approx(ends.pvalue)
     assert effects["sentence"][0] == "better: x 0.85"
     assert cell_table(comparison)["test_loss"].tolist() == pytest.approx([gmean(own) for own in LOSSES.values()])
+
+
+def test_a_ratio_near_one_has_the_decimals_that_its_interval_needs(tmp_path: Path) -> None:
+    plan = loaded(tmp_path, "metrics: {test_loss: {scale: log}}\n")
+    ratios = [1.002, 1.003, 1.001, 1.002]
+    near = LOSSES | {"2": np.multiply(LOSSES["1"], ratios).tolist()}
+    (effects,) = effect_tables([compared(plan, near)])
+    low, high = np.exp(ttest_1samp(np.log(ratios), 0.0).confidence_interval())
+    shown = differences(effects[:1].assign(difference_seeds=4), plan.primary)
+    assert shown.tolist() == [f"x 1.002 ({low:.3f} to {high:.3f})"]
 
 
 def test_a_value_that_has_no_logarithm_is_refused_with_its_trial(tmp_path: Path) -> None:

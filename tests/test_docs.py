@@ -48,7 +48,7 @@ def test_commands_have_their_arguments_and_options_and_what_is_hidden_stays_so(r
     for command in ("new", "run", "report", "time", "verify", "list", "show", "export", "schema"):
         assert f"\n## {command}\n" in page
     found = rows(page)
-    assert ["`-j, --jobs N`", "", "Trials at once; default: one per card, or per core."] in found
+    assert ["`-j, --jobs N`", "", "Trials at once; default: one per GPU, or per core."] in found
     assert ["`--results DIR`", "`results`", "Folder of all results."] in found
     assert ["`GRID`", "required", "Grid files."] in found
     assert "--no-retry" not in page

@@ -19,6 +19,7 @@ import scipy.stats
 from rich.console import Console
 
 from bench.analysis.findings import gather
+from bench.analysis.own import are_alike
 
 sys.path.insert(0, str(Path(__file__).parent))
 from test_commands import is_alive
@@ -399,9 +400,9 @@ def test_the_report_compares_the_primary_metric_and_says_what_own_code_cannot_pr
     assert effect["p"] == pytest.approx(expected.pvalue)
     assert effect["difference"] == pytest.approx(difference.mean())
     said = " ".join(found.cautions)
-    assert "own code: whether it uses its seed" in said
+    assert "own code: it is up to the code to use its seed" in said
     correlation = np.corrcoef(trials.pivot(index="model.width", columns="seed", values="test_rmse"))[0, 1]
-    assert f"cells correlate over seeds by {correlation:.2f} on average: pairing by seed takes noise out" in said
+    assert f"cells correlate over seeds by {correlation:.2f} on average: pairing by seed removes noise" in said
     assert "own code did not say what its data are" in said
 
 
@@ -424,3 +425,18 @@ def test_curves_of_other_numbers_than_the_metric_are_no_figure_and_stop_no_repor
     found = gather(Path("results/own"))
     assert found.curves.empty
     assert (write_report(found) / "forest.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "alike"),
+    [
+        ([1.0, 2.0], [1.0, 2.0], True),
+        ([1.0, 2.0, math.nan], [1.0, 2.0, 5.0], True),
+        ([1.0, 2.0, 3.0], [1.0, 2.0, 4.0], False),
+        ([1.0, math.nan], [1.0, math.nan], False),  # one seed is no evidence
+    ],
+)
+def test_levels_are_alike_where_two_seeds_have_the_same_values(
+    one: list[float], other: list[float], alike: bool
+) -> None:
+    assert are_alike(one, other) is alike

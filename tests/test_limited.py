@@ -36,7 +36,7 @@ def run_in(folder: Path, groups: list[Path], *words: str) -> tuple[str, list[Row
     """What the run says when it starts to train, and its rows. Threads wait without spinning: tests have company."""
     command = ["-m", "bench", "run", str(GRID), "--results", str(folder), "--no-time", *SHORT, *words]
     environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
-    ran = control_groups.run_in(groups, command, timeout=500, env=environment)
+    ran = control_groups.run_in(groups, command, timeout=1500, env=environment)
     assert (ran.returncode in (0, 1), ran.stderr) == (True, ""), ran.stdout
     with (folder / "residual_vs_plain" / "trials.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))

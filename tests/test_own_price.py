@@ -138,7 +138,7 @@ def reread(*changes: tuple[str, str]) -> Any:
 def test_metrics_are_read_again_as_the_grid_declares_them_now_and_nothing_is_run(workshop: Workshop) -> None:
     write(workshop, GRID.replace("test_rmse", "test_mse"))
     refused = bench("-j", "1")
-    assert "outputs are kept: once `read` or `metrics` is mended, `run --reread` reads them again" in str(
+    assert "outputs are kept: once `read` or `metrics` is corrected, `run --reread` reads them again" in str(
         refused.exception
     )
     done = reread(("test_mse", "test_rmse"))

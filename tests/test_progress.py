@@ -116,7 +116,7 @@ def test_only_failures_scroll(plan: Plan) -> None:
         "grid: 8 trials on 2 workers",
         "3/8 error    batch_norm=true lr=0.2 seed=0",
         "    ValueError: it broke",
-        f"    again, alone: bench run grid.yaml --trial {plan.trials[2].trial_id} --rerun all",
+        f"    to repeat it alone: bench run grid.yaml --trial {plan.trials[2].trial_id} --rerun all",
     ]
 
 

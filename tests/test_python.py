@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 import bench
 from bench.analysis.columns import FILES, TABLES, describe
@@ -183,6 +184,18 @@ def test_a_refusal_is_an_exception_with_the_message_of_the_command(grid: Path) -
 def test_options_that_cannot_be_are_refused(grid: Path, given: dict[str, object], message: str) -> None:
     with pytest.raises(bench.Refusal, match=message):
         bench.run(grid, **given)  # type: ignore[arg-type]
+
+
+def test_a_grid_that_is_no_file_and_a_function_of_a_cell_are_refused_in_words(tmp_path: Path) -> None:
+    grid = {"question": "?", "run": {"function": "__main__:run"}, "metrics": {"rmse": {"better": "lower"}}, "seeds": 1}
+    for command in (bench.run, bench.load_plan, bench.findings):
+        with pytest.raises(bench.Refusal, match=r"a grid is the path of its file, .* got dict; a mapping is written"):
+            command(grid)  # type: ignore[operator]
+    (tmp_path / "cell.yaml").write_text(yaml.safe_dump(grid | {"factors": {"width": [1, 2]}}))
+    with pytest.raises(
+        bench.Refusal, match=r"run.function: must be a function of a module's file: what a script or a n"
+    ):
+        bench.run(tmp_path / "cell.yaml", results=tmp_path)
 
 
 def test_what_is_not_recorded_has_no_findings(grid: Path) -> None:

@@ -28,8 +28,8 @@ from torture import recorded
 from bench.execute.events import Ended, Evaluated, Lost, Started
 from bench.execute.job import Job
 from bench.execute.processes import call_in_child
-from bench.execute.ray.cluster import connect, inspect_driver, pack
-from bench.execute.ray.executor import MOST_LOSSES, RayExecutor
+from bench.execute.ray.cluster import connect, inspect_driver, memory_of_slot, pack
+from bench.execute.ray.executor import MOST_LOSSES, RayExecutor, of_memory
 from bench.execute.ray.slot import NodeRequirements, unpack
 from bench.execute.ray.storage import Storage
 
@@ -328,6 +328,46 @@ def test_more_than_any_node_has_is_one_message() -> None:
         executor.start(1)
 
 
+@pytest.mark.usefixtures("connected")
+def test_a_node_holds_as_many_slots_as_its_memory_does() -> None:
+    import ray
+
+    memory = min(node["Resources"]["memory"] for node in ray.nodes() if node["Resources"].get("CPU"))
+    executor = RayExecutor(requirements(), {"CPU": 0.25, "GPU": 0.0, "memory": memory * 0.6})
+    executor.start(8)
+    assert executor.num_workers == 2  # a node each; by cores they would be eight
+    executor.close()
+
+
+@pytest.mark.parametrize(
+    ("gibibytes", "needed", "expected"),
+    [(16, None, {}), (12, 2, {"memory": 2 * 2**30}), (1, 2, {"memory": 2**30}), (12, None, {})],
+)
+def test_slots_hold_memory_where_nodes_lack_plenty_for_each(
+    gibibytes: int, needed: int | None, expected: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a node of four cores, which has plenty from 4 GiB for each on; beside a head that runs no trial."""
+    pytest.importorskip("ray", reason="needs the extra ray")
+    nodes = [{"CPU": 4.0, "memory": gibibytes * 2.0**30}, {"memory": 2.0**30}]
+    monkeypatch.setattr("ray.nodes", lambda: [{"Alive": True, "Resources": one} for one in nodes])
+    assert memory_of_slot(1.0, lambda: needed and needed * 2**30) == expected
+
+
+def test_nobody_looks_at_what_trials_need_where_nodes_have_plenty(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray", reason="needs the extra ray")
+    monkeypatch.setattr("ray.nodes", lambda: [{"Alive": True, "Resources": {"CPU": 4.0, "memory": 2.0**34}}])
+    assert memory_of_slot(1.0, lambda: pytest.fail("looked")) == {}
+
+
+def test_a_node_that_ran_out_of_memory_is_told_with_what_was_used_and_what_there_is() -> None:
+    """As Ray 2.60 tells it, on several lines with advice."""
+    told = "1 worker(s) were killed due to the node running low on memory. "
+    told += "Memory on the node (IP: 192.0.2.2, ID: f4f2) was 4.23GB used / 23.54GB limit (0.179536)\n"
+    told += "OOM kill reason: Memory usage 4338458624B exceeded threshold of 4246455040B (16.8% of 25276518400B limit)"
+    used = "its processes held 4.23GB; it has 23.54GB"
+    assert of_memory(Exception(told)) == f"out of memory: Ray ended the slot, for its node ran low: {used}"
+
+
 def refused(folder: Path, *words: str) -> str:
     done = subprocess.run(command("refused", *words), cwd=folder, env=environment(), capture_output=True, text=True)
     assert done.returncode == 2
@@ -381,6 +421,7 @@ def test_without_ray_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) ->
 STAND_INS = {
     "srun": 'while [ "$1" != ray ]; do shift; done; exec "$@"',
     "scontrol": '[ "$1" = show ] && printf "one\\ntwo\\nthree\\n"',
+    "squeue": "[ -e cancelled ] && echo COMPLETING || echo RUNNING",
     "ray": '[ "$1" = status ] || exec sleep 60; touch starting; [ ! -e slow ]',
     "python": 'trap "sleep 0.5; exit 130" TERM; [ -e ends ] && exit 0; touch started; while :; do sleep 0.1; done',
 }
@@ -435,6 +476,16 @@ def test_a_slurm_job_that_is_cut_off_while_ray_starts_is_queued_again_without_a_
     assert process.wait() == 143
     told = (tmp_path / "said").read_text()
     assert ("scontrol requeue 7" in told, "python -m bench" in told) == (True, False)
+
+
+def test_a_slurm_job_that_is_cancelled_is_not_queued_again(
+    tmp_path: Path, slurm_job: Callable[..., subprocess.Popen[bytes]]
+) -> None:
+    process = slurm_job("cancelled")
+    wait_for((tmp_path / "started").exists)
+    process.terminate()  # from the nodes, which Slurm ends
+    assert process.wait() == 130
+    assert "scontrol requeue" not in (tmp_path / "said").read_text()
 
 
 def test_a_slurm_job_without_ray_says_so_at_once(

@@ -31,7 +31,7 @@ from bench.analysis.summaries import (
 from bench.analysis.tables import cell_table, comparable_cells, level_table, sampled
 from bench.grid.factors import short_names
 from bench.grid.load import Plan, Trial, load_plan
-from bench.grid.metrics import lab_metrics
+from bench.grid.metrics import Metric, lab_metrics
 from bench.record.records import ENVIRONMENT, MEASURES
 from lab.scores import Score
 
@@ -383,6 +383,13 @@ def test_a_users_metric_is_found_where_earlier_versions_kept_it() -> None:
     assert summaries.with_own_scores(plan, trials.assign(test_accuracy=0.4))["test_nll"].tolist() == [0.4, 0.4]
     newer = trials.assign(dev_nll=[0.2, np.nan])
     assert summaries.selecting_scores(plan, newer) == {"a": 0.2, "b": None}
+
+
+def test_a_metric_that_no_trial_left_a_column_of_is_in_none() -> None:
+    metric = Metric("Loss/test", "lower")
+    plan = Plan("g", "q", (), (), (), {}, metrics=(metric,), measures={metric.name: metric}, selecting=metric.name)
+    trials = pd.DataFrame({"trial_id": ["a"], "status": ["error"], "dev_accuracy": [np.nan]})
+    assert summaries.selecting_scores(plan, trials) == {"a": None}
 
 
 def test_the_median_and_the_worst_seed_of_each_cell_are_told(plan: Plan) -> None:

@@ -25,7 +25,8 @@ def answer(metric: Metric, hypotheses: pd.DataFrame, effects: pd.DataFrame) -> s
     if not len(effects):
         return "Nothing is compared: no level has a partner at the baseline."
     if (effects["overall"] == "equivalent").all():
-        return f"No level matters: all {len(effects)} are equivalent to the baseline within the grid's margin."
+        who = "the other one is" if len(effects) == 1 else f"all {len(effects)} are"
+        return f"No level matters: {who} equivalent to the baseline within the grid's margin."
     decided = effects[effects["overall"].isin(DECIDED)]
     return _decided(metric, decided, len(effects)) if len(decided) else _undecided(metric, effects)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -20,31 +21,41 @@ def own_cautions(plan: Plan, found: pd.DataFrame) -> Iterator[str]:
     if plan.run is None:
         return
     yield (
-        "own code: whether it uses its seed, gives every cell of a seed the same data order and initial values, and "
-        "keeps dev and test apart, only the code itself knows"
+        "own code: it is up to the code to use its seed, to give every cell of a seed the same data order and initial "
+        "values, and to keep dev and test apart"
     )
     ended = found[found["compared"] & (found["status"] == Status.OK)]
     if plan.pair == "seed" and (shared := seed_correlation(plan, ended)) is not None:
-        helps = "pairing by seed takes noise out" if shared > 0 else "pairing by seed takes no noise out (`pair: none`)"
+        helps = "pairing by seed removes noise" if shared > 0 else "pairing by seed removes no noise (`pair: none`)"
         yield f"cells correlate over seeds by {shared:.2f} on average: {helps}"
     yield from without_effect(plan, ended)
     if ended["train_digest"].isna().all() or (ended["train_digest"] == "").all():
-        yield "own code did not say what its data are (`data` in what it returns): nobody knows whether they changed"
+        yield "own code did not say what its data are (`data` in what it returns): a change would go unnoticed"
 
 
 def without_effect(plan: Plan, ended: pd.DataFrame) -> Iterator[str]:
     """Yields a sentence per factor and two levels where every trial gave the same as that of its seed beside it."""
     matrix = ended.pivot(index="seed", columns="cell", values=plan.primary.name).astype(float)
+    by_cell = {cell: column.tolist() for cell, column in matrix.items()}
     same: dict[tuple[str, str, str], bool] = {}
     for name, one, other in neighbours(plan.cells):
-        if one.label in matrix and other.label in matrix:
-            shared = matrix[[one.label, other.label]].dropna()
-            key = name, one.levels[name], other.levels[name]
-            alike = len(shared) > 1 and bool((shared[one.label] == shared[other.label]).all())
-            same[key] = same.get(key, True) and alike
+        key = name, one.levels[name], other.levels[name]
+        if same.get(key, True) and one.label in by_cell and other.label in by_cell:
+            same[key] = are_alike(by_cell[one.label], by_cell[other.label])
     for (name, level, further), alike in same.items():
         if alike:
             yield f"{name} changes nothing: {level} and {further} gave the same in every seed; does the code use it?"
+
+
+def are_alike(one: Sequence[float], other: Sequence[float]) -> bool:
+    """Tells whether two seeds at least have a value (not NaN) in both, and all of those the same in both."""
+    shared = 0
+    for a, b in zip(one, other, strict=True):
+        if a == b:
+            shared += 1
+        elif not (math.isnan(a) or math.isnan(b)):
+            return False
+    return shared > 1
 
 
 def own_outcomes(metric: Metric, ended: pd.DataFrame, examples: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

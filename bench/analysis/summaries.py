@@ -76,7 +76,8 @@ def selecting_scores(plan: Plan, trials: pd.DataFrame) -> dict[str, float | None
     """Returns the selecting score of each trial that ended, by its id; None where it failed."""
     trials = with_own_scores(plan, trials)
     ended = trials[~trials["status"].isin(NOT_ENDED)]
-    score = ended[plan.selecting].where(ended["status"] == Status.OK).astype(object)
+    score = ended.reindex(columns=[plan.selecting])[plan.selecting]  # a column that no trial may have left
+    score = score.where(ended["status"] == Status.OK).astype(object)
     return dict(zip(ended["trial_id"], score.where(score.notna(), None), strict=True))
 
 

@@ -51,6 +51,7 @@ def main() -> None:
     A command that is done, and could not print what it had to, ends with exit code 1.
     """
     open_closed()
+    spelling()
     output = None if sys.stdout is None else Output(sys.stdout)
     sys.stdout = cast(TextIO, output)
     try:
@@ -84,7 +85,6 @@ def _run() -> None:
     """Runs the command; a refusal is its message on standard error and exit code 2."""
     from bench.record.table import RecordError
 
-    spelling()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     script = sys.modules["__main__"]
     if Path(getattr(script, "__file__", None) or "").stem == "bench":  # the command: no worker needs to run it

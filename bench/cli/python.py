@@ -60,7 +60,7 @@ def load_plan(
 
     """
     with _refusals(), _fresh_modules():
-        return load.load_plan(Path(grid), overrides=overrides, only=only, seeds=seeds)
+        return load.load_plan(_file(grid), overrides=overrides, only=only, seeds=seeds)
 
 
 def run(
@@ -91,7 +91,7 @@ def run(
         results: Folder of all results.
         data_dir: Folder of the data sets, a torchvision root.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
-        jobs: Trials at once; by default one per card, or per core.
+        jobs: Trials at once; by default one per GPU, or per core.
         executor: `local`, `inline` (in this process, for debugging) or `ray`.
         timeout: Longest time of a trial, in seconds.
         budget: Seconds within which whatever starts is expected to end.
@@ -129,7 +129,7 @@ def run(
         )
         if jobs is not None and jobs < 1:
             raise CommandError(f"jobs must be at least 1, got {jobs}")
-        plan = grid if isinstance(grid, Plan) else load.load_plan(Path(grid))
+        plan = grid if isinstance(grid, Plan) else load.load_plan(_file(grid))
         check_folders([plan], options.results)
         warm_up_for([plan], options)
         summary = run_one(plan, options, timed, out)
@@ -161,12 +161,19 @@ def findings(
     """
     folders = [Path(one) for one in ([results] if isinstance(results, str | Path) else results)]
     with _refusals(), _fresh_modules():
-        if not isinstance(grid, Plan) and Path(grid).is_dir():
-            return Findings(**vars(gather(Path(grid))))
-        asked = grid.asked if isinstance(grid, Plan) else Asked(Path(grid), tuple(overrides), tuple(only), seeds)
+        if not isinstance(grid, Plan) and _file(grid).is_dir():
+            return Findings(**vars(gather(_file(grid))))
+        asked = grid.asked if isinstance(grid, Plan) else Asked(_file(grid), tuple(overrides), tuple(only), seeds)
         plan = grid if isinstance(grid, Plan) else plan_of(asked, folders)
         first, *others = folders_of(plan, folders)
         return Findings(**vars(gather(first, plan, others=others)))
+
+
+def _file(grid: Any) -> Path:
+    if isinstance(grid, str | Path):
+        return Path(grid)
+    rule = "a grid is the path of its file, or a plan that load_plan returned"
+    raise CommandError(f"{rule}, got {type(grid).__name__}; a mapping is written to a file: yaml.safe_dump(grid)")
 
 
 def _console(quiet: bool) -> Console:

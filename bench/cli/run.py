@@ -84,7 +84,7 @@ class RunOptions:
 
     jobs: Annotated[
         int | None,
-        typer.Option("-j", "--jobs", metavar="N", min=1, help="Trials at once; default: one per card, or per core."),
+        typer.Option("-j", "--jobs", metavar="N", min=1, help="Trials at once; default: one per GPU, or per core."),
     ] = None
     device: Device = "auto"
     executor: Annotated[
@@ -252,7 +252,7 @@ def run_one(plan: Plan, options: Options, timed: bool | None, console: Console, 
         summary = train(plan, options, Progress(console, _again(plan, options), quiet=quiet), macs)
     for name, _ in sorted(_torn(folder).items() - torn.items()):
         console.print(f"{folder}: a line that was half written is set aside in {name}", soft_wrap=True)
-    _check_written(summary, plan, folder)
+    _check_written(summary, plan, options)
     for sentence in _told(summary, plan, folder):
         console.print(f"{plan.name}: {sentence}", soft_wrap=True)
     if not options.rerun.includes(Rerun.STALE) and (staleness := _agenda(plan, options).staleness).changed:
@@ -273,7 +273,7 @@ def _reread(plan: Plan, options: Options, console: Console) -> int:
     folder = options.results / plan.name
     with _told_apart(folder):
         summary = reread(plan, options, Progress(console, _again(plan, options)))
-    _check_written(summary, plan, folder)
+    _check_written(summary, plan, options)
     counts = ", ".join(f"{count} {status}" for status, count in sorted(summary.statuses.items())) or "none"
     console.print(f"{plan.name}: read again: {counts}; recorded in {folder / 'trials.csv'}", soft_wrap=True)
     if summary.left:
@@ -301,20 +301,22 @@ def _lock_hint(error: OSError) -> str:
     return "; its file system has no locks: name a folder on another with --results" if lockless else ""
 
 
-def _check_written(summary: Summary, plan: Plan, folder: Path) -> None:
+def _check_written(summary: Summary, plan: Plan, options: Options) -> None:
     """Raises CommandError where no trial could end well, WriteError where the disk did not take some."""
     if summary.refused:
-        raise CommandError(f"{plan.name}: stopped: {summary.refused}{_hint(plan)}")
+        raise CommandError(f"{plan.name}: stopped: {summary.refused}{_hint(plan, options)}")
     if summary.unwritten is not None:
         why = f"{summary.unwritten}{_lock_hint(summary.unwritten)}"
-        raise WriteError(f"{folder}: some results could not be written: {why}; run it again to get them")
+        raise WriteError(
+            f"{options.results / plan.name}: some results could not be written: {why}; run it again to get them"
+        )
 
 
-def _hint(plan: Plan) -> str:
-    """Says what to do once `read` or `metrics` is mended, where outputs are kept."""
-    if plan.run is None or plan.run.name != "command":
+def _hint(plan: Plan, options: Options) -> str:
+    """Says what to do once `read` or `metrics` is corrected, where outputs are kept."""
+    if plan.run is None or plan.run.name != "command" or not EXECUTORS[options.executor].is_here:
         return ""
-    return "; outputs are kept: once `read` or `metrics` is mended, `run --reread` reads them again"
+    return "; outputs are kept: once `read` or `metrics` is corrected, `run --reread` reads them again"
 
 
 def _print_answer(plan: Plan, options: Options, console: Console) -> None:

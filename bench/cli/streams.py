@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import io
 import os
 import sys
 from typing import Any, TextIO
@@ -21,13 +20,11 @@ def open_closed() -> None:
 class Output:
     """Standard output that no command fails of: once it takes no more, what is printed goes nowhere.
 
-    A letter that its encoding lacks is a question mark. ``error`` is why it takes no more.
+    ``error`` is why it takes no more.
     """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
         self.error: OSError | None = None
 
     def write(self, text: str) -> int:

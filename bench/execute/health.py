@@ -117,9 +117,7 @@ def _devices(asked: str) -> Iterator[Check]:
         yield Check(f"device {name}", State.HERE, told)
     if not torch.cuda.is_available():
         built = torch.version.cuda
-        why = (
-            f"torch is built for CUDA {built}, and finds no card or driver" if built else "this torch is built without"
-        )
+        why = f"torch is built for CUDA {built}, and finds no GPU or driver" if built else "this torch is built without"
         yield Check("CUDA", State.MISSING, why)
 
 

@@ -89,6 +89,23 @@ def workers_by_memory(trials: Sequence[Trial], device: str, data_dir: Path | Non
     return allowed if allowed is not None and allowed < at_once(devices) else None
 
 
+def needed_bytes(trials: Sequence[Trial], data_dir: Path | None) -> int | None:
+    """Returns what the process that trains the largest network on a CPU needs, by a look at each distinct model here.
+
+    None where nobody can tell: own code, very many models, or one that does not fit here.
+    """
+    if run_of(trials) is not None:
+        return None
+    distinct = {model_key(trial.lab): trial.lab for trial in trials}
+    if len(distinct) > MOST_MODELS:
+        return None
+    try:
+        found = _inspect(distinct, "cpu", data_dir, 1, price=False).values()
+    except CallError:  # the run says of which trial
+        return None
+    return None if any(one.out_of_memory for one in found) else max(one.host_memory_bytes or 0 for one in found)
+
+
 def _beside_each_other(found: Collection[Inspection], room: Memory | None) -> int | None:
     """Counts how often the largest fits into what is free, once at least; None where nobody can tell."""
     if any(one.out_of_memory for one in found):

@@ -112,4 +112,4 @@ class Progress:
             self.console.print(Text(f"    {outcome.error.splitlines()[0]}", style="dim"), soft_wrap=True)
         if outcome.status.is_failed:
             repeat = shlex.join([*self._command, "--trial", outcome.trial_id, "--rerun", "all"])
-            self.console.print(Text(f"    again, alone: {repeat}", style="dim"), soft_wrap=True)
+            self.console.print(Text(f"    to repeat it alone: {repeat}", style="dim"), soft_wrap=True)

@@ -58,8 +58,8 @@ class Metric:
 
     @property
     def difference_unit(self) -> str:
-        """The unit of a difference as it is shown: ``points`` of a share; none of a ratio, on a log scale."""
-        return "points" if self.is_share else "" if self.scale == "log" else self.unit
+        """The unit of a difference as it is shown: ``points`` of per cents; none of a ratio, on a log scale."""
+        return "" if self.scale == "log" else "points" if self.unit == "%" else self.unit
 
     @property
     def tolerance(self) -> float | None:

@@ -86,7 +86,10 @@ class Command:
             name = path.rpartition(".")[2]
             if isinstance(value, bool) and path not in self.run.flags:
                 spelling = f"flags: {{{path}: [--{name}, --no-{name}]}}"
-                yield path, f"how true and false are spelled is not said: `{spelling}`, null for nothing"
+                yield (
+                    path,
+                    f"how to spell true and false must be said: `{spelling}`, or [--{name}, null] for a bare switch",
+                )
             elif not isinstance(value, bool) and path in self.run.flags:
                 yield path, f"has two spellings in `flags`, so it must be true or false, got {spelled(value)}"
             elif name in names:

@@ -38,6 +38,8 @@ def _problem(key: str, value: Any) -> str | None:
     match key:
         case "function":
             fits = isinstance(value, str) and value.count(":") == 1 and all(value.split(":"))
+            if fits and value.startswith("__main__:"):
+                return "a function of a module's file: what a script or a notebook's cells define no worker can import"
             return None if fits else "an import path package.module:function"
         case "command":
             return None if isinstance(value, str) and value.strip() else "a text, such as python train.py {flags}"
@@ -48,7 +50,11 @@ def _problem(key: str, value: Any) -> str | None:
             return None if fits else "a list of files and patterns such as src/**/*.py"
         case "flags":
             fits = isinstance(value, dict) and all(_is_spelling(one) for one in value.values())
-            return None if fits else "a mapping of settings to two spellings, of true and of false: [--norm, --no-norm]"
+            return (
+                None
+                if fits
+                else "a mapping of settings to two spellings, of true and of false: [--norm, --no-norm], or null"
+            )
     return _read_problem(value)
 
 

@@ -96,5 +96,5 @@ def notes(findings: Findings) -> str:
 def _difference(metric: Metric) -> str:
     if metric.scale == "log":
         return "ratio: to the baseline"
-    unit = "points" if metric.is_share else metric.unit
+    unit = "points" if metric.unit == "%" else metric.unit
     return "difference: to the baseline" + (f", in {unit}" if unit else "")

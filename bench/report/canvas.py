@@ -61,6 +61,7 @@ WHITE_GRID: dict[str, Any] = {  # seaborn's style of that name, whose import tak
     "patch.edgecolor": "w",
 }
 STYLE: dict[str, Any] = WHITE_GRID | {
+    "axes.titley": 1.0,  # else Matplotlib measures all ticks to see whether some are in the title's way
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
     "axes.edgecolor": "#888888",

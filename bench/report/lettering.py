@@ -44,7 +44,7 @@ def notes(plan: Plan) -> list[str]:
         return []
     return [
         f"no font that is installed here has {' '.join(lacking)}: figures show boxes instead, the page shows the "
-        "letters; a font such as Noto Sans CJK mends the figures"
+        "letters; a font such as Noto Sans CJK fixes the figures"
     ]
 
 

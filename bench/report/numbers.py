@@ -51,9 +51,13 @@ def _fewest(numbers: pd.Series, metric: Metric) -> int:
 
 
 def _with_interval(table: pd.DataFrame, name: str, seeds: pd.Series) -> pd.Series:
-    """Returns ``0.93 (0.90 to 0.96)``: intervals that are not as wide on either side, three digits of each number."""
+    """Returns ``0.93 (0.90 to 0.96)``: intervals that are not as wide on either side, three digits of each number.
+
+    Of a ratio two decimals, up to two more where the column's narrowest interval needs them.
+    """
     ends = table[[name, f"{name}_low", f"{name}_high"]].astype(float)
-    digits = 2 if name == "ratio" else _fewest(ends[name], Metric(name, "neither"))
+    half = (ends[f"{name}_high"] - ends[f"{name}_low"]) / 2
+    digits = _needed(half, 2) if name == "ratio" else _fewest(ends[name], Metric(name, "neither"))
     text = [
         "–" if np.isnan(value) else f"{value:,.{digits}f}{_between(low, high, digits) or _no_interval(count)}"
         for (value, low, high), count in zip(ends.to_numpy(), seeds, strict=True)
@@ -72,13 +76,18 @@ def with_half_width(table: pd.DataFrame, name: str, scale: float, fewest: int, s
     """
     value = table[name] * scale
     half = (table[f"{name}_high"] - table[f"{name}_low"]) / 2 * scale
-    least = half[half > 0].min()
-    digits = fewest if np.isnan(least) else int(np.clip(np.ceil(-np.log10(least)), fewest, fewest + 2))
+    digits = _needed(half, fewest)
     text = [
         "–" if np.isnan(v) else f"{v:{sign},.{digits}f}" + (f" ± {h:,.{digits}f}" if h >= 0 else _no_interval(seeds))
         for v, h, seeds in zip(value, half, table[f"{name}_seeds"], strict=True)
     ]
     return pd.Series(text, table.index, dtype=str)
+
+
+def _needed(half: pd.Series, fewest: int) -> int:
+    """Decimals that show the narrowest interval of a column by its half width, at most two more than the fewest."""
+    least = half[half > 0].min()
+    return fewest if np.isnan(least) else int(np.clip(np.ceil(-np.log10(least)), fewest, fewest + 2))
 
 
 def _no_interval(seeds: int) -> str:

@@ -76,7 +76,7 @@ def caption(findings: Findings) -> str:
 
 def _shown(metric: Metric) -> str:
     """Says what the numbers of the metric's column are."""
-    unit = " in percent" if metric.is_share else f" in {metric.unit}" if metric.unit else ""
+    unit = " in percent" if metric.unit == "%" else f" in {metric.unit}" if metric.unit else ""
     better = f" ({amounts.direction(metric)})" if metric.sign else ""
     kind = "geometric mean and" if metric.scale == "log" else "mean ± half of the"
     return f"{amounts.capital(amounts.spoken(metric))}{unit}{better}: {kind} 95 % interval"

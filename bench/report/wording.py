@@ -67,7 +67,7 @@ def _interval_notes(metric: Metric, over: str) -> list[str]:
     paired = "paired by seed and by the levels of the other factors"
     if metric.scale == "log":
         return [f"in parentheses: the 95 % interval over {over}.", f"ratio: to the baseline, {paired}."]
-    unit = "percentage points" if metric.is_share else metric.unit
+    unit = "percentage points" if metric.unit == "%" else metric.unit
     return [
         f"±: half the 95 % interval over {over}; of first epoch and area, over seeds.",
         f"difference: in {unit}, {paired}." if unit else f"difference: {paired}.",

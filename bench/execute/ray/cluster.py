@@ -13,11 +13,12 @@ import platform
 import re
 import socket
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bench.execute.preload import modules_ahead
+from bench.execute.price import PLENTY
 from bench.execute.processes import call_in_child
 from bench.execute.ray.executor import RayExecutor
 from bench.execute.ray.slot import NodeRequirements
@@ -88,6 +89,7 @@ def cluster_executor(
     cpus: float = 1.0,
     gpus: float | None = None,
     num_slots: int | None = None,
+    need: Callable[[], int | None] = lambda: None,
     timeout: float | None = None,
     data: Sequence[Mapping[str, Any]] = (),
     data_dir: Path | None = None,
@@ -100,6 +102,8 @@ def cluster_executor(
 
     The driver has read the data sets: what Ray's nodes lack of the built-in ones is sent to them. ``gpus`` per trial:
     by default one where the cluster has any and the device is not the CPU. ``run`` is own code: it needs no data sets.
+    ``need`` tells the bytes that a trial needs; it is asked where nodes are short of memory, and not with cards, nor
+    where ``num_slots`` says how many trials run at once.
     """
     connect(address, working_dir, excludes)
     import ray
@@ -124,9 +128,23 @@ def cluster_executor(
         "" if run is None else run.name,
         tuple(modules_ahead([run])),
     )
-    executor = RayExecutor(requirements, {"CPU": cpus, "GPU": gpus}, num_slots)
+    memory = memory_of_slot(cpus, need) if not gpus and num_slots is None else {}
+    executor = RayExecutor(requirements, {"CPU": cpus, "GPU": gpus, **memory}, num_slots)
     executor.start(num_jobs)
     return executor
+
+
+def memory_of_slot(cpus: float, need: Callable[[], int | None]) -> dict[str, float]:
+    """Returns what a slot is to hold of Ray's resource memory, where nodes do not have plenty for each trial.
+
+    No more than the largest node has: one trial at a time may fit all the same.
+    """
+    import ray
+
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= cpus]
+    if all(node.get("memory", 0) >= PLENTY * node["CPU"] / cpus for node in nodes) or not (needed := need()):
+        return {}
+    return {"memory": min(needed, max(node.get("memory", 0) for node in nodes))}
 
 
 def inspect_driver(data_dir: Path | None) -> tuple[str, Path]:

@@ -41,6 +41,7 @@ class _Slot:
     answer: Any = None  # its location while it starts, its events while it runs a trial
     location: SlotLocation | None = None
     job: Job | None = None
+    crowded: bool = False  # another slot has been busy since its trial began
 
     @property
     def idle(self) -> bool:
@@ -49,10 +50,11 @@ class _Slot:
 
 @dataclass
 class RayExecutor:
-    """Slots on a cluster that is connected to; each holds ``resources`` (of Ray: CPU, GPU).
+    """Slots on a cluster that is connected to; each holds ``resources`` (of Ray: CPU, GPU, and memory in bytes).
 
     There are as many as the cluster's nodes have room for, counted again as it runs, or ``num_slots``: then those
-    that find no room wait for a node to join, as an autoscaler's do.
+    that find no room wait for a node to join, as an autoscaler's do. A trial for which memory runs out beside others is
+    tried again alone, once they have ended: only that counts.
     """
 
     requirements: NodeRequirements
@@ -65,6 +67,8 @@ class RayExecutor:
     _grown: float = -math.inf
     _silent_since: float | None = None  # the cluster's head
     _given_back: deque[Job] = field(default_factory=deque)
+    _again: list[Job] = field(default_factory=list)  # memory ran out for them, and they were not alone
+    _alone: set[str] = field(default_factory=set)  # the trials that are tried again so
     _losses: Counter[str] = field(default_factory=Counter)
     _jobs: Iterator[Job] = field(default_factory=lambda: iter(()))
     _exhausted: bool = False
@@ -81,7 +85,7 @@ class RayExecutor:
 
         room = self._room()
         if not room:
-            asked = ", ".join(f"{amount:g} {name}" for name, amount in self.resources.items())
+            asked = ", ".join(f"{self.resources[name]:g} {name}" for name in ("CPU", "GPU"))
             raise ValueError(
                 f"--executor ray: no node of the cluster has what a trial asks for ({asked}); it has {_total()}. "
                 "With an autoscaler, --jobs says how many trials at once to ask for"
@@ -108,7 +112,7 @@ class RayExecutor:
                     if slot.idle and (job := self._next_job()) is not None:
                         yield self._assign(index, slot, job)
                 busy = any(slot.job for slot in self._slots.values())
-                if not busy and (self._stopping or (self._exhausted and not self._given_back)):
+                if not busy and (self._stopping or (self._exhausted and not self._given_back and not self._again)):
                     return
                 self._grow()
                 self._forward_stop()
@@ -116,6 +120,7 @@ class RayExecutor:
                     yield from self._receive(index, self._slots[index])
         finally:
             self._given_back.clear()
+            self._again.clear()
             for index, slot in [*self._slots.items()]:
                 if slot.job is not None:  # the others stay warm for what is run next
                     _kill(slot)
@@ -131,8 +136,12 @@ class RayExecutor:
     # --- jobs -------------------------------------------------------------------------------------------------------
 
     def _next_job(self) -> Job | None:
-        if self._stopping:
+        busy = [slot.job for slot in self._slots.values() if slot.job is not None]
+        if self._stopping or any(job.trial_id in self._alone for job in busy):
             return None
+        if self._again and not busy:
+            self._alone.add(self._again[0].trial_id)
+            return self._again.pop(0)
         if self._given_back:
             return self._given_back.popleft()
         job = None if self._exhausted else next(self._jobs, None)
@@ -141,6 +150,10 @@ class RayExecutor:
 
     def _assign(self, index: int, slot: _Slot, job: Job) -> Started:
         assert slot.location is not None
+        others = [other for other in self._slots.values() if other.job is not None]
+        for one in others:
+            one.crowded = True
+        slot.crowded = bool(others)
         slot.job, slot.answer = job, slot.actor.run.options(num_returns="streaming").remote(job)
         return Started(job.trial_id, index, slot.location.name)
 
@@ -160,6 +173,11 @@ class RayExecutor:
         except StopIteration:
             yield self._end(index, slot, Outcome(job.trial_id, Status.INTERRUPTED, "asked to stop"))
             return
+        except ray.exceptions.OutOfMemoryError as error:  # of its node: Ray ended the slot
+            _kill(slot)
+            del self._slots[index]
+            yield self._run_out(index, slot, Outcome(job.trial_id, Status.OUT_OF_MEMORY, of_memory(error)))
+            return
         except ray.exceptions.RayError as error:
             yield from self._lose(index, slot, job, _first_line(error))
             return
@@ -170,6 +188,8 @@ class RayExecutor:
         _append(job.folder / "logs" / f"{job.trial_id}.log", log)
         if outcome.status is Status.INTERRUPTED and not self._stopping:  # its node is about to go, and told it so
             yield from self._lose(index, slot, job, "asked to stop")
+        elif outcome.status is Status.OUT_OF_MEMORY:
+            yield self._run_out(index, slot, outcome)
         else:
             yield self._end(index, slot, outcome)
 
@@ -177,6 +197,14 @@ class RayExecutor:
         assert slot.location is not None
         slot.job, slot.answer = None, None
         return Ended(index, replace(outcome, node_columns=slot.location.columns))
+
+    def _run_out(self, index: int, slot: _Slot, outcome: Outcome) -> Ended | Lost:
+        """Ends a trial for which memory ran out, or keeps it to be tried once more, when no other runs."""
+        job, ended = slot.job, self._end(index, slot, outcome)
+        if job is None or not slot.crowded or self._stopping:
+            return ended
+        self._again.append(replace(job, is_fresh=False))
+        return Lost(index, f"trial {job.trial_id} is tried again alone, after the others: {outcome.error}")
 
     def _lose(self, index: int, slot: _Slot, job: Job, why: str) -> Iterator[Event]:
         """Gives the trial of a slot that is gone to another, which resumes from the storage's checkpoint."""
@@ -210,7 +238,10 @@ class RayExecutor:
         import ray
 
         actor: Any = ray.remote(self.slot).options(
-            num_cpus=self.resources["CPU"], num_gpus=self.resources["GPU"], max_concurrency=2
+            num_cpus=self.resources["CPU"],
+            num_gpus=self.resources["GPU"],
+            memory=self.resources.get("memory"),
+            max_concurrency=2,
         )
         for _ in range(count):
             handle = actor.remote(self.requirements)
@@ -344,6 +375,13 @@ def _first_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     module = [line for line in lines if re.match(r"\w+Error: ", line)]
     return (module or lines or [type(error).__name__])[0][:300]
+
+
+def of_memory(error: BaseException) -> str:
+    """Says that a node ran out of memory, with what was used and what there is, as Ray tells it."""
+    told = re.search(r"Memory on the node [^\n]*? was (\S+) used / (\S+) limit", str(error))
+    room = f": its processes held {told[1]}; it has {told[2]}" if told else f": {_first_line(error)}"
+    return f"out of memory: Ray ended the slot, for its node ran low{room}"
 
 
 def _total() -> str:

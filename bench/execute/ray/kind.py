@@ -9,6 +9,7 @@ from typing import Any
 
 from bench.execute.executor import Executor, ExecutorKind
 from bench.execute.options import Options
+from bench.execute.price import needed_bytes
 from bench.execute.trainables.lab import data_sections
 from bench.grid.own import Run
 from bench.grid.plan import Trial, run_of
@@ -56,6 +57,7 @@ def make(options: Options, trials: Sequence[Trial]) -> Executor:
         cpus=own.cpus_per_trial or 1.0,
         gpus=own.gpus_per_trial,
         num_slots=options.jobs,
+        need=lambda: needed_bytes(trials, options.data_dir),
         timeout=options.timeout,
         data=[] if run is not None else data_sections(trials),
         data_dir=options.data_dir and options.data_dir.resolve(),
@@ -73,7 +75,11 @@ def _reads_here(trial: Trial) -> bool:
 
 def cautions(options: Options, run: Run | None) -> list[str]:
     if run is not None:
-        return ["a trial's folder is removed from its node when it ends: metrics and log are brought, files are not"]
+        again = "`resume: continue` starts again, and " if run.resume == "continue" else ""
+        lost = f"; {again}`--reread` finds nothing" if run.command else ""
+        return [
+            f"a trial's folder is removed from its node when it ends: metrics and log are brought, files are not{lost}"
+        ]
     if options.executor_options.storage is not None:
         return []
     return ["without --storage a trial that is cut off starts from the beginning, and no weights are kept"]

@@ -332,7 +332,7 @@ class Output:
         points = [self._take(match, reported) for line in lines for match in self.pattern.finditer(line)]
         self._has_matched |= bool(points)
         if is_last and not self._has_matched:
-            reported.silent.append("the pattern of `stdout` fits no line of the output")
+            reported.silent.append("the pattern of `stdout` matches no line of the output")
         return _last(points)
 
     def _take(self, match: re.Match[str], reported: Reported) -> Evaluation | None:
