@@ -8,7 +8,7 @@ import hashlib
 import importlib
 import importlib.util
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
@@ -21,6 +21,23 @@ LAB = Path(__file__).parent
 # What these settle stands in a trial's row, or is the name of a column there: they change no number of a trial that has
 # the same id. Every other module that a trial imports counts.
 APART = {"lab.fingerprint", "lab.result", "lab.sections", "lab.settings"}
+
+
+_started: list[Path] = []  # the working folders of trials under way
+
+
+@contextmanager
+def started_in(folder: Path) -> Iterator[None]:
+    """Names files from this folder meanwhile, and looks for modules there, wherever user code goes (``os.chdir``)."""
+    _started.append(folder)
+    try:
+        yield
+    finally:
+        _started.pop()
+
+
+def _folder() -> Path:
+    return _started[-1] if _started else Path.cwd()
 
 
 def source_fingerprint(settings: Settings) -> str:
@@ -42,7 +59,7 @@ def sources(settings: Settings) -> dict[str, str]:
     paths = [settings.data.name, settings.model.name, settings.optimizer.name, settings.schedule.name]
     paths += [part_name(part) for part in (settings.train.loss, *named(settings.train.metric).values())]
     paths += settings.model.replace.values()
-    return _digests(tuple(sorted({path.partition(":")[0] for path in paths if ":" in path})), Path.cwd())
+    return _digests(tuple(sorted({path.partition(":")[0] for path in paths if ":" in path})), _folder())
 
 
 def sources_of(modules: Iterable[str], working_dir: Path) -> dict[str, str]:

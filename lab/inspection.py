@@ -75,6 +75,8 @@ def _look(key: str, settings: Settings, splits: Splits, device: torch.device, pr
         signature=signature(runner, X, y),
         num_dev_images=len(splits.dev),
     )
+    if settings.train.loss == "cross_entropy":
+        found = replace(found, gives_shares=_gives_shares(runner, X))
     if not price:
         state = 2 * 4 * found.parameters  # of an optimizer such as Adam, the most that a built-in one keeps
         peak = devices.peak_memory_bytes(device) + state
@@ -102,6 +104,14 @@ def _look(key: str, settings: Settings, splits: Splits, device: torch.device, pr
         peak_memory_bytes=devices.peak_memory_bytes(device),
         host_memory_bytes=devices.peak_memory_bytes(HOST),
     )
+
+
+def _gives_shares(runner: Runner, X: Tensor) -> bool:
+    """Tells whether the outputs for a batch ``(N, C, H, W)`` are shares, as a softmax gives them, no logits."""
+    with kept_generators():
+        seed_generators(0)
+        logits = runner.predict(X).double()
+    return bool((logits >= 0).all() and ((logits.sum(dim=1) - 1).abs() < 1e-2).all())
 
 
 def signature(runner: Runner, X: Tensor, y: Tensor) -> str:

@@ -98,6 +98,7 @@ class Inspection:
     out_of_memory: bool = False  # that is the error
     num_dev_images: int = 0
     setup_seconds: float = 0.0  # to make the network ready, its first step included
+    gives_shares: bool = False  # where logits are asked for: each row is positive and adds up to 1
 
     @property
     def trial_seconds(self) -> float:

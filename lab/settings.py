@@ -363,10 +363,10 @@ def _by_code(section: str, kind: type[Section], name: str) -> str:
 
 
 def _in_code(section: str) -> str:
-    noun = NOUNS[section.removeprefix("train.")]
-    return (
-        f"; what YAML cannot write, such as a function, comes from code: name a {noun} of your own, `module:function`"
-    )
+    if section == "train.metric":
+        return "; a metric is a class with reset(), update(logits, labels) and compute(), or a function giving one"
+    own = f"{NOUNS[section.removeprefix('train.')]} of your own, `module:function`"
+    return f"; what YAML cannot write, such as a function, comes from code: name a {own}"
 
 
 def _check_text(section: str, settings: Section) -> None:

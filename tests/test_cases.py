@@ -27,7 +27,7 @@ from bench.cli import app
 from bench.cli.options import CommandError
 from bench.grid.load import GridError
 from bench.record.table import RecordError
-from bench.report import output
+from bench.report import telling
 from lab.data.loading import _splits
 
 NAMES = map("case_{}".format, itertools.count())  # of the user's module: each test imports its own
@@ -37,7 +37,7 @@ NAMES = map("case_{}".format, itertools.count())  # of the user's module: each t
 def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     monkeypatch.chdir(tmp_path)
     if request.function is not test_labels:
-        monkeypatch.setattr(output, "_drawable", lambda findings: {})  # pictures take seconds, and are not asked about
+        monkeypatch.setattr(telling, "titles", lambda findings: {})  # pictures take seconds, and are not asked about
 
 
 def bench(*words: str) -> tuple[int, str]:
@@ -332,6 +332,14 @@ def test_process_state() -> None:
         )
     assert found[0] == found[1]
     assert found[0]["true"] != found[0]["false"]
+
+
+def test_process_state_is_the_working_folder_too() -> None:
+    """A module that leaves it on import is the same source code as before: its results are not stale."""
+    write("grid.yaml", {"optimizer.lr": [0.1]}, f"import os\nos.chdir('/')\n{NETS}", model={"name": "own:PatchNet"})
+    run()
+    code, said = bench("run", "grid.yaml")
+    assert (code, "nothing to train" in said, "source code" in said) == (0, True, False), said
 
 
 def test_arguments_of_a_loss() -> None:

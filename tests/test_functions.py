@@ -224,6 +224,18 @@ def test_what_was_recorded_is_resumed_by_trial_and_a_changed_function_is_stale(g
     assert sum(run(plan, rerun=Rerun.STALE).statuses.values()) == 6
 
 
+@pytest.mark.parametrize("executor", ["inline", "local"])
+def test_a_function_that_leaves_the_working_folder_is_the_same_source_code(
+    grid: Callable[..., Plan], executor: str
+) -> None:
+    source = (
+        "import os\n\ndef run(width, *, seed):\n    os.chdir('/')\n    return {'test_rmse': 1.0, 'dev_rmse': 1.0}\n"
+    )
+    plan = grid(("{lr: 0.1}", "{}"), ("seeds: 3", "seeds: 1"), source=source)
+    assert run(plan, executor).exit_code == 0
+    assert find_stale(plan, Records(Path("results") / plan.name)).changed == {}
+
+
 def test_a_missing_metric_stops_the_run_and_names_what_was_seen(grid: Callable[..., Plan]) -> None:
     plan = grid(("test_rmse:", "test_mse:"))
     summary = run(plan)

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 
 from lab.data import load_data
 from lab.result import Result
-from lab.settings import Settings
+from lab.settings import Settings, SettingsError
 from lab.trial import batches, make_runner, run_trial
 
 CPU = torch.device("cpu")
@@ -83,6 +83,9 @@ def wiping_loss(logits, labels):
         logits.zero_()
         labels.zero_()
     return loss
+
+def hits(logits, labels):
+    return (logits.argmax(1) == labels).float().mean()
 
 class Torchlike(Hits):
     better = None
@@ -155,6 +158,12 @@ def test_what_a_metric_gives_is_checked_at_the_first_evaluation(train: Train) ->
     says = r"own_scores:Share.compute\(\) must lie in \[0, 1\], as its class says, returned [23]\.\d+"
     with pytest.raises(TypeError, match=says):
         train(metric="own_scores:Share")
+
+
+def test_a_metric_that_is_a_function_of_a_batch_is_refused_with_what_one_is(train: Train) -> None:
+    says = r"train.metric.labels: is required: any value; a metric is a class with reset\(\), update\(logits, labels\)"
+    with pytest.raises(SettingsError, match=says):
+        train(metric="own_scores:hits")
 
 
 def test_settings_may_say_the_direction_that_a_class_does_not(train: Train) -> None:

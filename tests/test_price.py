@@ -126,6 +126,22 @@ def test_a_network_that_ends_or_stops_the_check_does_not_keep_the_run_from_start
     assert warning.startswith(f"not checked whether each toggle does anything: {why}")
 
 
+def test_probabilities_where_the_loss_takes_logits_are_told(
+    workshop: Callable[[str, str], None], tmp_path: Path
+) -> None:
+    net = (
+        "from torch import nn\n\ndef net(num_classes: int, end: str):\n    last = {'softmax': nn.Softmax(1)}.get(end)\n"
+    )
+    net += "    return nn.Sequential(nn.Flatten(), nn.Linear(64, num_classes), *([last] if last else []))\n"
+    workshop("shares", net)
+    grid = "question: Is it worse?\nbase:\n  data: {name: digits, limit: 40}\n  model: {name: 'shares:net'}\n"
+    grid += "  optimizer: {name: sgd, lr: 0.1}\n  train: {epochs: 1}\nfactors: {model.end: [softmax, logits]}\n"
+    (tmp_path / "ends.yaml").write_text(grid)
+    (warning,) = check_models(load_plan(tmp_path / "ends.yaml"), "cpu", None).warnings
+    assert warning.startswith("the outputs are probabilities, as after a softmax; cross_entropy takes logits, and")
+    assert warning.endswith("leave it out, with end=softmax")
+
+
 # --- from the command line ------------------------------------------------------------------------------------------
 
 

@@ -191,7 +191,7 @@ def check_models(plan: Plan, device: str, data_dir: Path | None, timeout: float 
     by_cell = {trial.cell.label: found[model_key(trial.lab)] for trial in plan.trials}
     failing = _failing({label: inspection.error for label, inspection in by_cell.items() if inspection.error})
     macs = {label: inspection.forward_macs for label, inspection in by_cell.items()}
-    return ModelChecks([*failing, *without_effect(plan, by_cell)], macs)
+    return ModelChecks([*failing, *_shares(by_cell), *without_effect(plan, by_cell)], macs)
 
 
 def _training(settings: Settings) -> str:
@@ -205,6 +205,15 @@ def _failing(errors: Mapping[str, str]) -> list[str]:
         f"a model would fail: {error}{_where([label for label, found in errors.items() if found == error])}"
         for error in dict.fromkeys(errors.values())
     ]
+
+
+def _shares(inspections: Mapping[str, Inspection]) -> list[str]:
+    """Returns a sentence where networks give probabilities to a loss that makes them of logits itself."""
+    cells = [label for label, found in inspections.items() if found.gives_shares]
+    rule = (
+        "the outputs are probabilities, as after a softmax; cross_entropy takes logits, and takes their softmax again"
+    )
+    return [f"{rule}: leave it out{_where(cells)}"] if cells else []
 
 
 def without_effect(plan: Plan, inspections: Mapping[str, Inspection]) -> list[str]:

@@ -49,11 +49,11 @@ class Run:
     def restored(cls, raw: Mapping[str, Any]) -> Self:
         return cls(**{**raw, "code": tuple(raw.get("code", ()))})
 
-    def sources(self) -> dict[str, str]:
-        """A digest of each source file of the user's that it runs."""
+    def sources(self, working_dir: Path | None = None) -> dict[str, str]:
+        """A digest of each source file of the user's that it runs, found and named from the working folder."""
         from bench.grid.own_sources import sources_of_run
 
-        return sources_of_run(self.function, self.command, self.code, Path.cwd())
+        return sources_of_run(self.function, self.command, self.code, working_dir or Path.cwd())
 
     def selection(self) -> dict[str, str]:
         """A digest of which steps' values count, if a metric says so, named as a source file would be."""

@@ -27,11 +27,13 @@ class LabTrainable:
         should_stop: Callable[[], bool],
     ) -> Outcome:
         """Trains, selects the epoch on dev and reads test once; raises what network or data raise."""
+        from lab.fingerprint import started_in
         from lab.process import starting_state
         from lab.settings import Settings
         from lab.trial import run_trial
 
-        with starting_state(job.settings["seed"]):  # before user code is imported: what that changes is the trial's
+        # before user code is imported: what that changes is the trial's
+        with started_in(job.working_dir.resolve()), starting_state(job.settings["seed"]):
             result = run_trial(
                 Settings.parse(job.settings),
                 device=device,

@@ -154,7 +154,7 @@ class Origin:
 
 def origin(job: Job, device: str, threads: int, reported: Reported) -> Origin:
     """Returns the origin of a trial that has just ended here."""
-    files = {} if job.run is None else job.run.sources()
+    files = {} if job.run is None else job.run.sources(job.working_dir.resolve())  # the code may have left it
     return Origin(environment(device, threads), files, time.perf_counter() - reported.start)
 
 
