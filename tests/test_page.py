@@ -23,6 +23,7 @@ from bench.grid.metrics import Metric, lab_metrics
 from bench.report import alternatives, charts
 from bench.report.overview import overview, overview_page
 from bench.report.page import embedded, figures, page, trial_rows, varying
+from bench.report.telling import titles
 
 TEST = lab_metrics()["test_accuracy"]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -76,6 +77,18 @@ def test_every_chart_says_in_words_what_it_shows(found: Findings) -> None:
     said = "model.residual=false: worse by 28.8 points where both trained; trains in 7 of 8"
     assert drawn[0].alternative.startswith(said)
     assert page(found).count('role="group"') == page(found).count("<figcaption") == len(drawn)
+
+
+@pytest.mark.parametrize(("steps", "has_figure"), [([500], False), ([250, 500], True)])
+def test_curves_of_one_point_each_are_no_figure(found: Findings, steps: list[int], has_figure: bool) -> None:
+    rows = [
+        {"cell": cell, "step": step, "epoch": step / 250, "n": 3, "dev_accuracy": 0.5, "lowest": 0.4, "highest": 0.6}
+        for cell in found.cells["cell"]
+        for step in steps
+    ]
+    drawn = replace(found, curves=pd.DataFrame(rows))
+    assert any("while training" in figure.heading for figure in figures(drawn)) is has_figure
+    assert ("curves" in titles(drawn)) is has_figure
 
 
 CELLS = pd.DataFrame(

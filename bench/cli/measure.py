@@ -105,11 +105,9 @@ def time_plan(
     except (ValueError, OSError) as error:
         raise CommandError(f"{plan.name}: cannot be timed: {error}") from error
     if len(rows) < len(wanted) and not quiet:
-        left = f"{plan.name}: {_models(len(wanted) - len(rows))} not timed in that time"
-        console.print(
-            Text(f"{left}: {command('time', replace(plan.asked, seeds=None), [folder.parent], program())}"),
-            soft_wrap=True,
-        )
+        how = command("time", replace(plan.asked, seeds=None), [folder.parent], program())
+        left = f"{plan.name}: {_models(len(wanted) - len(rows))} not timed in that time; to time all: {how}"
+        console.print(Text(left), soft_wrap=True)
     unreliable = sum(not row["reliable"] for row in rows)
     if unreliable:
         drifted = f"warning: {unreliable} of them not reliable: the machine's speed drifted meanwhile"

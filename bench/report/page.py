@@ -21,7 +21,7 @@ from bench.record.asked import command
 from bench.record.records import ENVIRONMENT
 from bench.record.status import Status
 from bench.report import alternatives, charts
-from bench.report.telling import MOST, MOST_IN_PANEL, last_points, shown, telling
+from bench.report.telling import MOST, MOST_IN_PANEL, has_curves, last_points, shown, telling
 from bench.report.wording import cell_words, effects_text, method, show
 
 
@@ -102,7 +102,7 @@ def figures(findings: Findings) -> list[Figure]:
         found.append(Figure(f"Effects on {name}", said, charts.forest(effects, metric)))
     if not cells["n"].any():
         return found
-    if len(findings.curves):
+    if has_curves(findings):
         here, others = shown(cells, last_points(findings.curves, cells, dev.name), labelled=True)
         here = here[here["cell"].isin(findings.curves["cell"])]
         said, heading = alternatives.curves(findings.curves, here, dev, metric), f"{amounts.spoken(dev)} while training"

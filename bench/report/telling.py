@@ -37,7 +37,7 @@ def titles(findings: Findings) -> dict[str, str]:
     metric, effects, name = findings.plan.primary, findings.effects, capital(spoken(findings.plan.primary))
     if not findings.cells["n"].any():
         return {}
-    found = {"curves": curves_title(watched(findings.plan))} if len(findings.curves) else {}
+    found = {"curves": curves_title(watched(findings.plan))} if has_curves(findings) else {}
     found[file_of(metric)] = f"{name} by cell"
     if metric.name != RATE and findings.cells[RATE].notna().any():
         found["trade_off"] = f"{name} against training speed"
@@ -91,6 +91,11 @@ def asked(findings: Findings, target: Path, columns: int = 0) -> Asked:
 def letters(plan: Plan) -> str:
     """Returns all letters of the plan's labels, each once."""
     return "".join(sorted({letter for cell in plan.cells for letter in cell.label if not letter.isspace()}))
+
+
+def has_curves(findings: Findings) -> bool:
+    """Tells whether some cell has a curve: more than the one point that code may report at its end."""
+    return bool(findings.curves["cell"].duplicated().any())
 
 
 def curves_title(metric: Metric) -> str:
