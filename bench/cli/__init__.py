@@ -67,8 +67,8 @@ def main() -> None:
 
 def _end_now(code: object) -> None:
     """Ends the process: threads and pools that user code started on import would hold it."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in filter(None, (sys.stdout, sys.stderr)):  # one that was closed from the start is none
+        stream.flush()
     for process in multiprocessing.active_children():
         process.kill()
     if code is None or isinstance(code, int):
