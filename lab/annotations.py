@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections.abc
 import dataclasses
 import enum
+import inspect
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -18,7 +19,7 @@ from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal, Union
 
 from pydantic import ConfigDict, PlainSerializer, PlainValidator, TypeAdapter, ValidationError, WithJsonSchema
-from pydantic.errors import PydanticUserError
+from pydantic.errors import PydanticInvalidForJsonSchema, PydanticUserError
 from pydantic_core import PydanticSerializationError, SchemaError
 
 from lab.sections import describe_schema, did_you_mean, spelled
@@ -40,7 +41,7 @@ class Kind:
     """The values that one parameter takes."""
 
     def __init__(self, annotation: Any) -> None:
-        self.is_any = annotation is Any
+        self.is_any, self._spelled = annotation is Any, inspect.formatannotation(annotation)
         try:
             self._adapter = _adapter(_readable(annotation))
         except UNREADABLE:
@@ -48,7 +49,10 @@ class Kind:
 
     @cached_property
     def schema(self) -> dict[str, Any]:
-        return self._adapter.json_schema()
+        try:
+            return self._adapter.json_schema()
+        except PydanticInvalidForJsonSchema:  # it holds what YAML cannot write, such as a callable
+            return {"type": self._spelled, NOT_PLAIN: True}
 
     @property
     def is_plain(self) -> bool:

@@ -56,7 +56,8 @@ def on_logits(loss: Callable[[Tensor, Tensor], Tensor], num_classes: int | None 
                 how = "name the one `logits`, or name a loss of your own, which gets all that the network returns"
                 raise ValueError(f"{rule}, the network returned {described(output)}: {how}")
             output = logits_of(output, len(y), num_classes)
-        if not y.is_floating_point() and (output.ndim != y.ndim + 1 or len(output) != len(y)):
+        short = output.ndim == 2 and output.shape[1] < (num_classes or 0)
+        if not y.is_floating_point() and (output.ndim != y.ndim + 1 or len(output) != len(y) or short):
             raise ValueError(f"the network must return {_rule(len(y), num_classes)}, returned {described(output)}")
         return loss(output, y)
 

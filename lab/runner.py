@@ -335,7 +335,7 @@ class Runner:
         return copy.deepcopy(state)  # these are the tensors that training goes on to change
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Takes up what ``state`` returned, in a Runner made as that one was."""
+        """Restores what ``state`` returned, in a Runner made as that one was."""
         state = copy.deepcopy(state)  # the optimizer would go on to change the tensors it is given
         load_module_state(self.model, state["model"])
         if isinstance(self.loss_fn, nn.Module):

@@ -135,7 +135,14 @@ def test_what_an_annotation_cannot_take_is_refused(
     assert (caught.value.path, caught.value.rule) == (path, says)
 
 
-@pytest.mark.parametrize(("annotation", "plain"), [(Callable[[int], int], False), (type[int], False), (int, True)])
+class Layer(NamedTuple):
+    width: int
+    norm: Callable[[float], float] = math.tanh
+
+
+@pytest.mark.parametrize(
+    ("annotation", "plain"), [(Callable[[int], int], False), (type[int], False), (list[Layer], False), (int, True)]
+)
 def test_what_yaml_cannot_write_is_known(annotation: Any, plain: bool) -> None:
     assert Kind(annotation).is_plain is plain
 

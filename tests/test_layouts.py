@@ -227,14 +227,35 @@ def test_labels_stand_as_they_are_where_the_number_of_classes_is_told() -> None:
         ([[1, 1], [0, 1]] * 3, [[1, 1], [0, 1]] * 3, "must be integers or strings"),
         (np.eye(2, dtype=int)[[0, 1] * 3], np.eye(3, dtype=int)[[0, 1] * 3], "must be equally wide"),
         ([None, 1] * 3, [None, 1] * 3, "got object of shape"),
+        (
+            np.ma.array([0, 1] * 3, mask=[0, 0, 0, 0, 0, 1]),
+            [0, 1] * 3,
+            "train_labels must be whole, but its",
+        ),
         ([0.5, np.nan] * 3, [0.5, 1.0] * 3, "train_labels must be finite in float32, 3 are not, the first at 1"),
     ],
 )
 def test_labels_that_cannot_be_told_are_refused(train: Any, test: Any, says: str) -> None:
-    made = arrays(np.zeros((6, 5, 5)), np.asarray(train)) | {"test_labels": np.asarray(test)}
+    made = arrays(np.zeros((6, 5, 5)), np.asanyarray(train)) | {"test_labels": np.asarray(test)}
     with pytest.raises(DataError) as caught:
         from_arrays("mine", made)
     assert says in str(caught.value)
+
+
+def test_inputs_whose_mask_hides_some_are_refused_and_a_mask_that_hides_none_is_not() -> None:
+    images = np.ma.array(np.arange(150.0).reshape(6, 5, 5), mask=False)
+    assert len(from_arrays("mine", arrays(images, np.arange(6) % 2)).train) == 6
+    images[2, 1, 1] = np.ma.masked
+    with pytest.raises(DataError, match="train_images must be whole, but its mask hides some values: fill them"):
+        from_arrays("mine", arrays(images, np.arange(6) % 2))
+
+
+@pytest.mark.parametrize("part", ["val", "validation", "dev"])
+def test_arrays_of_another_part_are_not_left_out_in_silence(part: str) -> None:
+    made = arrays(np.zeros((6, 5, 5)), np.arange(6) % 2)
+    made |= {f"{part}_images": made["test_images"], f"{part}_labels": made["test_labels"], "about": "letters"}
+    with pytest.raises(DataError, match=f"dev is drawn from train: .*; got {part}_images, {part}_labels"):
+        from_arrays("mine", made)
 
 
 def test_a_class_of_one_image_that_would_go_to_dev_is_refused() -> None:

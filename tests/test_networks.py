@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import random
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,7 +21,7 @@ from lab import run_trial
 from lab.data import load_data
 from lab.inspection import inspect_all
 from lab.metrics import Accuracy
-from lab.outputs import logits_of
+from lab.outputs import logits_of, on_logits
 from lab.result import Inspection, Result
 from lab.settings import Settings
 from lab.streams import build, derive
@@ -256,6 +257,13 @@ def test_the_logits_are_the_tensor_what_is_named_so_or_the_first_of_their_shape(
 def test_an_output_without_logits_is_refused_with_what_it_is(output: Any, said: str) -> None:
     with pytest.raises(ValueError, match=rf"the network must return logits of shape \(4, 10\): .*{said}"):
         logits_of(output, 4, 10)
+
+
+def test_too_few_outputs_are_refused_under_the_built_in_loss_and_more_are_not() -> None:
+    loss, labels = on_logits(torch.nn.functional.cross_entropy, 10), torch.tensor([0, 1, 2, 3])
+    assert loss(torch.zeros(4, 12), labels).item() == pytest.approx(math.log(12))
+    with pytest.raises(ValueError, match=r"must return logits of shape \(4, 10\): .* returned \(4, 1\) float32"):
+        loss(torch.zeros(4, 1), labels)
 
 
 @pytest.mark.parametrize(

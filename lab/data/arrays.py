@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from lab.data.errors import DataError
-from lab.data.labels import read_labels
+from lab.data.labels import raise_at_masked, read_labels
 from lab.data.sets import AXES, DataSet, Images, shape_of
 
 LAYOUTS = ("channels_first", "channels_last")
+OTHER_PARTS = ("val", "valid", "validation", "dev", "eval")
 EXPECTED = (
     "a mapping with train_images, train_labels, test_images, test_labels (or signals, or features, instead of images)"
 )
@@ -42,6 +43,7 @@ def from_arrays(name: str, found: Any) -> DataSet:
     if isinstance(found, DataSet):
         found = _arrays_of(found)
     word = _word(name, found)
+    _raise_at_other_parts(name, found)
     layout = str(found.get("layout", "")) or None
     if layout not in (None, *LAYOUTS):
         raise DataError(f"data {name}: layout must be {' or '.join(LAYOUTS)}, got {layout!r}")
@@ -82,8 +84,16 @@ def _word(name: str, found: Any) -> str:
     raise DataError(f"data {name}: must give {EXPECTED}, got {got or 'an empty one'}")
 
 
+def _raise_at_other_parts(name: str, found: dict[str, Any]) -> None:
+    """Raises :class:`DataError` for arrays of a part that would be left out without a word."""
+    if other := [key for key in found if str(key).partition("_")[0] in OTHER_PARTS]:
+        rule = "train and test alone are taken, dev is drawn from train: join these to train, or leave them out"
+        raise DataError(f"data {name}: {rule}; got {', '.join(map(str, other))}")
+
+
 def _numbers(name: str, array: str, raw: Any) -> Tensor:
     """Converts all but uint8 to a tensor in float32; raises :class:`DataError` at what is not finite."""
+    raise_at_masked(name, array, raw)
     try:
         found = np.asarray(raw)
     except (TypeError, ValueError, RuntimeError) as error:

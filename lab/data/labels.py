@@ -36,8 +36,16 @@ def read_labels(name: str, train: Any, test: Any, num_classes: Any = None) -> La
             return _classes(name, parts, num_classes, kind)
 
 
+def raise_at_masked(name: str, array: str, raw: Any) -> None:
+    """Raises :class:`DataError` for an array with values under its mask, which would count as if they were not."""
+    if np.ma.is_masked(raw):
+        rule = "must be whole, but its mask hides some values: fill them, or leave those examples out"
+        raise DataError(f"data {name}: {array} {rule}")
+
+
 def _column(name: str, part: str, raw: Any) -> np.ndarray:
     """As an array; ``(N, 1)`` is ``(N,)``."""
+    raise_at_masked(name, f"{part}_labels", raw)
     try:
         labels = np.asarray(raw)
     except (TypeError, ValueError, RuntimeError) as error:
