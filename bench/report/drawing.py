@@ -1,7 +1,8 @@
-"""Figures are drawn beside tables and page, by another process where one can be forked.
+"""Figures are drawn beside tables and page, by another process and its twin where they can be forked.
 
-It imports Matplotlib while findings are gathered here, which takes as long. Where none can be forked, or it ends before
-all figures are there, they are drawn here: an error is then said as any other.
+It imports Matplotlib while findings are gathered here, which takes as long, and leaves every other figure to its twin.
+Where none can be forked, or one ends before all figures are there, they are drawn here: an error is then said as any
+other.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from bench.report.telling import Asked
 Say = Callable[[str], None]
 
 
-def draw(asked: Asked, say: Say) -> None:
-    """Draws the figures; ``say`` is told which, one after the other."""
+def draw(asked: Asked, say: Say, part: slice = slice(None)) -> None:
+    """Draws the figures, or a ``part`` of them; ``say`` is told which, one after the other."""
     if not asked.titles:
         return
     from bench.report import canvas, figures
@@ -27,7 +28,7 @@ def draw(asked: Asked, say: Say) -> None:
 
     ending = f"-{asked.columns}-column" if asked.columns else ""
     with lettered(asked.letters):
-        for number, (name, title) in enumerate(asked.titles.items(), 1):
+        for number, (name, title) in [*enumerate(asked.titles.items(), 1)][part]:
             say(f"drawing figure {number} of {len(asked.titles)}: {title}")
             figure = figures.figure_of(asked, name)
             canvas.save(figure, asked.target / f"{name}{ending}", asked.columns)
@@ -70,7 +71,7 @@ class Drawer:
         if self._connection:
             self._connection.close()
             self._connection = None
-            os.kill(self.process, signal.SIGKILL)
+            os.killpg(self.process, signal.SIGKILL)
             os.waitpid(self.process, 0)
 
     @contextlib.contextmanager
@@ -86,11 +87,14 @@ class Drawer:
         self.process = os.fork()
         if self.process == 0:
             try:
+                os.setpgid(0, 0)  # a group with its twin, which ends with it
                 ours.close()
                 _serve(theirs)
             finally:  # whatever is raised: nothing of the command may run here, and it draws itself what is missing
                 os._exit(1)
         theirs.close()
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # whichever of both comes first
+            os.setpgid(self.process, self.process)
         return ours
 
 
@@ -105,5 +109,21 @@ def _serve(connection: Connection) -> None:
     from bench.report import figures  # noqa: F401  # ahead: findings are being gathered
 
     while True:
-        draw(connection.recv(), connection.send)
+        _draw_by_two(connection.recv(), connection.send)
         connection.send(None)
+
+
+def _draw_by_two(asked: Asked, say: Say) -> None:
+    if len(asked.titles) == 1 or not _can_fork():
+        draw(asked, say)
+        return
+    twin = os.fork()
+    if twin == 0:
+        try:
+            draw(asked, say, slice(1, None, 2))  # short messages of two are not mixed
+            os._exit(0)
+        finally:
+            os._exit(1)
+    draw(asked, say, slice(0, None, 2))
+    if os.waitpid(twin, 0)[1]:
+        raise ChildProcessError("the twin did not draw all of its figures")
