@@ -424,7 +424,8 @@ STAND_INS = {
     "scontrol": '[ "$1" = show ] && printf "one\\ntwo\\nthree\\n"',
     "squeue": "[ -e cancelled ] && echo COMPLETING || echo RUNNING",
     "ray": '[ "$1" = status ] || exec sleep 60; touch starting; [ ! -e slow ]',
-    "python": 'trap "sleep 0.5; exit 130" TERM; [ -e ends ] && exit 0; touch started; while :; do sleep 0.1; done',
+    "python": 'trap "sleep 0.5; exit 130" TERM; until [ "$(grep -c ^srun said)" = 2 ]; do sleep 0.05; done; '
+    "[ -e ends ] && exit 0; touch started; while :; do sleep 0.1; done",
 }
 
 
