@@ -244,7 +244,7 @@ def test_results_that_are_a_file_are_one_message(folder: Path) -> None:
 def test_a_results_folder_that_is_removed_in_mid_run_is_made_again(folder: Path) -> None:
     process = start(folder, "results")
     trials = folder / "results" / "torture" / "trials.csv"
-    wait_for(trials.exists)
+    wait_for(lambda: trials.exists() and ids(trials))
     while (folder / "results").exists():  # a trial that starts meanwhile may put its log there
         shutil.rmtree(folder / "results", ignore_errors=True)
     assert process.wait() == 1

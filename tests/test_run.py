@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import textwrap
 from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,10 @@ from bench.execute.progress import Progress
 from bench.execute.run import Summary, longest_first, run
 from bench.grid.load import load_plan
 from bench.grid.plan import Plan, Trial
+from bench.record.outcome import Outcome
+from bench.record.recorder import Recorder
 from bench.record.records import Records
+from bench.record.status import Status
 from lab.fingerprint import source_fingerprint
 
 GRID = """
@@ -209,3 +213,26 @@ def test_a_trial_that_was_lost_before_the_run_was_asked_to_stop_is_recorded_as_i
     quiet = Progress(Console(file=io.StringIO()), ["bench"])
     assert run(plan, options(), quiet, make=lambda *asked: LosesItsWorker()).statuses == {"interrupted": 1}
     assert attempts() == [("interrupted", 0)]
+
+
+def test_results_that_somebody_removed_after_the_last_trial_are_told_at_the_end(plan: Plan) -> None:
+    told: list[str] = []
+    recorder = Recorder(Records(Path("results/grid")), plan, 1, told.append)
+    (trial,) = plan.trials
+    recorder.ended(trial, Outcome(trial.trial_id, Status.ERROR, "wires crossed"), datetime.now(UTC))
+    Path("results/grid/trials.csv").unlink()
+    assert recorder.finish() is None
+    assert (recorder.num_lost, len(told)) == (1, 1)
+    assert "was removed meanwhile, with 1 results of this run" in told[0]
+
+
+def test_results_that_go_while_others_come_are_told_at_the_end(plan: Plan) -> None:
+    told: list[str] = []
+    recorder = Recorder(Records(Path("results/grid")), plan, 1, told.append)
+    (trial,) = plan.trials
+    recorder.ended(trial, Outcome(trial.trial_id, Status.ERROR, "wires crossed"), datetime.now(UTC))
+    table = Path("results/grid/trials.csv")
+    table.write_text(table.read_text().replace(trial.trial_id, "elsewhere"))  # another process began the file anew
+    assert recorder.finish() is None
+    assert recorder.num_lost == 1
+    assert "was removed meanwhile" in told[0]

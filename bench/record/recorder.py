@@ -30,7 +30,7 @@ class Recorder:
         self._columns = setting_columns([trial.settings for trial in plan.trials])
         self._always = {"grid": plan.name, "concurrent_trials": num_workers, "hostname": socket.gethostname(), **git()}
         self._unwritten: list[tuple[dict[str, Any], Outcome]] = []
-        self._num_written = 0
+        self._written: set[str] = set()  # trials of this run whose rows are in the folder
         self.num_lost = 0  # rows of this run that somebody removed with the folder
 
     def ended(self, trial: Trial, outcome: Outcome, started_at: datetime, before: Recorded | None = None) -> None:
@@ -73,16 +73,17 @@ class Recorder:
                     more: Any = {"dev_correct": dev, "examples": result.examples}
                     self.records.append(row, self._columns, result.curve, *images, result.sources, **more)
                 del self._unwritten[0]
-                self._num_written += 1
+                self._written.add(row["trial_id"])
         except OSError as error:
             return error
         return None
 
     def finish(self) -> OSError | None:
-        """Like :meth:`flush`; then removes rows of earlier attempts, where that can be done."""
+        """Like :meth:`flush`; then looks whether all is there, and removes rows of earlier attempts if it can."""
         error = self.flush()
         if error is None:
             try:
+                self._lose(self._written.difference(row["trial_id"] for row in self.records.trials.rows()))
                 self.records.compact()
             except OSError as compacting:
                 self._complain(
@@ -93,13 +94,17 @@ class Recorder:
     def prepare(self) -> None:
         """Makes the folder, with the grid as it is run; also where somebody removed it meanwhile. Raises OSError."""
         grid = self.records.folder / GRID
-        if self._num_written and not self.records.trials.path.exists():
-            self._complain(
-                f"{self.records.folder}: was removed meanwhile, with {self._num_written} results of this run"
-            )
-            self.num_lost, self._num_written = self.num_lost + self._num_written, 0
+        if not self.records.trials.path.exists():
+            self._lose(set(self._written))
         if not grid.exists():
             keep(self.plan, self.records.folder)
+
+    def _lose(self, trial_ids: set[str]) -> None:
+        """Counts results of this run that somebody removed with the folder, and says so."""
+        if trial_ids:
+            self._complain(f"{self.records.folder}: was removed meanwhile, with {len(trial_ids)} results of this run")
+            self.num_lost += len(trial_ids)
+            self._written -= trial_ids
 
 
 def attempts_before(fingerprint: str, before: Recorded | None) -> int:
