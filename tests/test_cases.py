@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from metric_code import METRICS
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -92,23 +93,9 @@ def column(name: str, found: list[dict[str, str]]) -> list[float]:
 
 # --- what user code returns -----------------------------------------------------------------------------------------
 
-SCORES = """
-import math
-import torch
-import torch.nn.functional as F
-
-class MacroPrecision:
-    '''Undefined, so NaN, while a class is never predicted.'''
-    better = "higher"
-    def reset(self):
-        self.predicted, self.labels = [], []
-    def update(self, logits, labels):
-        self.predicted.append(logits.argmax(1))
-        self.labels.append(labels)
-    def accumulate(self):
-        predicted, labels = torch.cat(self.predicted), torch.cat(self.labels)
-        return float(torch.stack([(labels[predicted == c] == c).float().mean() for c in range(10)]).mean())
-
+SCORES = (
+    METRICS
+    + """
 class Never(MacroPrecision):
     def accumulate(self):
         return math.nan
@@ -145,6 +132,7 @@ class Both(Hits):
     def accumulate(self):
         return torch.ones(2)
 """
+)
 
 
 def curve(score: str, trial: dict[str, str]) -> dict[float, float]:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from metric_code import METRICS
 
 from lab.data import load_data
 from lab.result import Result
@@ -18,23 +19,9 @@ from lab.settings import Settings, SettingsError
 from lab.trial import batches, make_runner, run_trial
 
 CPU = torch.device("cpu")
-SCORES = """
-import math
-import torch
-import torch.nn.functional as F
-
-class MacroPrecision:
-    '''Undefined, so NaN, while a class is never predicted.'''
-    better = "higher"
-    def reset(self):
-        self.predicted, self.labels = [], []
-    def update(self, logits, labels):
-        self.predicted.append(logits.argmax(1))
-        self.labels.append(labels)
-    def accumulate(self):
-        predicted, labels = torch.cat(self.predicted), torch.cat(self.labels)
-        return float(torch.stack([(labels[predicted == c] == c).float().mean() for c in range(10)]).mean())
-
+SCORES = (
+    METRICS
+    + """
 class Nll:
     better = "lower"
     def reset(self):
@@ -94,6 +81,7 @@ class Torchlike(Hits):
         self.device = device
         return self
 """
+)
 Train = Callable[..., Result]
 
 
