@@ -51,13 +51,13 @@ def found(changes: dict[str, Any]) -> str | None:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        (schedule("ChainedScheduler", schedulers=[]), "schedule.schedulers: * with schedulers [] fails when it is tried: ValueError: "),
-        (schedule("LambdaLR", lr_lambda=0.9), "schedule.lr_lambda: * with lr_lambda 0.9 fails when it is tried: TypeError: "),
-        (schedule("StepLR", step_size=0), "schedule.step_size: * with step_size 0 fails when it is tried: ZeroDivisionError: "),
-        (schedule("OneCycleLR", max_lr=1, total_steps=3), "schedule.total_steps: * fails when it is tried: ValueError: Tried to step 4"),
-        (optimizer("Adam", betas=[1.5, 0.9]), "optimizer.betas: * with lr 0.1, betas [1.5, 0.9] fails when it is tried: ValueError: "),
-        (optimizer("SGD", momentum=-1), "optimizer.momentum: * with lr 0.1, momentum -1.0 fails when it is tried: ValueError: Invalid "),
-        (optimizer("SparseAdam"), "optimizer.name: * with lr 0.1 fails when it is tried: RuntimeError: SparseAdam does not support"),
+        (schedule("ChainedScheduler", schedulers=[]), "schedule.schedulers: * with schedulers []* ValueError: "),
+        (schedule("LambdaLR", lr_lambda=0.9), "schedule.lr_lambda: * with lr_lambda 0.9* TypeError: "),
+        (schedule("StepLR", step_size=0), "schedule.step_size: * with step_size 0* ZeroDivisionError: "),
+        (schedule("OneCycleLR", max_lr=1, total_steps=3), "schedule.total_steps: ** ValueError: Tried to step 4"),
+        (optimizer("Adam", betas=[1.5, 0.9]), "optimizer.betas: * with lr 0.1, betas [1.5, 0.9]* ValueError: "),
+        (optimizer("SGD", momentum=-1), "optimizer.momentum: * with lr 0.1, momentum -1.0* Value"),
+        (optimizer("SparseAdam"), "optimizer.name: * with lr 0.1* RuntimeError: SparseAdam does not support"),
         (
             loss("CrossEntropyLoss", reduction="none"),
             "train.loss: * with reduction 'none': * must return the mean loss",
@@ -65,9 +65,9 @@ def found(changes: dict[str, Any]) -> str | None:
         (loss("CrossEntropyLoss", reduction="sum"), "train.loss: * with reduction 'sum': * returned the sum over it"),
         (
             loss("NLLLoss", reduction="avg"),
-            "train.loss.reduction: * with reduction 'avg' fails when it is tried: ValueError: avg is not",
+            "train.loss.reduction: * with reduction 'avg'* ValueError: avg is not",
         ),
-        (loss("MSELoss"), "train.loss: * fails when it is tried: RuntimeError: The size of tensor a (10) must match"),
+        (loss("MSELoss"), "train.loss: ** RuntimeError: The size of tensor a (10) must match"),
     ],
 )
 def test_what_a_part_of_a_package_cannot_do_is_refused(changes: dict[str, Any], says: str) -> None:
@@ -85,7 +85,7 @@ def test_what_a_part_of_a_package_cannot_do_is_refused(changes: dict[str, Any], 
             "must return a number, returned a tensor of shape",
         ),
         ({"task": "multiclass", "num_classes": 10, "top_k": 11}, "train.metric.top_k: torchmetrics:Accuracy with"),
-        ({"task": "binary"}, "fails when it is tried: RuntimeError: Predictions and targets are expected to have the same shape"),
+        ({"task": "binary"}, "RuntimeError: Predictions and targets are expected to have the same shape"),
     ],
 )
 def test_what_a_metric_of_torchmetrics_cannot_do_is_refused(own: dict[str, Any], says: str) -> None:
@@ -146,7 +146,8 @@ def test_of_ones_own_code_what_the_grid_gives_it_is_tried_and_no_more(workshop: 
     workshop("own_losses", OWN)
     told = found({"train": {"epochs": 1, "loss": {"name": "own_losses:Focal", "gamma": -1}}})
     assert told is not None
-    assert told.startswith("train.loss: own_losses:Focal with gamma -1.0 fails when it is tried: ValueError: must be positive")
+    says = "train.loss: own_losses:Focal with gamma -1.0 fails when it is tried: ValueError: must be positive"
+    assert told.startswith(says)
     assert "own_losses.py, line 7" in told
     for left in ("own_losses:Broken", {"name": "own_losses:Each", "gamma": 3}):  # the trial tells
         assert found({"train": {"epochs": 1, "loss": left}}) is None
@@ -172,5 +173,6 @@ def test_a_run_stops_before_training_at_the_line_of_the_grid(tmp_path: Path, mon
     says = str(done.exception)
     line = Path("rates.yaml").read_text().splitlines()[9]
     place = f"rates.yaml:10:{line.index('0}') + 1}: schedule.step_size: "
-    assert says == f"{place}{SCHEDULE}:StepLR with step_size 0 fails when it is tried: ZeroDivisionError: integer modulo by zero"
+    why = "fails when it is tried: ZeroDivisionError: integer modulo by zero"
+    assert says == f"{place}{SCHEDULE}:StepLR with step_size 0 {why}"
     assert not Path("out/rates/trials.csv").exists()
