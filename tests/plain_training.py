@@ -129,7 +129,7 @@ def scored(model: nn.Module, splits: Splits, split: str, loss: Any, settings: Se
     if y.is_floating_point():
         error = (logits.float().reshape(y.shape) - y).double()
         return {"loss": value, "rmse": float(error.square().mean().sqrt()), "mae": float(error.abs().mean())}
-    predicted, sure = logits.argmax(1), logits.float().log_softmax(1).amax(1).exp().double().numpy()
+    predicted, sure = logits.argmax(1), logits.float().log_softmax(1).amax(1).exp().numpy()
     right = (predicted == y).numpy()
     bins = np.ceil(sure * 15).clip(1)
     gaps = [abs((right[bins == one] - sure[bins == one]).sum()) for one in range(1, 16)]
