@@ -281,7 +281,7 @@ def test_the_longest_labels_leave_a_figure_whole(columns: int) -> None:
 
 def test_headings_of_panels_stand_beside_each_other() -> None:
     table = cells(NEAR * 2, [1000.0, 2000.0, 1500.0, 1200.0] * 2, panels=2)
-    table["column"] = [f"a facet whose name is longer than a panel is wide, {name}" for name in table["column"]]
+    table["column"] = [f"{'a facet whose name is longer than a panel is wide, ' * 2}{name}" for name in table["column"]]
     for figure in (figures.curves(points(table), table, DEV), figures.metric_by_cell(dots(table), table, TEST)):
         figure.draw_without_rendering()
         boxes = [axes.title.get_window_extent() for axes in figure.axes]
