@@ -209,8 +209,12 @@ def make_optimizer(settings: Settings, model: nn.Module) -> torch.optim.Optimize
     name, parameters = settings.optimizer.name, list(model.parameters())
     if name == "nesterov":
         own["nesterov"] = True
-    if name in BUILT_IN and name != "rmsprop" and all(one.is_floating_point() for one in parameters):
-        own["fused"] = True  # to the last bit
+    if (
+        name in BUILT_IN
+        and name != "rmsprop"
+        and all(one.dtype in (torch.float32, torch.float64) for one in parameters)
+    ):
+        own["fused"] = True  # to the last bit; in other types torch's fused kernels are wrong
     kind = BUILT_IN.get(name, name.partition(":")[2])
     optimizer: torch.optim.Optimizer = getattr(torch.optim, kind)(parameters, **own)
     if kind == "SGD" and own.get("momentum"):  # torch's fused kernel fails at parameters that have no gradient yet
