@@ -29,7 +29,7 @@ def cells(accuracy: list[float], rates: list[float], panels: int = 1) -> pd.Data
     table = pd.DataFrame({"test_accuracy": accuracy, "train_images_per_second": rates})
     table["cell"] = [f"cell {index}" for index in range(len(table))]
     table["column"] = [f"resnet{18 + 16 * (index // 4)}" if panels > 1 else "" for index in range(len(table))]
-    table["arm"] = [VARIANTS[index % 4] for index in range(len(table))]
+    table["variant"] = [VARIANTS[index % 4] for index in range(len(table))]
     table = table.assign(row="", ordered=False, n=5, planned=5, diverged=0, failed=0, test_accuracy_basis="seeds")
     for name, half in (("test_accuracy", 0.02), ("train_images_per_second", 50)):
         table[f"{name}_low"], table[f"{name}_high"] = table[name] - half, table[name] + half

@@ -78,12 +78,12 @@ def curves(
         for axes, here in panels:
             ends.append([])
             for cell in rows(here[here["cell"].isin(points["cell"])]):
-                line, (color, marker, dash) = points[points["cell"] == cell.cell], looks[cell.arm]
+                line, (color, marker, dash) = points[points["cell"] == cell.cell], looks[cell.variant]
                 x, y = line["epoch"].to_numpy(), line[metric.name].to_numpy()
                 axes.fill_between(x, line["lowest"], line["highest"], color=color, alpha=0.15, linewidth=0)
                 every = max(1, len(x) // 8)
                 axes.plot(x, y, color=color, marker=marker, linestyle=dash, markevery=every, clip_on=False)
-                label = cell.arm if cell.n == cell.planned else f"{cell.arm} ({cell.n} of {cell.planned})"
+                label = cell.variant if cell.n == cell.planned else f"{cell.variant} ({cell.n} of {cell.planned})"
                 ends[-1].append((x[-1], y[-1], label, color))
             name_absent(axes, here[~here["cell"].isin(points["cell"])])
             axes.set_xlim(0, points["epoch"].max())
@@ -112,7 +112,7 @@ def metric_by_cell(dots: pd.DataFrame, cells: pd.DataFrame, metric: Metric, colu
         for axes, (_, here) in zip(stack, groups, strict=True):
             axes.set_title(heading(here))
             for y, cell in enumerate(rows(here)):
-                (color, marker, _), own = looks[cell.arm], dots[dots["cell"] == cell.cell]
+                (color, marker, _), own = looks[cell.variant], dots[dots["cell"] == cell.cell]
                 heights = y - 0.12 + 0.28 * ((np.arange(len(own)) * GOLDEN) % 1 - 0.5)
                 look: dict[str, Any] = {"color": color, "marker": marker, "s": scaled(6.5) ** 2, "alpha": 0.75}
                 axes.scatter(own[metric.name], heights, **look, linewidth=0)
@@ -123,7 +123,7 @@ def metric_by_cell(dots: pd.DataFrame, cells: pd.DataFrame, metric: Metric, colu
                 place = {"xycoords": axes.get_yaxis_transform(), "va": "center", "fontsize": scaled(LABEL)}
                 said = filter(None, [f"n = {cell.n}", losses(cell)])
                 axes.annotate((",\n" if columns == 1 else ", ").join(said), (1.02, y), **place)
-            names = [wrapped(arm) for arm in here["arm"]] if columns == 1 else here["arm"]
+            names = [wrapped(variant) for variant in here["variant"]] if columns == 1 else here["variant"]
             axes.set(ylim=(len(here) - 0.5, -0.5), yticks=range(len(here)), yticklabels=names)
             axes.grid(axis="y", visible=False)
         ends = cells[[f"{metric.name}_low", f"{metric.name}_high"]].clip(*metric.range)
@@ -161,7 +161,7 @@ def trade_off(cells: pd.DataFrame, metric: Metric, columns: int = 0) -> Figure:
         for axes, here in panels:
             for cell in rows(here[here["cell"].isin(known)]):
                 (color, marker, _), x, (y, bar) = (
-                    looks[cell.arm],
+                    looks[cell.variant],
                     cell.train_images_per_second,
                     interval_of(cell, metric),
                 )
