@@ -368,7 +368,8 @@ def _in_code(section: str) -> str:
     if section == "train.metric":
         return "; a metric is a class with reset(), update(logits, labels) and compute(), or a function giving one"
     own = f"{NOUNS[section.removeprefix('train.')]} of your own, `module:function`"
-    return f"; what YAML cannot write, such as a function, comes from code: name a {own}"
+    article = "an" if own[0] in "aeiou" else "a"
+    return f"; what YAML cannot write, such as a function, comes from code: name {article} {own}"
 
 
 def _check_text(section: str, settings: Section) -> None:

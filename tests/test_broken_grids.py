@@ -152,6 +152,11 @@ BROKEN: dict[str, tuple[str | bytes, str]] = {
         BASE + "factors: {model: {'a=b': {name: lenet}}}\n",
         "7:19: model: a label is 1 to 80 characters on one line without `=`, got 'a=b'",
     ),
+    "a label that turns the letters after it round": (
+        BASE + 'factors: {model: {"a\\u202eb": {name: lenet}}}\n',
+        "7:19: model: a label is 1 to 80 characters on one line without `=` and without Unicode's marks that turn "
+        "other letters round, got 'a\\u202eb'",
+    ),
     "a setting that another level's optimizer has": (
         BASE + "factors: {optimizer: {a: {name: adam, lr: 1}, b: {name: sgd, lr: 1, betas: [0.9, 0.99]}}}\n",
         "7:69: optimizer.betas: no such setting of sgd",

@@ -176,6 +176,7 @@ def test_accents_and_greek_survive_in_latex() -> None:
     assert tex("α Ω λ") == r"$\alpha$ $\Omega$ $\lambda$"
     assert tex("--x") == "-{}-x"
     assert tex("[0.5mm]") == "{[}0.5mm]"
+    assert tex("CO₂ 10⁻³ ½ soft\u00adhyphen") == r"CO$_2$ 10$^-$$^3$ $\frac{1}{2}$ soft\-hyphen"
     assert (tex("卷 😀 é"), unset("卷 😀 é 卷")) == (r"? ? \'{e}", ["卷", "😀"])
 
 

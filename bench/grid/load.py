@@ -35,7 +35,7 @@ from bench.grid.own_command import hands_seed
 from bench.grid.plan import Asked, Cell, Excluded, Plan, Trial
 from bench.grid.resolution import Resolved, Resolver, check_untouched, expand
 from bench.grid.strict_yaml import Position, YamlError, dump, plain_mapping, read
-from lab.settings import Settings, Value, suggest
+from lab.settings import Problem, Settings, Value, suggest
 from lab.visiting import visiting
 
 __all__ = ["Cell", "Excluded", "Factor", "GridError", "Hypothesis", "Plan", "Trial", "load_plan"]
@@ -81,6 +81,17 @@ def name_and_text(asked: Asked) -> tuple[str, str]:
         raise _grid_error(asked.grid, errors)
     _, _, idle = expand(sheet)
     return sheet.name, dump(without_items(sheet.root, "exclude", idle))
+
+
+@visiting()
+def place(asked: Asked, trial: Trial, problem: Problem) -> str:
+    """Tells a problem with a trial's settings at the line of its grid that caused it."""
+    sheet = _sheet(asked, [], [])
+    drafts, _, _ = expand(sheet)
+    draft = next(one for one in drafts if one.cell.label == trial.cell.label)
+    candidates = [{change.path: change.value for change in one} for one in sheet.candidates]
+    tuned = sheet.candidates[candidates.index(trial.tuned)] if trial.tuned in candidates else ()
+    return _message(asked.grid, *Resolver(sheet, drafts, [], []).cause(problem, draft, tuned))
 
 
 def _sheet(asked: Asked, errors: Errors, warnings: list[str]) -> Sheet:
