@@ -47,6 +47,7 @@ from lab.sections import (
     num_classes,
     part_name,
     spelled,
+    suggest,
 )
 
 __all__ = [
@@ -72,6 +73,7 @@ __all__ = [
     "part_type",
     "section_type",
     "spelled",
+    "suggest",
     "timing_id",
 ]
 

@@ -29,7 +29,7 @@ def cells(accuracy: list[float], rates: list[float], panels: int = 1) -> pd.Data
     table = pd.DataFrame({"test_accuracy": accuracy, "train_images_per_second": rates})
     table["cell"] = [f"cell {index}" for index in range(len(table))]
     table["column"] = [f"resnet{18 + 16 * (index // 4)}" if panels > 1 else "" for index in range(len(table))]
-    table["arm"] = [VARIANTS[index % 4] for index in range(len(table))]
+    table["variant"] = [VARIANTS[index % 4] for index in range(len(table))]
     table = table.assign(row="", ordered=False, n=5, planned=5, diverged=0, failed=0, test_accuracy_basis="seeds")
     for name, half in (("test_accuracy", 0.02), ("train_images_per_second", 50)):
         table[f"{name}_low"], table[f"{name}_high"] = table[name] - half, table[name] + half
@@ -270,7 +270,7 @@ LONG = ["wide_resnet_with_squeeze_and_excitation_" * 2, "eighty letters, in four
 
 @pytest.mark.parametrize("columns", [0, 1, 2])
 def test_the_longest_labels_leave_a_figure_whole(columns: int) -> None:
-    table = cells([0.5, 0.6, 0.7], [1000.0, 2000.0, 1500.0]).assign(arm=LONG)
+    table = cells([0.5, 0.6, 0.7], [1000.0, 2000.0, 1500.0]).assign(variant=LONG)
     effects = pd.DataFrame({"factor": "model.width", "level": LONG, "against": LONG[0], "verdict": "undecided"})
     effects = effects.assign(difference=0.1, difference_low=-0.1, difference_high=0.2)
     for figure in (figures.metric_by_cell(dots(table), table, TEST, columns), figures.forest(effects, TEST, columns)):

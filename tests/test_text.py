@@ -102,8 +102,8 @@ def drawn_texts(found: Findings) -> Iterator[str]:
 
 def test_figures_draw_every_label_as_it_is_written(found: Findings) -> None:
     drawn = set(drawn_texts(found))
-    assert set(found.cells["arm"]) <= drawn
-    assert {"pay $5 or $6_7", "$x_1", "卷积 層", "<script>x</script>"} <= set(found.cells["arm"])
+    assert set(found.cells["variant"]) <= drawn
+    assert {"pay $5 or $6_7", "$x_1", "卷积 層", "<script>x</script>"} <= set(found.cells["variant"])
 
 
 @pytest.mark.parametrize("label", ["שלום", "مرحبا", "model 5 שלום"])

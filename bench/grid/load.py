@@ -35,7 +35,7 @@ from bench.grid.own_command import hands_seed
 from bench.grid.plan import Asked, Cell, Excluded, Plan, Trial
 from bench.grid.resolution import Resolved, Resolver, check_untouched, expand
 from bench.grid.strict_yaml import Position, YamlError, dump, plain_mapping, read
-from lab.settings import Problem, Settings, Value, did_you_mean
+from lab.settings import Problem, Settings, Value, suggest
 from lab.visiting import visiting
 
 __all__ = ["Cell", "Excluded", "Factor", "GridError", "Hypothesis", "Plan", "Trial", "load_plan"]
@@ -120,11 +120,13 @@ def _message(path: Path, at: Position, rule: str) -> str:
 
 
 def _unreadable(path: Path, error: OSError) -> str:
-    if not isinstance(error, FileNotFoundError):
+    if not isinstance(error, FileNotFoundError | IsADirectoryError):
         return f"can't be read: {error.strerror}"
-    known = sorted(grid.name for grid in path.parent.glob("*.yaml"))
-    there = f"; in {path.parent} there are {', '.join(known)}" if known else ""
-    return f"no such file{did_you_mean(path.name, known)}{there}"
+    folders = [path] if path.is_dir() else [path.parent, Path("grids")]
+    known = next((found for folder in folders if (found := sorted(map(str, folder.glob("*.yaml"))))), [])
+    if path.is_dir():
+        return f"is a folder, a grid is a YAML file; in it there are {', '.join(known) or 'none'}"
+    return f"no such file{suggest(path, known) if known else ''}"
 
 
 def _default_name(path: Path) -> str:

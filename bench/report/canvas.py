@@ -217,7 +217,7 @@ def interval_of(cell: Any, metric: Metric) -> tuple[float, tuple[float, float]]:
 
 def variant_looks(cells: pd.DataFrame) -> dict[str, tuple[str, str, str]]:
     """Chooses colour, marker and dashes of each variant."""
-    variants = list(cells["arm"].unique())
+    variants = list(cells["variant"].unique())
     scale = cells["ordered"].all() and len(variants) > 2
     colors = _scale(len(variants)) if scale else OKABE_ITO
     return {variant: look_of(index, colors) for index, variant in enumerate(variants)}
@@ -253,7 +253,7 @@ def losses(cell: Any) -> str:
 def name_absent(axes: Axes, absent: pd.DataFrame) -> None:
     """Says below a panel which of its cells have nothing to show, and why."""
     if len(absent):
-        text = "not shown: " + ", ".join(f"{cell.arm} ({losses(cell)})" for cell in rows(absent))
+        text = "not shown: " + ", ".join(f"{cell.variant} ({losses(cell)})" for cell in rows(absent))
         axes.set_xlabel(textwrap.fill(text, 50), loc="left", fontsize=scaled(9.5), color=MUTED)
 
 

@@ -80,12 +80,12 @@ def curves(
         for axes, here in panels:
             ends.append([])
             for cell in rows(here[here["cell"].isin(points["cell"])]):
-                line, (color, marker, dash) = points[points["cell"] == cell.cell], looks[cell.arm]
+                line, (color, marker, dash) = points[points["cell"] == cell.cell], looks[cell.variant]
                 x, y = line["epoch"].to_numpy(), line[metric.name].to_numpy()
                 axes.fill_between(x, line["lowest"], line["highest"], color=color, alpha=0.15, linewidth=0)
                 every = max(1, len(x) // 8)
                 axes.plot(x, y, color=color, marker=marker, linestyle=dash, markevery=every, clip_on=False)
-                label = cell.arm if cell.n == cell.planned else f"{cell.arm} ({cell.n} of {cell.planned})"
+                label = cell.variant if cell.n == cell.planned else f"{cell.variant} ({cell.n} of {cell.planned})"
                 ends[-1].append((x[-1], y[-1], label, color))
             name_absent(axes, here[~here["cell"].isin(points["cell"])])
             axes.set_xlim(0, points["epoch"].max())
@@ -108,14 +108,15 @@ def metric_by_cell(dots: pd.DataFrame, cells: pd.DataFrame, metric: Metric, colu
     with style(columns):
         groups = list(cells.groupby(["row", "column"], sort=False))
         counts = [len(here) for _, here in groups]
-        names = {arm: wrapped(arm, columns) if columns == 1 else folded(arm, columns) for arm in cells["arm"]}
-        height = 0.9 + 0.45 * len(groups) + row_height(map(folded, cells["arm"]), 0.42) * len(cells)
+        fold = wrapped if columns == 1 else folded
+        names = {name: fold(name, columns) for name in cells["variant"]}
+        height = 0.9 + 0.45 * len(groups) + row_height(map(folded, cells["variant"]), 0.42) * len(cells)
         figure = empty_figure(9.0, height, f"{capital(spoken(metric))} by cell", about, columns)
         stack = figure.subplots(len(groups), 1, sharex=True, squeeze=False, height_ratios=counts)[:, 0]
         for axes, (_, here) in zip(stack, groups, strict=True):
             axes.set_title(heading(here, 36 if columns == 1 else 72))
             for y, cell in enumerate(rows(here)):
-                (color, marker, _), own = looks[cell.arm], dots[dots["cell"] == cell.cell]
+                (color, marker, _), own = looks[cell.variant], dots[dots["cell"] == cell.cell]
                 heights = y - 0.12 + 0.28 * ((np.arange(len(own)) * GOLDEN) % 1 - 0.5)
                 look: dict[str, Any] = {"color": color, "marker": marker, "s": scaled(6.5) ** 2, "alpha": 0.75}
                 axes.scatter(own[metric.name], heights, **look, linewidth=0)
@@ -127,7 +128,7 @@ def metric_by_cell(dots: pd.DataFrame, cells: pd.DataFrame, metric: Metric, colu
                 said = filter(None, [f"n = {cell.n}", losses(cell)])
                 axes.annotate((",\n" if columns == 1 else ", ").join(said), (1.02, y), **place)
             axes.set(ylim=(len(here) - 0.5, -0.5), yticks=range(len(here)))
-            axes.set_yticklabels([names[arm] for arm in here["arm"]])
+            axes.set_yticklabels([names[variant] for variant in here["variant"]])
             axes.grid(axis="y", visible=False)
         ends = cells[[f"{metric.name}_low", f"{metric.name}_high"]].clip(*metric.range)
         _fit(stack[-1], metric, np.concatenate([dots[metric.name], ends.to_numpy(float).ravel()]))
@@ -164,7 +165,7 @@ def trade_off(cells: pd.DataFrame, metric: Metric, columns: int = 0) -> Figure:
         for axes, here in panels:
             for cell in rows(here[here["cell"].isin(known)]):
                 (color, marker, _), x, (y, bar) = (
-                    looks[cell.arm],
+                    looks[cell.variant],
                     cell.train_images_per_second,
                     interval_of(cell, metric),
                 )
