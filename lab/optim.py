@@ -48,8 +48,19 @@ def fused(kind: str, params: Parameters, **settings: Any) -> Optimizer:
     from torch import optim
 
     params = list(params)
-    supported = all(p.is_floating_point() and p.device.type in FUSED_DEVICES for p in params)
-    return getattr(optim, kind)(params, fused=supported or None, **settings)
+    return getattr(optim, kind)(params, fused=all(map(_can_be_fused, params)) or None, **settings)
+
+
+def _can_be_fused(parameter: nn.Parameter) -> bool:
+    """Tells whether torch's fused kernels update a parameter rightly (torch 2.13).
+
+    They take it for one block of memory, and write past a slice or an expanded value; on a CPU they lose the updates of
+    one in half precision.
+    """
+    from torch import empty_like, float32, float64
+
+    fits = parameter.dtype in (float32, float64) and parameter.device.type in FUSED_DEVICES
+    return fits and empty_like(parameter, device="meta").stride() == parameter.stride()  # as only a block keeps it
 
 
 def gradient_descent(params: Parameters, **settings: Any) -> Optimizer:

@@ -43,7 +43,8 @@ def make_network(
     if made.note:
         print(f"model.name {settings.name!r}: {made.note}")
     _raise_if_unfinished(settings, made.network)
-    return made.network.to(device), first.macs or Macs()
+    made.network.to(device)
+    return made.network, first.macs or Macs()
 
 
 class _FirstPass:
@@ -58,17 +59,20 @@ class _FirstPass:
         lazy = any(is_lazy(one) for one in [*network.parameters(), *network.buffers()])
         device = torch.device("cpu") if lazy else self._device  # what it makes has the same values on every device
         training = network.training
-        network.to(device).eval()
+        network.to(device)
+        network.eval()  # by itself: a method of the user's may return nothing
         with counting_macs(network) as macs:
             self._forward(network, device)
         if self.macs is None:
             self.macs = macs.per_image(len(self._X))
             names = [name for name, _ in network.named_parameters()]
-            self._forward(network.train(), device)
+            network.train()
+            self._forward(network, device)
             self._training_makes_more = names != [name for name, _ in network.named_parameters()]
         elif self._training_makes_more:
             before = [(buffer, buffer.clone()) for buffer in network.buffers()]
-            self._forward(network.train(), device)
+            network.train()
+            self._forward(network, device)
             for buffer, value in before:
                 buffer.copy_(value)
         network.train(training)

@@ -64,7 +64,8 @@ class Runner:
         example_loss: Loss | None = None,
     ) -> None:
         self.device = resolve(device)
-        self.model = model.to(self.device, memory_format=network_format(self.device))  # type: ignore[call-overload]  # torch's types lack it
+        model.to(self.device, memory_format=network_format(self.device))  # type: ignore[call-overload]  # torch's types lack it
+        self.model = model
         self.optimizer, self.loss_fn, self.example_loss = optimizer, loss_fn, example_loss
         self.scores = metric if isinstance(metric, Scores) else Scores({snake_case(type(metric).__name__): metric})
         self.scores.to(self.device)

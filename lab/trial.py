@@ -327,7 +327,9 @@ def check_task(train: TrainSettings, splits: Splits) -> None:
             if isinstance(part, str) and part in wrong:
                 ways = [name for name in BUILT_IN[what] if name in right]
                 rule = f"{part} does not go with these labels, which are {labels}"
-                raise ValueError(f"train.{what}: {rule}: {' or '.join(ways)} does, or one of your own")
+                whole = splits.is_regression and bool((splits.train.labels % 1 == 0).all())
+                cast = "; as they are whole numbers, .astype(int) makes them classes" if whole else ""
+                raise ValueError(f"train.{what}: {rule}: {' or '.join(ways)} does, or one of your own{cast}")
     if train.loss == "cross_entropy" and bool((splits.train.labels == splits.train.labels[0]).all()):
         rule = "all training labels are one class, so that every network that says so is right"
         raise ValueError(f"train.loss: {rule}: give data with two classes or more, or name a loss of your own")

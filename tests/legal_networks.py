@@ -350,6 +350,27 @@ class Hooked(Plain):
         self.first.weight.register_hook(lambda gradient: gradient.clamp(-0.01, 0.01))
 
 
+class Silent(Plain):
+    """Its methods return nothing, and its normalisation is frozen whatever the mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(16)
+
+    def train(self, mode: bool = True) -> Any:
+        super().train(mode)
+        self.norm.eval()
+
+    def eval(self) -> Any:
+        self.train(False)
+
+    def to(self, *args: Any, **kwargs: Any) -> Any:
+        super().to(*args, **kwargs)
+
+    def forward(self, X: Tensor) -> Any:
+        return self.head(self.norm(self.hidden(X)))
+
+
 class Normed(Plain):
     def __init__(self) -> None:
         super().__init__()

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import enum
+import os
 from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from scipy import sparse
 
 from lab.data import Batches, DataError, Splits, load_data
 from lab.data.arrays import from_arrays
@@ -226,7 +231,7 @@ def test_labels_stand_as_they_are_where_the_number_of_classes_is_told() -> None:
         ([0, 1] * 3, np.eye(2, dtype=int)[[0, 1] * 3], "train_labels are integers, test_labels are one-hot rows"),
         ([[1, 1], [0, 1]] * 3, [[1, 1], [0, 1]] * 3, "must be integers or strings"),
         (np.eye(2, dtype=int)[[0, 1] * 3], np.eye(3, dtype=int)[[0, 1] * 3], "must be equally wide"),
-        ([None, 1] * 3, [None, 1] * 3, "got object of shape"),
+        ([None, 1] * 3, [None, 1] * 3, "such as None at [0]"),
         (
             np.ma.array([0, 1] * 3, mask=[0, 0, 0, 0, 0, 1]),
             [0, 1] * 3,
@@ -418,3 +423,174 @@ def test_a_class_without_images_is_refused(part: str) -> None:
     (pictures / part / "dog" / "notes.txt").write_text("no image")
     with pytest.raises(DataError, match=rf"{part}/dog: must hold images \(.*\.png.*\), holds none"):
         load(name="image_folder", path="pictures")
+
+
+# --- arrays of other libraries --------------------------------------------------------------------------------------
+
+GREY = np.arange(150.0).reshape(6, 5, 5)
+ONE_OF_THREE = [0, 1, 2, 0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        lambda: torch.tensor(GREY, requires_grad=True),
+        lambda: torch.tensor(GREY).bfloat16(),
+        lambda: torch.tensor(-1j * GREY).conj().imag,
+        lambda: torch.tensor(GREY).transpose(1, 2).contiguous().transpose(1, 2),
+        lambda: [torch.tensor(image) for image in GREY],
+        lambda: np.array([*GREY, None], object)[:6],
+        lambda: GREY.astype(object),
+    ],
+    ids=["gradient", "bfloat16", "negative view", "strides", "list", "objects of arrays", "objects"],
+)
+def test_arrays_of_any_kind_are_the_numbers_that_they_hold(given: Callable[[], Any]) -> None:
+    read = from_arrays("mine", arrays(given())).test.images
+    np.testing.assert_array_equal(read[:, 0], GREY)
+
+
+@pytest.mark.parametrize("kind", ["float64", "Int64", "Float64", "boolean", "bool"])
+def test_columns_of_a_table_are_features_whatever_they_can_hold(kind: str) -> None:
+    table = pd.DataFrame({"size": [1.5, 2, 3, 4, 5, 6], "old": [0, 1, 1, 0, 1, 0]}).astype({"old": kind})
+    read = from_arrays("mine", arrays(table, word="features")).test.images
+    np.testing.assert_array_equal(read, [[1.5, 0], [2, 1], [3, 1], [4, 0], [5, 1], [6, 0]])
+
+
+class Kind(StrEnum):
+    CAT = "cat"
+    DOG = "dog"
+    EMU = "emu"
+
+
+class Number(enum.IntEnum):
+    CAT = 3
+    DOG = 5
+    EMU = 8
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        pd.Series(["cat", "dog", "emu"] * 2, dtype="category"),
+        pd.Series(pd.Categorical(["cat", "dog", "emu"] * 2, ["emu", "dog", "cat"], ordered=True)),
+        pd.Series([3, 5, 9] * 2, dtype="Int64"),
+        pd.DataFrame({"label": [3, 5, 9] * 2}),
+        pd.get_dummies(pd.Series(["cat", "dog", "emu"] * 2)),
+        [*Kind] * 2,
+        np.array([*Kind] * 2, object),
+        [*Number] * 2,
+        np.array([3, 5, 9] * 2, object),
+        torch.tensor([3, 5, 9] * 2, dtype=torch.int32),
+    ],
+)
+def test_labels_of_other_libraries_are_classes_in_their_order(labels: Any) -> None:
+    data = from_arrays("mine", arrays(GREY, labels))
+    assert (data.train.labels.tolist(), data.num_classes) == (ONE_OF_THREE, 3)
+
+
+class Plain(enum.Enum):
+    CAT = 1
+
+
+@pytest.mark.parametrize(
+    ("labels", "says"),
+    [
+        (["cat", float("nan"), "dog"] * 2, "it holds objects, such as float nan at [1]"),
+        (["1", 1, "2"] * 2, "it holds objects, such as int 1 at [1]"),
+        (pd.Series(["cat", None, "dog"] * 2), "it holds objects, such as float nan at [1]"),
+        (pd.Series(["cat", pd.NA, "dog"] * 2, dtype="string"), "such as NAType <NA> at [1]"),
+        ([Plain.CAT] * 6, "such as Plain <Plain.CAT: 1> at [0]"),
+        (sparse.csr_array(np.eye(6)), "got csr_array <"),
+        (sparse.csr_array(np.eye(6)), ": .toarray() makes it dense"),
+        (map(int, ONE_OF_THREE), "got map <map object"),
+        ([[1, 2], [3]] * 3, "float targets (N,) or (N, K): its rows are of unlike shapes"),
+        ([-1, 1, 1] * 2, "got -1..1; where -1 marks an example without a label, leave the example out; where it is a"),
+        (["caf\u00e9", "cafe\u0301", "bar"] * 2, r"'cafe\u0301' and 'caf\xe9' are one name in two spellings"),
+    ],
+)
+def test_labels_that_are_no_classes_are_refused_with_the_one_that_is_not(labels: Any, says: str) -> None:
+    with pytest.raises(DataError) as caught:
+        from_arrays("mine", arrays(GREY, labels))
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize("word", ["features", "labels"])
+def test_tables_whose_columns_stand_in_another_order_are_refused(word: str) -> None:
+    table = pd.DataFrame(np.eye(3)[ONE_OF_THREE], columns=["cat", "dog", "emu"])
+    made = arrays(table, table, "features") | {f"test_{word}": table[["dog", "cat", "emu"]]}
+    says = f"train_{word} and test_{word} must have the same columns in the same order, got cat, dog, emu and dog, cat"
+    with pytest.raises(DataError, match=says):
+        from_arrays("mine", made)
+
+
+def test_rows_that_an_index_puts_in_another_order_are_refused() -> None:
+    """Sampling or sorting one of the two leaves its index behind, by which pandas would join them."""
+    table, labels = pd.DataFrame({"size": range(6)}), pd.Series(ONE_OF_THREE)
+    with pytest.raises(DataError, match="train_features and train_labels have one index in two orders"):
+        from_arrays("mine", arrays(table, labels[::-1], "features"))
+    for right in (labels.set_axis(range(10, 16)), labels[::-1].to_numpy(), labels[::-1].tolist()):
+        assert len(from_arrays("mine", arrays(table, right, "features")).train) == 6
+
+
+@pytest.mark.parametrize("scale", [lambda x: 2 * x - 1, lambda x: (x - 0.3) / 0.2])
+def test_images_around_zero_do_not_go_with_images_above_it(random: Random, scale: Callable[[Any], Any]) -> None:
+    images = random.random((9, 8, 8))
+    for test in (images, 255 * images):
+        for made in (arrays(scale(images)) | {"test_images": test}, arrays(test) | {"test_images": scale(images)}):
+            with pytest.raises(DataError, match="must be scaled alike, got train float32 in"):
+                from_arrays("mine", made)
+    almost = arrays(images) | {"test_images": images - 0.01}  # as resizing leaves it
+    assert len(from_arrays("mine", almost).train) == 9
+
+
+# --- folders as people have them ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ending", ["png", "tif", "webp"])
+@pytest.mark.parametrize("orientation", [1, 3, 6, 7])
+def test_images_stand_as_the_camera_was_held(ending: str, orientation: int) -> None:
+    pixels = np.arange(90, dtype=np.uint8).reshape(5, 6, 3)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    folder(lambda path, number: Image.fromarray(pixels).save(f"{path}.{ending}", exif=exif, lossless=True), count=2)
+    turned = {1: pixels, 3: pixels[::-1, ::-1], 6: np.rot90(pixels, -1), 7: np.rot90(pixels, 1)[:, ::-1]}[orientation]
+    images = load(name="image_folder", path="pictures").test.images
+    assert isinstance(images, torch.Tensor)
+    np.testing.assert_array_equal(images[0].permute(1, 2, 0), turned)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda cat: (cat / "logo.svg").touch(), "cat/logo.svg: .svg is not read: convert it"),
+        (lambda cat: png(cat.parent / "stray", 1), "train/stray.png: belongs to no class: move it"),
+        (lambda cat: (cat / "again").symlink_to("../../train"), "cat/again: is a link to a folder that it lies in"),
+        (lambda cat: (cat / "gone.png").symlink_to("nowhere.png"), "cat/gone.png: cannot be read as an image"),
+        (lambda cat: (cat.parents[1] / "val").mkdir(), "pictures: train and test alone are taken, .*; got val"),
+        (lambda cat: cat.rename(cat.with_name("Cat")), "train alone has 'Cat', test alone has 'cat'"),
+        (lambda cat: cat.rename(cat.with_name("d\u00f6g")), "train alone has 'd\u00f6g', test alone has 'cat'"),
+    ],
+)
+def test_folders_that_hold_more_or_other_than_is_read_are_refused(spoil: Callable[[Path], Any], says: str) -> None:
+    spoil(folder(png, count=2) / "train" / "cat")
+    with pytest.raises(DataError, match=says):
+        load(name="image_folder", path="pictures")
+
+
+def test_one_class_in_two_spellings_of_unicode_is_told_so_that_they_can_be_told_apart() -> None:
+    pictures = folder(png, count=2)
+    (pictures / "train" / "cat").rename(pictures / "train" / "caf\u00e9")
+    (pictures / "test" / "cat").rename(pictures / "test" / "cafe\u0301")
+    with pytest.raises(DataError, match=r"'cafe\\u0301' and 'caf\\xe9' are one name in two spellings of Unicode"):
+        load(name="image_folder", path="pictures")
+
+
+def test_files_of_any_name_and_links_to_them_are_read() -> None:
+    cat = folder(png, count=4) / "train" / "cat"
+    (cat / "0.png").rename(cat / "0.tar.PNG")
+    (cat / "1.png").rename(os.fsdecode(os.fsencode(cat) + b"/\xff\xfe.png"))
+    (cat / "2.png").rename("elsewhere.png")
+    (cat / "2.png").symlink_to("../../../elsewhere.png")
+    (cat / "3.png").rename(cat / "3.png.bak")
+    splits = load(name="image_folder", path="pictures")
+    assert (len(splits.train) + len(splits.dev), len(splits.test)) == (7, 8)

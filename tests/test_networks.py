@@ -127,7 +127,7 @@ FIRST_PASS: dict[str, tuple[bool, ...]] = {"Lazy": (False,), "MadeInForward": (F
 LEGAL = [
     "Plain", "Lazy", "MadeInForward", "MadeInTraining", "Tuple", "Dict", "Named", "Data", "ExtraState", "Counts",
     "Queue", "Locked", "Coins", "NoAverages", "Late", "Tied", "Frozen", "Complex", "Double", "Hooked", "Normed",
-    "Sparse", "Objects", "Thawed",
+    "Sparse", "Objects", "Thawed", "Silent",
 ]  # fmt: skip
 OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
     "sgd": lambda params: torch.optim.SGD(params, lr=0.05),

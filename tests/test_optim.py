@@ -202,6 +202,41 @@ def test_an_import_path_must_give_an_optimizer() -> None:
         make({"name": f"{__name__}:no_optimizer", "lr": 0.1}, [nn.Parameter(torch.zeros(2))])
 
 
+LAYOUTS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "slice": lambda values: values[:, :4],
+    "every second": lambda values: values[:, ::2],
+    "transposed": lambda values: values.T,
+    "bfloat16": lambda values: values.bfloat16(),
+    "half": lambda values: values.half(),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(
+    ("name", "like"), [("momentum", torch.optim.SGD), ("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)]
+)
+def test_parameters_that_are_no_block_of_float32_take_the_steps_of_torchs_plain_loop(
+    layout: str, name: str, like: Any
+) -> None:
+    """torch's fused kernels write past a slice, and lose the updates of half precision on a CPU."""
+    values, gradients = torch.randn(4, 8), torch.randn(3, 4, 8)
+    one, other = (nn.Parameter(LAYOUTS[layout](values.clone())) for _ in range(2))
+    assert isinstance(one, nn.Parameter)
+    ours = make({"name": name, "lr": 0.1}, [one])
+    plain = like([other], lr=0.1, foreach=False, **({"momentum": 0.9} if name == "momentum" else {}))
+    for gradient in gradients:
+        one.grad, other.grad = (LAYOUTS[layout](gradient).clone() for _ in range(2))
+        ours.step(), plain.step()
+    torch.testing.assert_close(one, other)
+
+
+def test_an_expanded_parameter_is_refused_and_the_process_lives() -> None:
+    parameter = nn.Parameter(torch.ones(1).expand(1000))
+    parameter.grad = torch.ones(1000)
+    with pytest.raises(RuntimeError, match="more than one element of the written-to tensor refers to"):
+        make({"name": "momentum", "lr": 0.1}, [parameter]).step()
+
+
 # --- schedules ------------------------------------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lab.data.conversion import as_array, raise_at_other_tables
 from lab.data.errors import DataError
-from lab.data.labels import raise_at_masked, read_labels
+from lab.data.labels import read_labels
 from lab.data.sets import AXES, DataSet, Images, shape_of
 
 LAYOUTS = ("channels_first", "channels_last")
@@ -42,8 +44,10 @@ def from_arrays(name: str, found: Any) -> DataSet:
     """
     if isinstance(found, DataSet):
         found = _arrays_of(found)
+    found = dict(found) if isinstance(found, Mapping) else found
     word = _word(name, found)
     _raise_at_other_parts(name, found)
+    raise_at_other_tables(name, found, word)
     layout = str(found.get("layout", "")) or None
     if layout not in (None, *LAYOUTS):
         raise DataError(f"data {name}: layout must be {' or '.join(LAYOUTS)}, got {layout!r}")
@@ -93,11 +97,7 @@ def _raise_at_other_parts(name: str, found: dict[str, Any]) -> None:
 
 def _numbers(name: str, array: str, raw: Any) -> Tensor:
     """Converts all but uint8 to a tensor in float32; raises :class:`DataError` at what is not finite."""
-    raise_at_masked(name, array, raw)
-    try:
-        found = np.asarray(raw)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise DataError(f"data {name}: {array} must be an array of numbers: {error}") from error
+    found = as_array(name, array, raw, "an array of numbers")
     if found.dtype.kind not in "biuf" or not found.ndim or not found.size:
         got = f"{found.dtype} of shape {found.shape}"
         raise DataError(f"data {name}: {array} must be an array of numbers, got {got}")
@@ -155,11 +155,16 @@ def _layout(*shape: int) -> str | None:
 
 
 def _of_one_range(name: str, train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns both parts in one dtype; raises :class:`DataError` where one is in 0..1 and the other is not."""
-    (low, high), (test_low, test_high) = (tuple(map(float, inputs.aminmax())) for inputs in (train, test))
-    unlike = (low >= 0 and 0 < high <= 1 and test_high > 2) or (test_low >= 0 and 0 < test_high <= 1 and high > 2)
+    """Returns both parts in one dtype; raises :class:`DataError` where they are surely not scaled alike."""
+    one, other = (tuple(map(float, inputs.aminmax())) for inputs in (train, test))
+    (low, high), (test_low, test_high) = one, other
     mixed = train.dtype != test.dtype and (min(low, test_low) < 0 or max(high, test_high) > 255)
-    if unlike or mixed:
+    if _unlike(*one, *other) or _unlike(*other, *one) or mixed:
         ranges = f"train {train.dtype} in {low:g}..{high:g}, test {test.dtype} in {test_low:g}..{test_high:g}"
         raise DataError(f"data {name}: train and test images must be scaled alike, got {ranges}".replace("torch.", ""))
     return (train, test) if train.dtype == test.dtype else (train.float(), test.float())
+
+
+def _unlike(low: float, high: float, other_low: float, other_high: float) -> bool:
+    """Tells whether one part is in 0..1 and the other is not, or one is around zero and the other never below it."""
+    return (low >= 0 and 0 < high <= 1 and other_high > 2) or (low < -0.1 * abs(high) and other_low >= 0 < other_high)

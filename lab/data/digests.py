@@ -56,7 +56,7 @@ def _files(files: ImageFiles) -> Iterator[bytes]:
     left, start = CONTENTS, len(str(Path(files.root, "x"))) - 1
     for path in files.paths.tolist():
         size = os.stat(path).st_size  # noqa: PTH116  # a Path per file would take longer than the rest
-        yield f"{path[start:].replace(os.sep, '/')}:{size};".encode()
+        yield f"{path[start:].replace(os.sep, '/')}:{size};".encode("utf-8", "surrogateescape")
         if size <= left:
             left -= size
             with open(path, "rb", buffering=0) as file:  # noqa: PTH123

@@ -15,6 +15,9 @@ from torch.utils.data import DataLoader, Dataset
 from lab.data.errors import DataError
 from lab.limits import has_shared_memory
 
+ORIENTATION = 0x0112  # the field of Exif that says how a camera was held
+LYING = (5, 6, 7, 8)  # its values for images that lie on a side
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -93,16 +96,21 @@ def _stack_in_array(images: list[Tensor | DataError]) -> np.ndarray | DataError:
 
 
 def read_image(path: str, height: int, width: int, resize: bool = False) -> Tensor:
-    """Reads ``(3, H, W)`` uint8; raises :class:`DataError` unless the file holds an image of that size and 8 bits."""
+    """Reads ``(3, H, W)`` uint8, upright; raises :class:`DataError` unless it is an image of that size and 8 bits."""
     from PIL.Image import Resampling
+    from PIL.ImageOps import exif_transpose
 
     with _opened(path) as image:
         if problem := _problem(image):
             raise DataError(f"{path}: {problem}")
         colours: Image = image.convert("RGBA") if image.has_transparency_data else image  # opaque, all of it
         colours = colours.convert("RGB")
+        exif_transpose(colours, in_place=True)
         if resize and colours.size != (width, height):
             colours = colours.resize((width, height), Resampling.BILINEAR)
+        if colours.size != (width, height):
+            sizes = f"{width} x {height}, got {colours.width} x {colours.height}"
+            raise DataError(f"{path}: images must be of one size, {sizes}")
         return torch.from_numpy(np.array(colours)).permute(2, 0, 1)
 
 
@@ -120,9 +128,10 @@ def _problem(image: Image) -> str | None:
 
 
 def size_of(path: str) -> tuple[int, int]:
-    """Returns the width and height, from the file's head; raises :class:`DataError` where it has none."""
+    """Returns the width and height, upright, from the file's head; raises :class:`DataError` where it has none."""
     with _opened(path) as image:
-        return image.size
+        turned = "exif" in image.info and image.getexif().get(ORIENTATION) in LYING
+        return (image.height, image.width) if turned else image.size
 
 
 @contextmanager

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import unicodedata
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from lab.data.conversion import as_array
 from lab.data.errors import DataError
+
+WAYS = "integers or strings (N,), one-hot rows (N, K), or float targets (N,) or (N, K)"
 
 
 class Labels(NamedTuple):
@@ -36,27 +41,13 @@ def read_labels(name: str, train: Any, test: Any, num_classes: Any = None) -> La
             return _classes(name, parts, num_classes, kind)
 
 
-def raise_at_masked(name: str, array: str, raw: Any) -> None:
-    """Raises :class:`DataError` for an array with values under its mask, which would count as if they were not."""
-    if np.ma.is_masked(raw):
-        rule = "must be whole, but its mask hides some values: fill them, or leave those examples out"
-        raise DataError(f"data {name}: {array} {rule}")
-
-
 def _column(name: str, part: str, raw: Any) -> np.ndarray:
     """As an array; ``(N, 1)`` is ``(N,)``."""
-    raise_at_masked(name, f"{part}_labels", raw)
-    try:
-        labels = np.asarray(raw)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise DataError(f"data {name}: {part}_labels must be an array: {error}") from error
-    if labels.dtype.kind == "O" and all(isinstance(label, str) for label in labels.flat):
-        labels = labels.astype(str)
+    labels = as_array(name, f"{part}_labels", raw, WAYS)
     return labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
 
 
 def _kind(name: str, part: str, labels: np.ndarray) -> str:
-    ways = "integers or strings (N,), one-hot rows (N, K), or float targets (N,) or (N, K)"
     if labels.ndim in (1, 2) and labels.size:
         if labels.ndim == 1 and labels.dtype.kind in "biu":
             return "integers"
@@ -66,7 +57,7 @@ def _kind(name: str, part: str, labels: np.ndarray) -> str:
             return "one-hot rows"
         if labels.dtype.kind == "f":
             return "targets"
-    raise DataError(f"data {name}: {part}_labels must be {ways}, got {labels.dtype} of shape {labels.shape}")
+    raise DataError(f"data {name}: {part}_labels must be {WAYS}, got {labels.dtype} of shape {labels.shape}")
 
 
 def _is_one_hot(labels: np.ndarray) -> bool:
@@ -107,10 +98,12 @@ def _classes(name: str, parts: dict[str, np.ndarray], num_classes: Any, kind: st
     train, test = parts["train"], parts["test"]
     classes = np.unique(train)
     values = np.union1d(classes, test)
+    if values.dtype.kind == "U":
+        raise_at_two_spellings(f"data {name}: labels", values.tolist())
     if kind == "integers" and values[0] < 0:
         raise DataError(
             f"data {name}: labels must not be negative, got {values[0]}..{values[-1]}; "
-            "where -1 marks an example without a label, leave the example out"
+            "where -1 marks an example without a label, leave the example out; where it is a class, give 0 or a name"
         )
     if num_classes is not None:
         told = _told(name, num_classes)
@@ -127,6 +120,16 @@ def _classes(name: str, parts: dict[str, np.ndarray], num_classes: Any, kind: st
         rule = f"test_labels have {_some(unknown)}, which no training example has; these have {_some(classes)}"
         raise DataError(f"data {name}: {rule}")
     return Labels(np.searchsorted(classes, train), np.searchsorted(classes, test), len(classes))
+
+
+def raise_at_two_spellings(where: str, names: Iterable[str]) -> None:
+    """Raises :class:`DataError` for class names that are told apart by Unicode's spelling of their accents alone."""
+    spelt: dict[str, str] = {}
+    for name in names:
+        other = spelt.setdefault(unicodedata.normalize("NFC", name), name)
+        if other != name:
+            rule = f"{other!a} and {name!a} are one name in two spellings of Unicode"
+            raise DataError(f"{where}: {rule}: unicodedata.normalize('NFC', name) makes them one")
 
 
 def _told(name: str, num_classes: Any) -> int:
