@@ -150,7 +150,7 @@ def is_better(found: Trained, settings: TrainSettings) -> bool:
     """Whether the last evaluation is the best so far, by the score that selects."""
     metric = settings.metric[0] if isinstance(settings.metric, list) else settings.metric
     name = (settings.select or "").removeprefix("dev_") or metric
-    if isinstance(name, dict):
+    if ":" in str(name):
         name = "top_k" if "k" in name else ""  # a score that is always the same
     sign = -1 if name in ("loss", "rmse", "mae", "calibration_error") else 1
     values = [sign * point[name] if name else 0.25 for point in found.points]
