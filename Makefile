@@ -50,7 +50,7 @@ torture:
 	$(PYTHON) tests/torture.py --kills 200
 	$(PYTHON) tests/torture.py --kills 60 --drivers 2
 	$(PYTHON) tests/torture_rows.py --kills 200
-	ANY_CODE=3000 $(PYTHON) -m pytest tests/test_any_code.py
+	ANY_CODE=3000 $(PYTHON) -m pytest tests/test_any_code.py -q
 
 # Reruns the reference results where the laboratory changed, and updates the README's claims from them; 20 minutes on two cores.
 reference:

@@ -26,6 +26,7 @@ from lab.visiting import PartError, last_words
 
 OWN = "own:"  # how the name of a module begins whose plain name is another's
 OURS = Path(__file__).parents[1] / "lab", Path(__file__).parents[1] / "bench"
+MOST_LETTERS = 2000  # of an error's text that are shown
 IMPORT_PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 
@@ -43,6 +44,9 @@ def import_paths(settings: object) -> Iterator[str]:
 def load(path: str) -> Callable[..., Any]:
     """Loads the callable at ``package.module:attribute``; raises :class:`PartError` with the step that failed."""
     module_name, _, attribute = path.partition(":")
+    if "/" in module_name or module_name.endswith(".py"):
+        dotted = module_name.removesuffix(".py").strip("./").replace("/", ".")
+        raise PartError(f"{path!r}: a module is named as an import statement names it: {dotted}:{attribute}")
     with as_part_error(f"{path!r}: cannot import {module_name}"):
         make_importable(Path.cwd())
         found: Any = _import(own_name(module_name, Path.cwd()))
@@ -61,6 +65,11 @@ def _import(name: str) -> ModuleType:
     """Imports the module; where it imports torchvision and that fails beside this torch, torchvision comes first."""
     try:
         return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name.partition(".")[0]:
+            raise
+        near = did_you_mean(error.name, own_modules(Path.cwd()))
+        raise ModuleNotFoundError(f"{error}{near}", name=error.name) from error
     except RuntimeError as error:
         if "torchvision::" not in str(error):
             raise
@@ -85,9 +94,13 @@ def make_importable(folder: Path) -> None:
 @functools.cache
 def shadowed_modules(folder: Path) -> frozenset[str]:
     """Finds the folder's modules and packages whose names another module has, which could be imported instead."""
-    names = {file.stem for file in folder.glob("*.py")} | {file.parent.name for file in folder.glob("*/__init__.py")}
     elsewhere = [entry for entry in sys.path if entry and Path(entry).resolve() != folder.resolve()]
-    return frozenset(name for name in names if _is_taken(name, folder, elsewhere))
+    return frozenset(name for name in own_modules(folder) if _is_taken(name, folder, elsewhere))
+
+
+def own_modules(folder: Path) -> set[str]:
+    """Lists the folder's modules and packages by name."""
+    return {file.stem for file in folder.glob("*.py")} | {file.parent.name for file in folder.glob("*/__init__.py")}
 
 
 def _is_taken(name: str, folder: Path, elsewhere: list[str]) -> bool:
@@ -169,27 +182,45 @@ def as_part_error(what: str, passing: type[Exception] | tuple[type[Exception], .
         yield
     except passing:
         raise
-    except (Exception, SystemExit) as error:  # a user's code may raise anything, and it is the user's to mend
-        kind = "" if isinstance(error, ImportError) else f"{type(error).__name__}: "
-        words = " ".join(str(error).split())
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a user's code may raise anything, and it is the user's to mend
+        words = _words(error)
         if isinstance(error, SystemExit) and last_words() not in words:
             words += f": {last_words()}"  # as those who read a command line do
-        raise PartError(f"{what}: {kind}{words}{_line(error)}") from error
+        kind = "" if isinstance(error, ImportError) else type(error).__name__
+        raise PartError(f"{what}: {': '.join(filter(None, (kind, words)))}{_line(error, bool(words))}") from error
 
 
-def _line(error: BaseException) -> str:
-    """Returns `` (nets.py, line 3)``: the last line of the working folder's own files that the error passed, if any."""
+def _words(error: BaseException) -> str:
+    """Returns the text of an error on one line."""
+    return " ".join(_text(error).split())
+
+
+def _text(error: BaseException) -> str:
+    """Returns the text of an error, cut where it is too long to be read; it may fail itself."""
+    text = str(traceback.TracebackException(type(error), error, None))
+    return text if len(text) <= MOST_LETTERS else f"{text[:MOST_LETTERS]}... ({len(text):,} letters)"
+
+
+def _line(error: BaseException, is_told: bool) -> str:
+    """Returns `` (nets.py, line 3)``: the last of the user's own lines that the error passed, if any.
+
+    Of an error that has no words the line itself stands there, too.
+    """
     frame = _own_frame(error)
-    return f" ({_place(frame)})" if frame else ""
+    code = "" if is_told or frame is None or not frame.line else f": {frame.line}"
+    return f" ({_place(frame)}{code})" if frame else ""
 
 
 def told(error: BaseException) -> str:
     """Tells an error with the last of the user's own lines that it passed; the line itself where the text is a word."""
-    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    words = _text(error)
+    text = f"{type(error).__name__}: {words}" if words else type(error).__name__
     frame = _own_frame(error)
     if frame is None:
         return text
-    code = f": {frame.line}" if frame.line and " " not in str(error) else ""
+    code = f": {frame.line}" if frame.line and " " not in words else ""
     return f"{text} ({_place(frame)}, in {frame.name}{code})"
 
 

@@ -262,6 +262,12 @@ def did_you_mean(name: object, known: Iterable[str], rest: str = "") -> str:
     return f"; did you mean {near[0]}?" + (f" {rest[0].upper()}{rest[1:]}" if rest else "")
 
 
+def suggest(name: object, known: Iterable[str]) -> str:
+    """Suggests the nearest known name, if one is near, then lists all: ``; did you mean X? There are X, Y``."""
+    names = list(known)
+    return did_you_mean(name, names, f"there are {', '.join(names) or 'none'}")
+
+
 def spelled(value: object) -> str:
     """Returns a value as YAML spells it, text in quotes: ``null``, ``true``, ``'8'``, ``[1, null]``."""
     match value:

@@ -47,6 +47,7 @@ from lab.sections import (
     num_classes,
     part_name,
     spelled,
+    suggest,
 )
 
 __all__ = [
@@ -72,6 +73,7 @@ __all__ = [
     "part_type",
     "section_type",
     "spelled",
+    "suggest",
     "timing_id",
 ]
 
@@ -366,7 +368,8 @@ def _in_code(section: str) -> str:
     if section == "train.metric":
         return "; a metric is a class with reset(), update(logits, labels) and compute(), or a function giving one"
     own = f"{NOUNS[section.removeprefix('train.')]} of your own, `module:function`"
-    return f"; what YAML cannot write, such as a function, comes from code: name a {own}"
+    article = "an" if own[0] in "aeiou" else "a"
+    return f"; what YAML cannot write, such as a function, comes from code: name {article} {own}"
 
 
 def _check_text(section: str, settings: Section) -> None:

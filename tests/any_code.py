@@ -1,4 +1,4 @@
-"""Code as users write it, one module that settings turn into thousands: networks, data and metrics of every kind."""
+"""Code as users write it, one module that settings turn into thousands: networks, metrics and losses of every kind."""
 
 from __future__ import annotations
 
@@ -11,20 +11,11 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
+from any_layers import compose
 from torch import Tensor, nn
 
 Output = namedtuple("Output", ["features", "logits"])
-NORMS = {
-    "none": nn.Identity,
-    "batch": nn.BatchNorm1d,
-    "layer": nn.LayerNorm,
-    "untracked": lambda width: nn.BatchNorm1d(width, track_running_stats=False),
-    "average": lambda width: nn.BatchNorm1d(width, momentum=None),
-    "group": lambda width: nn.GroupNorm(1, width),
-    "lazy": lambda width: nn.LazyBatchNorm1d(),
-}
 
 
 @dataclasses.dataclass
@@ -54,22 +45,21 @@ class Counted(nn.Module):
 
 
 class Net(nn.Module):
-    """A fully connected network that is unusual in what it returns, what it keeps and in which type it computes."""
+    """Layers that settings name, and a head; unusual in what it returns, what it keeps and how it computes."""
 
     def __init__(
         self,
         num_classes: int,
-        width: int = 4,
-        norm: str = "none",
+        shape: tuple[int, ...],
+        layers: list[Any],
         dtype: str = "float32",
         output: str = "tensor",
         state: str = "none",
-        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.output, self.state, self.count = output, state, 0
-        self.first, self.norm = nn.LazyLinear(width), NORMS[norm](width) if norm != "none" else nn.Identity()
-        self.drop, self.head = nn.Dropout(dropout), nn.Linear(width, num_classes + (output == "too_many"))
+        self.body, (width,) = compose(layers, tuple(shape))
+        self.head = nn.Linear(width, num_classes + (output == "too_many"))
         if state == "buffer":
             self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
         if state == "frozen":
@@ -116,11 +106,11 @@ class Net(nn.Module):
                 self.head.bias.detach().numpy()[:] = 0.5
 
     def forward(self, X: Tensor) -> Any:
-        if self.state == "first_pass" and not hasattr(self, "late"):
-            self.late = nn.Linear(X.flatten(1).shape[1], X.flatten(1).shape[1])
         if self.state == "first_pass":
-            X = self.late(X.flatten(1).float())
-        h = self.drop(self.norm(self.first(X.flatten(1).to(self.head.weight.dtype)))).relu()
+            if not hasattr(self, "late"):
+                self.late = nn.Linear(X[0].numel(), X[0].numel())
+            X = self.late(X.flatten(1)).view_as(X)
+        h = self.body(X.to(self.head.weight.dtype))
         if self.state in ("scalar", "not_saved"):
             h = h * self.scale
         if self.state == "bool_buffer":
@@ -143,7 +133,7 @@ class Net(nn.Module):
     def _returned(self, h: Tensor, logits: Tensor) -> Any:
         match self.output:
             case "tuple":
-                return h, logits
+                return (h if h.shape != logits.shape else h[..., None]), logits  # the first that fits is the logits
             case "dict":
                 return {"features": h, "logits": logits}
             case "named":
@@ -157,7 +147,7 @@ class Net(nn.Module):
             case "list":
                 return [logits]
             case "two":
-                return logits, logits * 2
+                return [logits, logits * 2]
             case "evaluation_alone":
                 return logits if self.training else Answer(logits)
             case "numpy":
@@ -187,128 +177,6 @@ class Net(nn.Module):
             case "one":
                 return logits.mean()
         return logits
-
-
-def data(
-    shape: str = "features",
-    labels: str = "plain",
-    pixels: str = "float32",
-    spoilt: str = "none",
-    train: int = 24,
-    classes: int = 3,
-) -> dict[str, Any]:
-    """Arrays of so many training examples, a third as many to test on."""
-    draw = np.random.default_rng(0)
-    sizes = {"features": (5,), "images": (1, 6, 6), "last": (6, 6, 3), "grey": (6, 6), "signals": (2, 9), "thin": ()}
-    sizes |= {"wide": (3, 6, 9), "one_pixel": (1, 1, 1), "volume": (1, 4, 4, 4), "one_feature": (1,)}
-    name = dict.fromkeys(("features", "thin", "one_feature"), "features") | {"signals": "signals"}
-    name = name.get(shape, "images")
-    found = {}
-    for split, count in (("train", train), ("test", max(1, train // 3))):
-        y = np.arange(count) % classes
-        X = draw.normal(size=(count, *sizes[shape])) + y.reshape(-1, *[1] * len(sizes[shape]))
-        found[f"{split}_{name}"] = _spoilt(_pixels(X, pixels), spoilt, split)
-        found[f"{split}_labels"] = _labels(y, labels, classes)
-    return found
-
-
-def _pixels(X: np.ndarray, kind: str) -> Any:
-    if kind == "uint8":
-        return ((X - X.min()) / np.ptp(X) * 255).astype(np.uint8)
-    if kind == "int16":
-        return (100 * X).astype(np.int16)
-    if kind == "bool":
-        return X > 0
-    if kind == "tensor":
-        return torch.from_numpy(X).float()
-    if kind == "list":
-        return X.tolist()
-    if kind == "object":
-        return X.astype(object)
-    if kind == "fortran":
-        return np.asfortranarray(X.astype(np.float32))
-    if kind == "reversed":
-        return X.astype(np.float32)[..., ::-1]
-    if kind == "read_only":
-        X = X.astype(np.float32)
-        X.flags.writeable = False
-        return X
-    if kind == "big_endian":
-        return X.astype(">f4")
-    if kind == "masked":
-        return np.ma.masked_less(X, -1)
-    if kind == "frame":
-        return pd.DataFrame(X.reshape(len(X), -1))
-    if kind == "texts":
-        return X.astype(str)
-    if kind == "with_gradient":
-        return torch.from_numpy(X).float().requires_grad_()
-    if kind == "bfloat16":
-        return torch.from_numpy(X).bfloat16()
-    if kind == "huge":
-        return X * 1e300
-    return X.astype(kind)
-
-
-def _spoilt(X: Any, how: str, split: str) -> Any:
-    if how == "nan" and split == "test" and getattr(X, "dtype", None) in (np.float32, np.float64):
-        X[0] = np.nan
-    if how == "constant":
-        return X * 0
-    if how == "short" and split == "test":
-        return X[:-1]
-    if how == "none_at_all" and split == "test":
-        return None
-    return X
-
-
-def _labels(y: np.ndarray, kind: str, classes: int) -> Any:
-    match kind:
-        case "from_one":
-            return y + 1
-        case "gaps":
-            return y * 10
-        case "strings":
-            return np.array(["cat", "dog", "eel", "fox", "gnu"])[y]
-        case "one_hot":
-            return np.eye(classes)[y]
-        case "column":
-            return y[:, None]
-        case "floats":
-            return y + 0.5
-        case "negative":
-            return y - 1
-        case "bool":
-            return y > 0
-        case "tensor":
-            return torch.from_numpy(y)
-        case "list":
-            return y.tolist()
-        case "int8" | "uint64" | "float32":
-            return y.astype(kind)
-        case "series":
-            return pd.Series(np.array(["cat", "dog", "eel", "fox", "gnu"])[y])
-        case "category":
-            return pd.Categorical(np.array(["cat", "dog", "eel", "fox", "gnu"])[y])
-        case "objects":
-            return np.array([f"class {one}" for one in y], object)
-        case "mixed":
-            return np.array([one if one else "none" for one in y.tolist()], object)
-        case "bytes":
-            return np.array([b"cat", b"dog", b"eel", b"fox", b"gnu"])[y]
-        case "dates":
-            return np.array(y, "datetime64[D]")
-        case "nan":
-            return np.where(y == 0, np.nan, y)
-        case "soft":
-            return np.eye(classes)[y] * 0.8 + 0.2 / classes
-        case "masked":
-            return np.ma.masked_equal(y, 0)
-        case "complex":
-            return y + 1j
-        case "large":
-            return y + 2**40
-    return y
 
 
 class Score:
@@ -344,6 +212,26 @@ class Score:
         if self.gives == "stops":
             raise StopIteration
         return given.get(self.gives, 0.25)
+
+
+class TopK:
+    """The share of examples whose class is among the ``k`` likeliest."""
+
+    better, range = "higher", (0, 1)
+
+    def __init__(self, k: int, num_classes: int) -> None:
+        self.k = min(k, num_classes)
+        self.reset()
+
+    def reset(self) -> None:
+        self.right = self.count = 0
+
+    def update(self, logits: Tensor, y: Tensor) -> None:
+        self.right += int((logits.topk(self.k).indices == y[:, None]).sum())
+        self.count += len(y)
+
+    def accumulate(self) -> float:
+        return self.right / self.count
 
 
 def logits_in(output: Any) -> Any:
@@ -386,3 +274,25 @@ def loss(logits: Any, labels: Tensor, gives: str = "mean") -> Any:
         case "sum":
             return each.sum()
     return each.mean()
+
+
+def focal(output: Any, labels: Tensor, *, gamma: float = 2.0, weights: list[float] | None = None) -> Tensor:
+    """Cross-entropy that counts for less where the network is sure (Lin et al. 2017); a weight per class."""
+    logs = logits_in(output).float().log_softmax(1)
+    scale = 1 if weights is None else torch.tensor([*weights, *[1.0] * logs.shape[1]])[: logs.shape[1]]
+    return nn.functional.nll_loss((1 - logs.exp()) ** gamma * logs * scale, labels)
+
+
+class Annealed(nn.Module):
+    """Cross-entropy whose smoothing falls from step to step, by a count that it keeps."""
+
+    def __init__(self, start: float = 0.5) -> None:
+        super().__init__()
+        self.start = start
+        self.register_buffer("steps", torch.zeros(()))
+
+    def forward(self, output: Any, labels: Tensor) -> Tensor:
+        steps = self.get_buffer("steps")
+        if torch.is_grad_enabled():
+            steps += 1
+        return nn.functional.cross_entropy(logits_in(output), labels, label_smoothing=self.start / (1 + float(steps)))

@@ -59,7 +59,7 @@ BROKEN: dict[str, tuple[str | bytes, str]] = {
     # the keys
     "no question": (BASE.partition("\n")[2], "1:1: question: is required: what the grid asks, as text"),
     "an empty question": (base("Why?", ""), "1:10: question: must be what the grid asks, as text, got nothing"),
-    "an unknown key": (BASE + "facotrs: {}\n", "7:1: facotrs: no such key; did you mean factors?; there are name, "),
+    "an unknown key": (BASE + "facotrs: {}\n", "7:1: facotrs: no such key; did you mean factors? There are name, "),
     "a bad name": (BASE + "name: ../up\n", "7:7: name: must be letters, digits, _, - and ."),
     "a margin of two": (
         BASE + "margin: 2\n",
@@ -151,6 +151,11 @@ BROKEN: dict[str, tuple[str | bytes, str]] = {
     "a label with an equals sign": (
         BASE + "factors: {model: {'a=b': {name: lenet}}}\n",
         "7:19: model: a label is 1 to 80 characters on one line without `=`, got 'a=b'",
+    ),
+    "a label that turns the letters after it round": (
+        BASE + 'factors: {model: {"a\\u202eb": {name: lenet}}}\n',
+        "7:19: model: a label is 1 to 80 characters on one line without `=` and without Unicode's marks that turn "
+        "other letters round, got 'a\\u202eb'",
     ),
     "a setting that another level's optimizer has": (
         BASE + "factors: {optimizer: {a: {name: adam, lr: 1}, b: {name: sgd, lr: 1, betas: [0.9, 0.99]}}}\n",
@@ -399,9 +404,11 @@ def test_a_missing_file_names_its_neighbours(tmp_path: Path, monkeypatch: pytest
         load_plan(tmp_path)
 
     assert missing.value.messages == [
-        "batchnorm.yaml: no such file; did you mean batch_norm.yaml?; in . there are batch_norm.yaml"
+        "batchnorm.yaml: no such file; did you mean batch_norm.yaml? There are batch_norm.yaml"
     ]
-    assert folder.value.messages == [f"{tmp_path}: can't be read: Is a directory"]
+    assert folder.value.messages == [
+        f"{tmp_path}: is a folder, a grid is a YAML file; in it there are {tmp_path}/batch_norm.yaml"
+    ]
 
 
 def test_a_file_name_that_makes_no_folder_asks_for_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

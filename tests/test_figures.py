@@ -29,7 +29,7 @@ def cells(accuracy: list[float], rates: list[float], panels: int = 1) -> pd.Data
     table = pd.DataFrame({"test_accuracy": accuracy, "train_images_per_second": rates})
     table["cell"] = [f"cell {index}" for index in range(len(table))]
     table["column"] = [f"resnet{18 + 16 * (index // 4)}" if panels > 1 else "" for index in range(len(table))]
-    table["arm"] = [VARIANTS[index % 4] for index in range(len(table))]
+    table["variant"] = [VARIANTS[index % 4] for index in range(len(table))]
     table = table.assign(row="", ordered=False, n=5, planned=5, diverged=0, failed=0, test_accuracy_basis="seeds")
     for name, half in (("test_accuracy", 0.02), ("train_images_per_second", 50)):
         table[f"{name}_low"], table[f"{name}_high"] = table[name] - half, table[name] + half
@@ -263,6 +263,29 @@ def test_figures_for_a_paper_are_as_wide_as_its_columns_in_letters_of_8_points(c
         assert 7 <= min(text.get_fontsize() for text in shown) <= max(text.get_fontsize() for text in shown) <= 8.4
         assert figure.get_tightbbox().width <= inches + 0.01  # nothing is cut off
     assert len({axes.get_subplotspec().colspan.start for axes in drawn[0].axes}) == columns
+
+
+LONG = ["wide_resnet_with_squeeze_and_excitation_" * 2, "eighty letters, in four levels of twenty each, " * 2, "short"]
+
+
+@pytest.mark.parametrize("columns", [0, 1, 2])
+def test_the_longest_labels_leave_a_figure_whole(columns: int) -> None:
+    table = cells([0.5, 0.6, 0.7], [1000.0, 2000.0, 1500.0]).assign(variant=LONG)
+    effects = pd.DataFrame({"factor": "model.width", "level": LONG, "against": LONG[0], "verdict": "undecided"})
+    effects = effects.assign(difference=0.1, difference_low=-0.1, difference_high=0.2)
+    for figure in (figures.metric_by_cell(dots(table), table, TEST, columns), figures.forest(effects, TEST, columns)):
+        figure.draw_without_rendering()  # a layout that finds no room would warn
+        assert figure.get_tightbbox().width <= figure.get_figwidth() + 0.02
+        assert figure.axes[0].get_position().width > 0.1
+
+
+def test_headings_of_panels_stand_beside_each_other() -> None:
+    table = cells(NEAR * 2, [1000.0, 2000.0, 1500.0, 1200.0] * 2, panels=2)
+    table["column"] = [f"{'a facet whose name is longer than a panel is wide, ' * 2}{name}" for name in table["column"]]
+    for figure in (figures.curves(points(table), table, DEV), figures.metric_by_cell(dots(table), table, TEST)):
+        figure.draw_without_rendering()
+        boxes = [axes.title.get_window_extent() for axes in figure.axes]
+        assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
 
 
 def test_the_style_is_seaborns_white_grid() -> None:

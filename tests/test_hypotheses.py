@@ -92,9 +92,9 @@ def parse(text: str) -> Hypothesis:
         ("(optimizer=sgd - optimizer=adam > 1 on steps", "expected a closing parenthesis, got '>'"),
         (
             "optimiser=sgd > 1 on steps",
-            "no such factor 'optimiser'; did you mean optimizer?; there are model.residual,",
+            "no such factor 'optimiser'; did you mean optimizer? There are model.residual,",
         ),
-        ("optimizer=adan > 1 on steps", "optimizer has no level 'adan'; did you mean adam?; there are sgd, adam, no "),
+        ("optimizer=adan > 1 on steps", "optimizer has no level 'adan'; did you mean adam? There are sgd, adam, no "),
         ("optimizer=sgd and optimizer=adam > 1 on steps", "optimizer can't be sgd and adam at once"),
         ("steps > 1 where", "expected FACTOR=LEVEL, a metric or a number, got the end"),
         ("steps > 1 where sgd", "expected FACTOR=LEVEL, got 'sgd'"),

@@ -203,7 +203,7 @@ def test_a_wrong_set_names_the_option(option: str, message: str, change: Change)
     ("option", "message"),
     [
         ("model.residual=maybe", "model.residual has no level maybe; there are true, false"),
-        ("model.residul=true", "no such factor; did you mean model.residual?; there are model.name, model.residual"),
+        ("model.residul=true", "no such factor; did you mean model.residual? There are model.name, model.residual"),
         ("model.residual", "must be key=value"),
     ],
 )

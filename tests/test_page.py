@@ -95,7 +95,7 @@ CELLS = pd.DataFrame(
     {
         "cell": ["a", "b"],
         "words": ["with it", "without"],
-        "arm": ["with it", "without"],
+        "variant": ["with it", "without"],
         "column": ["", ""],
         "row": ["", ""],
         "is_baseline": [True, False],

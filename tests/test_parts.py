@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from lab.imports import PartError, load
+from lab.imports import PartError, as_part_error, load
 from lab.parts import accepts, is_open, settings_type
 from lab.settings import Settings, SettingsError, parse_section
 
@@ -69,6 +69,9 @@ def test_the_working_folder_is_importable(workshop: Write) -> None:
         ("failing:Net", "cannot import failing: ZeroDivisionError: "),
         ("leaving:Net", "cannot import leaving: SystemExit: 3"),
         ("guarded:Net", "cannot read 'Net': KeyError: 'Net'"),
+        ("my_net:Net", "No module named 'my_net'; did you mean my_nets?"),
+        ("my_nets.py:Net", "a module is named as an import statement names it: my_nets:Net"),
+        ("./sub/my_nets.py:Net", "as an import statement names it: sub.my_nets:Net"),
     ],
 )
 def test_load_says_which_step_failed(workshop: Write, path: str, says: str) -> None:
@@ -79,6 +82,48 @@ def test_load_says_which_step_failed(workshop: Write, path: str, says: str) -> N
         load(path)
     assert says in str(caught.value)
     assert repr(path) in str(caught.value)
+
+
+RAISING = """
+class Silent(Exception):
+    def __str__(self):
+        raise RuntimeError("no words")
+
+def data(what):
+    if what == "silent":
+        raise Silent
+    if what == "bare":
+        assert not what
+    if what == "long":
+        raise ValueError("word " * 10_000)
+    if what == "lines":
+        raise ValueError("one\\n[red]two[/red]\\u2028three")
+    raise type("Own", (BaseException,), {})("no exception")
+"""
+
+
+@pytest.mark.parametrize(
+    ("what", "says"),
+    [
+        ("silent", "Silent: <exception str() failed> (raising.py, line 8)"),
+        ("bare", "AssertionError (raising.py, line 10: assert not what)"),
+        ("long", " word ... (50,000 letters) (raising.py, line 12)"),
+        ("lines", "ValueError: one [red]two[/red] three (raising.py, line 14)"),
+        ("base", "Own: no exception (raising.py, line 15)"),
+    ],
+)
+def test_whatever_user_code_raises_is_told_in_one_line(workshop: Write, what: str, says: str) -> None:
+    workshop("raising", RAISING)
+    with pytest.raises(PartError) as caught, as_part_error("data raising:data: raised"):
+        load("raising:data")(what)
+    assert str(caught.value).startswith("data raising:data: raised: ")
+    assert str(caught.value).endswith(says)
+    assert len(str(caught.value)) < 2100
+
+
+def test_stopping_is_no_error_of_user_code() -> None:
+    with pytest.raises(KeyboardInterrupt), as_part_error("data"):
+        raise KeyboardInterrupt
 
 
 def test_accepts_what_the_signature_names() -> None:

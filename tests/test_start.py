@@ -91,7 +91,7 @@ def test_each_shipped_grid_leads_to_its_schema(grid: Path) -> None:
         (["no/mine"], "no such folder: no"),
         (
             ["mine2", "--from", "optimizer"],
-            "'optimizer': no such grid; did you mean optimizers?; there are architectures",
+            "'optimizer': no such grid; did you mean optimizers? There are architectures",
         ),
         (["mine2", "--from", "script"], "train_digits.py: is there already; name another"),
     ],

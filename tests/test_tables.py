@@ -359,20 +359,20 @@ def test_few_cells_share_a_panel_and_more_give_the_first_factors_panels_of_their
     tmp_path: Path, plan: Plan
 ) -> None:
     assert layout(plan)["column"].unique().tolist() == [""]
-    assert layout(plan)["arm"].tolist()[-1] == "no residual, no batch_norm"
+    assert layout(plan)["variant"].tolist()[-1] == "no residual, no batch_norm"
     rates = load(
         tmp_path, "factors:\n  model.residual: [true, false]\n  optimizer.lr: [0.001, 0.01, 0.1, 1.0, 10.0, 30.0]\n"
     )
     places = layout(rates)
     assert places["column"].unique().tolist() == ["residual", "no residual"]
-    assert places["arm"].unique().tolist() == ["lr 0.001", "lr 0.01", "lr 0.1", "lr 1.0", "lr 10.0", "lr 30.0"]
+    assert places["variant"].unique().tolist() == ["lr 0.001", "lr 0.01", "lr 0.1", "lr 1.0", "lr 10.0", "lr 30.0"]
     assert places["ordered"].all()
 
 
 def test_in_a_plan_around_a_baseline_an_arm_is_what_it_changes(tmp_path: Path) -> None:
     more = "include: [{model: {name: mlp}}]\n"
     plan = load(tmp_path, "plan: one_at_a_time\n" + textwrap.dedent(TWO_BY_TWO) + more)
-    assert layout(plan)["arm"].tolist() == ["baseline", "no residual", "no batch_norm", "model=mlp"]
+    assert layout(plan)["variant"].tolist() == ["baseline", "no residual", "no batch_norm", "model=mlp"]
 
 
 def test_a_users_metric_is_found_where_earlier_versions_kept_it() -> None:

@@ -191,7 +191,7 @@ OWN: dict[str, dict[str, str]] = {
     "cells": {
         "column": "its panel in figures",
         "row": "its row of panels",
-        "arm": "its label within the panel",
+        "variant": "its label within the panel",
         "ordered": "whether the labels of a panel are numbers",
         "standing": "to the best cell: `best`, `equivalent`, `not told apart`, `worse` or `unknown`",
     },

@@ -284,7 +284,7 @@ def is_number(text: str) -> bool:
 
 
 def layout(plan: Plan) -> pd.DataFrame:
-    """Places each cell in figures: ``column`` and ``row`` of its panel, and its label there (the column ``arm``).
+    """Places each cell in figures: ``column`` and ``row`` of its panel, and its label there (the column ``variant``).
 
     ``ordered`` says that variants are numbers.
 
@@ -312,10 +312,10 @@ def _in_panel(plan: Plan, cell: Cell, num_facets: int) -> dict[str, str]:
         words(plan, {name: level for name, level in cell.levels.items() if name in own})
         for own in (names[:1], names[1:], [factor.name for factor in plan.factors[num_facets:]])
     )
-    return {"cell": cell.label, "column": column, "row": row, "arm": variant if whole and variant else cell.label}
+    return {"cell": cell.label, "column": column, "row": row, "variant": variant if whole and variant else cell.label}
 
 
 def _around_baseline(plan: Plan, cell: Cell) -> dict[str, str]:
     changed = {name: level for name, level in cell.levels.items() if plan.baseline.get(name) != level}
     variant = (words(plan, changed) or "baseline") if len(cell.levels) == len(plan.factors) else cell.label
-    return {"cell": cell.label, "column": "", "row": "", "arm": variant}
+    return {"cell": cell.label, "column": "", "row": "", "variant": variant}

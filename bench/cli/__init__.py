@@ -83,6 +83,7 @@ def _name() -> str:
 
 def _run() -> None:
     """Runs the command; a refusal is its message on standard error and exit code 2."""
+    from bench.record.printable import printable
     from bench.record.table import RecordError
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
@@ -111,7 +112,7 @@ def _run() -> None:
     except (CommandError, GridError, RecordError) as error:
         messages = error.messages if isinstance(error, GridError) else [str(error)]
         for message in messages:
-            print(message, file=sys.stderr)
+            print(printable(message), file=sys.stderr)
         sys.exit(2)
     except WriteError as error:
         print(error, file=sys.stderr)

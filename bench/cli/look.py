@@ -91,7 +91,7 @@ def _lines(words: Iterable[str], width: int) -> list[str]:
 
 def _describe(console: Console, part: str) -> None:
     """Prints a part or a section with every setting described; raises :class:`CommandError` where there is none."""
-    from lab.settings import NOUNS, PARTS, SECTIONS, did_you_mean
+    from lab.settings import NOUNS, PARTS, SECTIONS, suggest
 
     if part in SECTIONS:
         console.print(Text(part, style="bold"))
@@ -104,7 +104,7 @@ def _describe(console: Console, part: str) -> None:
         found = [_imported(part)]
     if not found:
         names = [*(name for known in PARTS.values() for name in known), *SECTIONS, SHIPPED]
-        raise CommandError(f"{part!r}: no such part{did_you_mean(part, names)}; there are {', '.join(names)}")
+        raise CommandError(f"{part!r}: no such part{suggest(part, names)}")
     for section, kind in found:
         console.print(Text(NOUNS[section], style="bold"))
         _list_settings(console, part, kind)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
 
 from bench.execute.options import Options, Rerun
 from bench.execute.processes import CallError, call_in_child
@@ -14,21 +16,35 @@ from bench.record.datasets import Digests, described, key_of, note_data
 from bench.record.records import Records
 
 
-def identify(trials: Sequence[Trial], records: Records, options: Options) -> dict[str, Digests]:
+def identify(
+    trials: Sequence[Trial], records: Records, options: Options, tried: Sequence[Trial] = ()
+) -> tuple[dict[str, Digests], list[Trial]]:
     """Reads the data of the trials, and notes what they are; by their settings (:func:`key_of`).
 
-    Raises ValueError where data cannot be had or are not what loss and metric are of, OSError where it cannot be noted.
+    Beside the data it tries the parts of ``tried``; the second are those of which one fails on numbers that are made
+    up. Raises ValueError where data cannot be had or are not what loss and metric are of, OSError where it cannot be
+    noted.
     """
     cells = {_cell(trial): (trial.lab.data.model_dump(), trial.lab.train.model_dump()) for trial in trials}
-    try:
-        digests = call_in_child(LAB.identify, list(cells.values()), options.data_dir)
-    except CallError as error:
-        names = ", ".join(dict.fromkeys(section["name"] for section, _ in cells.values()))
-        raise ValueError(f"data {names}: cannot be read: {error}") from error
+    digests, doubted = _looked_at(list(cells.values()), [trial.settings.model_dump() for trial in tried], options)
     found = dict(zip(cells, digests, strict=True))
     data = {key_of(trial.settings): tuple(found[_cell(trial)].get(name, "") for name in DIGESTS) for trial in trials}
     note_data(records.folder, data)
-    return data
+    return data, [tried[index] for index in doubted]
+
+
+def _looked_at(
+    cells: Sequence[tuple[dict[str, Any], dict[str, Any]]], tried: Sequence[dict[str, Any]], options: Options
+) -> tuple[list[dict[str, str]], list[int]]:
+    """Returns digests by cell and the indices of doubtful parts; of none where a part ends or stops the process."""
+    if tried:
+        with suppress(CallError):  # that of data shows again below
+            return call_in_child(LAB.identify, cells, options.data_dir, tried, timeout=options.timeout)
+    try:
+        return call_in_child(LAB.identify, cells, options.data_dir)
+    except CallError as error:
+        names = ", ".join(dict.fromkeys(section["name"] for section, _ in cells))
+        raise ValueError(f"data {names}: cannot be read: {error}") from error
 
 
 def _cell(trial: Trial) -> str:

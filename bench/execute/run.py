@@ -23,6 +23,7 @@ from bench.execute.executors import EXECUTORS
 from bench.execute.job import Job
 from bench.execute.local import LOCAL
 from bench.execute.options import Options, Rerun
+from bench.execute.parts import check_parts, to_try
 from bench.execute.preload import modules_ahead
 from bench.execute.price import price_plan, workers_by_memory
 from bench.execute.progress import Progress
@@ -153,8 +154,12 @@ def _checked_agenda(
         progress.complain(f"{where}; the row counts as not recorded")
     if not agenda.trials and not options.rerun.includes(Rerun.STALE):
         return agenda, {}
-    data = identify(agenda.known, records, options) if plan.run is None else {}
+    data: dict[str, Digests] = {}
+    doubted: list[Trial] = []
+    if plan.run is None:
+        data, doubted = identify(agenda.known, records, options, to_try(agenda.trials))
     check_data(agenda.known, records, options)
+    check_parts(plan, doubted, inspection_device(options), options.data_dir, options.timeout)
     return read_agenda(plan, records, options), data
 
 

@@ -32,7 +32,7 @@ from bench.grid.own import Run
 from bench.grid.plan import Cell
 from bench.grid.run_words import read_run
 from bench.grid.strict_yaml import Node, Position, plain, spell
-from lab.settings import did_you_mean
+from lab.settings import suggest
 
 RESERVED = {column.name: f"a column of the {column.kind}" for column in columns.COLUMNS if column.kind != "measure"}
 
@@ -259,16 +259,14 @@ class _Reader:
     def _factor(self, key: str, node: Node, where: str) -> Factor | None:
         factor = self.factors.get(normal_name(key))
         if factor is None:
-            there = f"there are {', '.join(self.factors)}" if self.factors else "there are none"
-            near = did_you_mean(key, self.factors)
-            self._error(node.key_at or node.at, f"{where}.{key}: no such factor{near}; {there}")
+            self._error(node.key_at or node.at, f"{where}.{key}: no such factor{suggest(key, self.factors)}")
         return factor
 
     def _level(self, factor: Factor, node: Node, where: str) -> str | None:
         level = factor.find(node)
         if level is None:
             got = _spelled(node)
-            rule = f"no such level {got}{did_you_mean(got, factor.levels)}; there are {', '.join(factor.levels)}"
+            rule = f"no such level {got}{suggest(got, factor.levels)}"
             self._error(node.at, f"{where}.{factor.name}: {rule}")
         return level
 

@@ -23,6 +23,7 @@ from lab.settings import PARTS, SECTIONS, Value, did_you_mean
 
 PLANS = ("full", "one_at_a_time", "leave_one_out", "add_one")
 MAX_LABEL = 80
+TURNING = re.compile("[\u202a-\u202e\u2066-\u2069]")  # what stands after them would read as another text
 
 Errors = list[tuple[Position, str]]
 Levels = dict[str, str]  # factor name -> level label
@@ -199,9 +200,11 @@ def _check_labels(name: str, labels: Sequence[str], node: Node, errors: Errors) 
 
 def label_problem(label: str) -> str | None:
     """Returns the rule that a level's label breaks; None where it breaks none."""
-    if label.strip() and len(label) <= MAX_LABEL and not re.search(r"[=\x00-\x1f\x7f\x85\u2028\u2029]", label):
+    turned = "" if not TURNING.search(label) else " and without Unicode's marks that turn other letters round"
+    odd = re.search(r"[=\x00-\x1f\x7f\x85\u2028\u2029]", label)
+    if label.strip() and len(label) <= MAX_LABEL and not odd and not turned:
         return None
-    return f"a label is 1 to {MAX_LABEL} characters on one line without `=`, got {label[:MAX_LABEL]!r}"
+    return f"a label is 1 to {MAX_LABEL} characters on one line without `=`{turned}, got {label[:MAX_LABEL]!r}"
 
 
 def _got(node: Node) -> str:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bench.grid.factors import MAX_LABEL
 from bench.grid.strict_yaml import Node, Position, plain, spell
-from lab.settings import did_you_mean
+from lab.settings import suggest
 
 MAX_SEEDS = 10_000
 FIRST_TUNE_SEED = 10_000
@@ -109,11 +109,7 @@ def _problem(root: Node, loc: tuple[int | str, ...], kind: str) -> tuple[Positio
         return node.at, f"{where}: is required: {form.model_fields[str(loc[-1])].description}"
     where = ".".join(path)
     if kind == "extra_forbidden":
-        known = ", ".join(form.model_fields)
-        return (
-            node.key_at or node.at,
-            f"{where}: no such key{did_you_mean(path[-1], form.model_fields)}; there are {known}",
-        )
+        return node.key_at or node.at, f"{where}: no such key{suggest(path[-1], form.model_fields)}"
     return node.at, f"{where}: must be {_allowed(path)}, got {_got(node)}"
 
 

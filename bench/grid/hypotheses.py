@@ -31,7 +31,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from bench.grid.metrics import Metric
-from lab.settings import did_you_mean
+from lab.settings import suggest
 
 Relation = Literal[">", "<", "~"]
 Factors = Mapping[str, Collection[str]]  # name -> levels
@@ -89,7 +89,7 @@ def directed(hypothesis: Hypothesis, metrics: Mapping[str, Metric]) -> Hypothesi
     """Puts the hypothesis in numbers: ``beats`` is ``>`` or ``<``; raises :class:`HypothesisError` for its metric."""
     name = hypothesis.metric
     if name not in metrics:
-        raise HypothesisError(f"no such metric {name!r}{did_you_mean(name, metrics)}; {_there_are(metrics)}")
+        raise HypothesisError(f"no such metric {name!r}{suggest(name, metrics)}")
     if not hypothesis.beats:
         return hypothesis
     if metrics[name].better == "neither":
@@ -189,11 +189,10 @@ class _Parser:
         if not equals:
             raise HypothesisError(f"expected FACTOR=LEVEL, got {name!r}; the forms are {_FORMS}")
         if name not in self._factors:
-            near = did_you_mean(name, self._factors)
-            raise HypothesisError(f"no such factor {name!r}{near}; {_there_are(self._factors)}")
+            raise HypothesisError(f"no such factor {name!r}{suggest(name, self._factors)}")
         if level not in self._factors[name]:
             levels = self._factors[name]
-            raise HypothesisError(f"{name} has no level {level!r}{did_you_mean(level, levels)}; {_there_are(levels)}")
+            raise HypothesisError(f"{name} has no level {level!r}{suggest(level, levels)}")
         return {name: level}
 
     def _join(self, one: dict[str, str], other: dict[str, str]) -> dict[str, str]:
@@ -222,7 +221,3 @@ class _Parser:
             got = repr(self._words[0]) if self._words else "the end"
             raise HypothesisError(f"expected {meaning}, got {got}; the forms are {_FORMS}")
         self._words.pop(0)
-
-
-def _there_are(names: Collection[str]) -> str:
-    return f"there are {', '.join(names)}" if names else "there are none"

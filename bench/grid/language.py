@@ -41,7 +41,7 @@ class Language:
         if key in ("seed", "seeds"):
             return REPLICATES
         if key not in SECTIONS:
-            return f"no such section{did_you_mean(key, SECTIONS)}; {SECTIONS_ARE}"
+            return f"no such section{did_you_mean(key, SECTIONS, SECTIONS_ARE)}"
         return None
 
     def path_problem(self, path: str, whole: bool = False) -> str | None:
@@ -57,7 +57,7 @@ class Language:
         if dot and section in SECTIONS and setting and ("." not in setting or path.rpartition(".")[0] in PART_PATHS):
             return None
         if dot and section not in SECTIONS:
-            return f"{path}: no such section {section!r}{did_you_mean(section, SECTIONS)}; {SECTIONS_ARE}"
+            return f"{path}: no such section {section!r}{did_you_mean(section, SECTIONS, SECTIONS_ARE)}"
         homes = [known for known in SECTIONS if path in known_settings(known)]
         near = f"; did you mean {homes[0]}.{path}?" if homes else did_you_mean(path, [*SECTIONS, *known_paths()])
         return f"{path}: must be a setting's dotted path such as model.width{' or a section' if whole else ''}{near}"

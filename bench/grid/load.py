@@ -35,7 +35,7 @@ from bench.grid.own_command import hands_seed
 from bench.grid.plan import Asked, Cell, Excluded, Plan, Trial
 from bench.grid.resolution import Resolved, Resolver, check_untouched, expand
 from bench.grid.strict_yaml import Position, YamlError, dump, plain_mapping, read
-from lab.settings import Settings, Value, did_you_mean
+from lab.settings import Problem, Settings, Value, suggest
 from lab.visiting import visiting
 
 __all__ = ["Cell", "Excluded", "Factor", "GridError", "Hypothesis", "Plan", "Trial", "load_plan"]
@@ -83,6 +83,17 @@ def name_and_text(asked: Asked) -> tuple[str, str]:
     return sheet.name, dump(without_items(sheet.root, "exclude", idle))
 
 
+@visiting()
+def place(asked: Asked, trial: Trial, problem: Problem) -> str:
+    """Tells a problem with a trial's settings at the line of its grid that caused it."""
+    sheet = _sheet(asked, [], [])
+    drafts, _, _ = expand(sheet)
+    draft = next(one for one in drafts if one.cell.label == trial.cell.label)
+    candidates = [{change.path: change.value for change in one} for one in sheet.candidates]
+    tuned = sheet.candidates[candidates.index(trial.tuned)] if trial.tuned in candidates else ()
+    return _message(asked.grid, *Resolver(sheet, drafts, [], []).cause(problem, draft, tuned))
+
+
 def _sheet(asked: Asked, errors: Errors, warnings: list[str]) -> Sheet:
     """Reads what the grid declares, the options applied; raises :class:`GridError` where it is no YAML."""
     path = asked.grid
@@ -109,11 +120,13 @@ def _message(path: Path, at: Position, rule: str) -> str:
 
 
 def _unreadable(path: Path, error: OSError) -> str:
-    if not isinstance(error, FileNotFoundError):
+    if not isinstance(error, FileNotFoundError | IsADirectoryError):
         return f"can't be read: {error.strerror}"
-    known = sorted(grid.name for grid in path.parent.glob("*.yaml"))
-    there = f"; in {path.parent} there are {', '.join(known)}" if known else ""
-    return f"no such file{did_you_mean(path.name, known)}{there}"
+    folders = [path] if path.is_dir() else [path.parent, Path("grids")]
+    known = next((found for folder in folders if (found := sorted(map(str, folder.glob("*.yaml"))))), [])
+    if path.is_dir():
+        return f"is a folder, a grid is a YAML file; in it there are {', '.join(known) or 'none'}"
+    return f"no such file{suggest(path, known) if known else ''}"
 
 
 def _default_name(path: Path) -> str:

@@ -24,7 +24,7 @@ from bench.grid.strict_yaml import Node, Position, plain, spell
 from lab.scores import Better, Scale, Score, default_selection, named, range_problem
 from lab.sections import part_name
 from lab.selection import own_scores, selected_score, selection
-from lab.settings import SECTIONS, Problem, Settings, SettingsError, TrainSettings, did_you_mean, spelled
+from lab.settings import SECTIONS, Problem, Settings, SettingsError, TrainSettings, did_you_mean, spelled, suggest
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_./@-]*")
 POINTS = ("last", "best", "min", "max")
@@ -88,7 +88,7 @@ def _asked(name: str, at: Position, node: Node, reserved: Mapping[str, str], err
     options, before = {}, len(errors)
     for key, value in node.mapping.items():
         if key not in OPTIONS:
-            rule = f"no such option{did_you_mean(key, OPTIONS)}; there are {', '.join(OPTIONS)}"
+            rule = f"no such option{suggest(key, OPTIONS)}"
             errors.append((value.key_at or value.at, f"{where}.{key}: {rule}"))
             continue
         rule, check = OPTIONS[key]
@@ -319,7 +319,7 @@ def _resolved(one: WrittenMetric, measures: Mapping[str, Metric], selected: str,
     where = f"metrics.{one.name}"
     known = measures.get(one.name)
     if known is None:
-        rule = f"the trials report no such number{did_you_mean(one.name, measures)}; there are {', '.join(measures)}"
+        rule = f"the trials report no such number{suggest(one.name, measures)}"
         errors.append((one.at, f"{where}: {rule}"))
         return None
     better = one.options.get("better", known.better)

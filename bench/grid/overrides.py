@@ -17,7 +17,7 @@ from bench.grid.factors import Errors, Factor, label_of, normal_name, parse_fact
 from bench.grid.hypotheses import HypothesisError, parse_hypothesis
 from bench.grid.language import LAB, TOP, language_of
 from bench.grid.strict_yaml import Node, Position, YamlError, compose, plain, spell, unquoted
-from lab.settings import SECTIONS, did_you_mean
+from lab.settings import SECTIONS, suggest
 
 
 def apply_overrides(
@@ -204,7 +204,7 @@ def _only(root: Node, key: str, values: list[Node], at: Position, errors: Errors
     factors = _factors(root)
     name = normal_name(key)
     if name not in factors:
-        errors.append((at, f"no such factor{did_you_mean(name, factors)}; {_there_are(list(factors))}"))
+        errors.append((at, f"no such factor{suggest(name, factors)}"))
         return root
     factor = factors[name]
     include = root.mapping.get("include", Node([]))
@@ -213,8 +213,7 @@ def _only(root: Node, key: str, values: list[Node], at: Position, errors: Errors
     whole = factor.find(Node(values))
     wanted = [whole] if whole else [factor.find(value) or label_of(value) for value in values]
     if unknown := [label for label in wanted if label not in known]:
-        near = did_you_mean(unknown[0], known)
-        errors.append((at, f"{name} has no level {unknown[0]}{near}; {_there_are(list(known))}"))
+        errors.append((at, f"{name} has no level {unknown[0]}{suggest(unknown[0], known)}"))
         return root
     root = _filter(
         root,
@@ -231,7 +230,3 @@ def _only(root: Node, key: str, values: list[Node], at: Position, errors: Errors
 
 def _named(entry: Node, factor: Factor) -> list[Node]:
     return [value for key, value in entry.mapping.items() if normal_name(key) == factor.name]
-
-
-def _there_are(names: Sequence[str]) -> str:
-    return f"there are {', '.join(names)}" if names else "there are none"

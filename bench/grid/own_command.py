@@ -15,7 +15,7 @@ from typing import Any
 
 from bench.grid.language import TOP
 from bench.grid.own import OwnSettings, Run, shown
-from lab.sections import Problem, SettingsError, did_you_mean, spelled
+from lab.sections import Problem, SettingsError, did_you_mean, spelled, suggest
 
 HANDED = ("seed", "folder", "device", "settings_file")
 LISTS = ("flags", "overrides")  # each a word of its own: as many arguments as there are settings left
@@ -68,8 +68,7 @@ class Command:
         known = [*flat, *HANDED, *LISTS]
         for name in dict.fromkeys(self.placed):
             if name not in known:
-                near = did_you_mean(name, known, f"there are {', '.join(known)}")
-                yield f"{{{name}}} is no setting{near}"
+                yield f"{{{name}}} is no setting{suggest(name, known)}"
         for name in self.run.flags:
             if name not in flat:
                 yield f"the setting {name} of `flags` is nowhere in the grid{did_you_mean(name, flat)}"

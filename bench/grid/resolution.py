@@ -164,6 +164,11 @@ class Resolver:
             self.warnings.append(f"{path}={word} means absent where there is no such setting, as in {cell.label}")
         return resolved
 
+    def cause(self, problem: Problem, draft: Draft, candidate: Sequence[Change]) -> tuple[Position, str]:
+        """Finds where what is wrong with a cell under a candidate was named last, and the message."""
+        raw, _ = self._raw(draft, candidate)
+        return self._cause(problem, raw, [*draft.changes, *candidate])
+
     def _apply(self, changes: Sequence[Change]) -> Raw:
         return apply(self.base, changes, self.sheet.language)
 

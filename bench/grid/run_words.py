@@ -8,7 +8,7 @@ from typing import Any
 from bench.grid.factors import Errors
 from bench.grid.own import Run
 from bench.grid.strict_yaml import Node, plain, spell
-from lab.settings import did_you_mean
+from lab.settings import suggest
 
 OF_COMMAND = ("flags", "read", "resume", "code")
 KEYS = ("function", "command", *OF_COMMAND)
@@ -24,7 +24,7 @@ def read_run(node: Node | None, errors: Errors) -> Run | None:
     for key, value in node.mapping.items():
         at = value.key_at or value.at
         if key not in KEYS:
-            errors.append((at, f"run.{key}: no such key{did_you_mean(key, KEYS)}; there are {', '.join(KEYS)}"))
+            errors.append((at, f"run.{key}: no such key{suggest(key, KEYS)}"))
         elif problem := _problem(key, plain(value)):
             errors.append((value.at, f"run.{key}: must be {problem}, got {spell(value)}"))
         elif key in OF_COMMAND and "command" not in node.mapping:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench.grid.schema import grid_schema
 from bench.grid.strict_yaml import read
-from lab.settings import did_you_mean
+from lab.settings import suggest
 
 PACKAGE = Path(__file__).parents[1]
 SCRIPT = re.compile(r"grids([./])own[./](\w+)")  # as the shipped grids name the code beside them
@@ -41,7 +41,7 @@ def find(name: str) -> Path:
     alike = [one for one in known if one.rpartition("/")[2] == name]
     if len(alike) == 1:
         return known[alike[0]]
-    raise ValueError(f"{name!r}: no such grid{did_you_mean(name, known)}; there are {', '.join(alike or known)}")
+    raise ValueError(f"{name!r}: no such grid{suggest(name, alike or known)}")
 
 
 def question(grid: Path) -> str:

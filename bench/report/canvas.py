@@ -10,7 +10,7 @@ import itertools
 import math
 import textwrap
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -77,6 +77,7 @@ STYLE: dict[str, Any] = WHITE_GRID | {
     "text.parse_math": False,  # a dollar in a label is a dollar
 }
 LABEL = 10.5  # points on the screen, of direct labels
+LINES = {0: 28, 1: 18, 2: 28}  # letters of a line beside an axis, by columns
 DPI, PAPER_DPI = 200, 400
 PAPER_WIDTHS = {1: 3.3, 2: 6.9}  # inches, by columns
 PAPER_SCALE = 8 / 12
@@ -158,7 +159,7 @@ def panelled(cells: pd.DataFrame, title: str, about: str, columns: int) -> tuple
         if here.empty:
             axes.remove()
         else:
-            axes.set_title(heading(here))
+            axes.set_title(heading(here, 40))
             axes.tick_params(labelbottom=True)
             panels.append((axes, here))
     return figure, panels
@@ -169,8 +170,10 @@ def rows(table: pd.DataFrame) -> list[Any]:
     return [SimpleNamespace(**{str(name): value for name, value in row.items()}) for row in table.to_dict("records")]
 
 
-def heading(panel: pd.DataFrame) -> str:
-    return ", ".join(facet for facet in (panel["column"].iloc[0], panel["row"].iloc[0]) if facet)
+def heading(panel: pd.DataFrame, letters: int) -> str:
+    """Names a panel by its facets, in lines of so many letters as stand above it."""
+    facets = ", ".join(facet for facet in (panel["column"].iloc[0], panel["row"].iloc[0]) if facet)
+    return textwrap.fill(facets, letters, break_on_hyphens=False)
 
 
 def name_axes(panels: Panels, metric: Metric, x: str) -> None:
@@ -214,7 +217,7 @@ def interval_of(cell: Any, metric: Metric) -> tuple[float, tuple[float, float]]:
 
 def variant_looks(cells: pd.DataFrame) -> dict[str, tuple[str, str, str]]:
     """Chooses colour, marker and dashes of each variant."""
-    variants = list(cells["arm"].unique())
+    variants = list(cells["variant"].unique())
     scale = cells["ordered"].all() and len(variants) > 2
     colors = _scale(len(variants)) if scale else OKABE_ITO
     return {variant: look_of(index, colors) for index, variant in enumerate(variants)}
@@ -250,12 +253,23 @@ def losses(cell: Any) -> str:
 def name_absent(axes: Axes, absent: pd.DataFrame) -> None:
     """Says below a panel which of its cells have nothing to show, and why."""
     if len(absent):
-        text = "not shown: " + ", ".join(f"{cell.arm} ({losses(cell)})" for cell in rows(absent))
+        text = "not shown: " + ", ".join(f"{cell.variant} ({losses(cell)})" for cell in rows(absent))
         axes.set_xlabel(textwrap.fill(text, 50), loc="left", fontsize=scaled(9.5), color=MUTED)
 
 
-def wrapped(label: str) -> str:
-    """Returns the label in short lines, broken between levels only."""
-    return textwrap.fill(
-        ", ".join(level.replace(" ", "\xa0") for level in label.split(", ")), 18, break_long_words=False
-    )
+def wrapped(label: str, columns: int = 0) -> str:
+    """Returns the label in short lines: broken between levels, and within a level that would take half of a figure."""
+    between = ", ".join(level.replace(" ", "\xa0") for level in label.split(", "))
+    lines = textwrap.wrap(between, 18, break_long_words=False)
+    return "\n".join(folded(line.replace("\xa0", " "), columns) for line in lines)
+
+
+def folded(label: str, columns: int = 0) -> str:
+    """Returns a label that an axis has room for beside what it shows: as it is, or in lines."""
+    letters = LINES[columns]
+    return label if len(label) <= letters else "\n".join(textwrap.wrap(label, letters))
+
+
+def row_height(names: Iterable[str], least: float) -> float:
+    """Returns the inches that each row of a figure needs for its name."""
+    return max(least, 0.06 + 0.2 * max((name.count("\n") + 1 for name in names), default=1))

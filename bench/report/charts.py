@@ -154,26 +154,26 @@ def curves(points: pd.DataFrame, cells: pd.DataFrame, metric: Metric, position: 
     ``position`` is what stands there for an epoch. ``cells`` are those with a curve; colours, dashes and
     symbols belong to the variant in all panels.
     """
-    looks = {arm: _look(index) for index, arm in enumerate(cells["arm"].unique())}
+    looks = {variant: _look(index) for index, variant in enumerate(cells["variant"].unique())}
     upright, until = _axis(metric, points[["lowest", "highest"]]), float(points["epoch"].max())
     panels = []
     for facets, here in cells.groupby(["column", "row"], sort=False):
         data = [
             trace
             for cell in here.itertuples()
-            for trace in _curve(points, cell, looks[str(cell.arm)], metric, position)
+            for trace in _curve(points, cell, looks[str(cell.variant)], metric, position)
         ]
         axes = {"xaxis": {"range": [0, until]}, "yaxis": upright}
         layout = {**axes, "hovermode": "closest", "height": 260 if len(cells) > len(looks) else 420}
         panels.append({"title": ", ".join(str(facet) for facet in facets if facet), "data": data, "layout": layout})
-    legend = [{"name": arm, **look} for arm, look in looks.items()]
+    legend = [{"name": variant, **look} for variant, look in looks.items()]
     return _chart(panels, f"{position}s trained", capital(axis_label(metric)), legend)
 
 
 def _curve(points: pd.DataFrame, cell: Any, look: dict[str, str], metric: Metric, position: str) -> list[Chart]:
     """Draws the band over a cell's seeds and the line of its means."""
     line = points[points["cell"] == cell.cell]
-    x, group = _numbers(line["epoch"]), {"legendgroup": cell.arm, "showlegend": False}
+    x, group = _numbers(line["epoch"]), {"legendgroup": cell.variant, "showlegend": False}
     band: Chart = {"type": "scatter", "mode": "lines", "hoverinfo": "skip", "line": {"width": 0}, **group}
     band |= {"x": [*x, *x[::-1]], "y": [*_numbers(line["highest"]), *_numbers(line["lowest"])[::-1]]}
     mean: Chart = {"type": "scatter", "mode": "lines+markers", "name": plotly(cell.cell), **group}

@@ -25,6 +25,7 @@ from bench.report.canvas import (
     MUTED,
     OKABE_ITO,
     empty_figure,
+    folded,
     heading,
     interval_of,
     look_of,
@@ -35,6 +36,7 @@ from bench.report.canvas import (
     panelled,
     plain_ticks,
     rate_ticks,
+    row_height,
     rows,
     scaled,
     seeds_text,
@@ -78,12 +80,12 @@ def curves(
         for axes, here in panels:
             ends.append([])
             for cell in rows(here[here["cell"].isin(points["cell"])]):
-                line, (color, marker, dash) = points[points["cell"] == cell.cell], looks[cell.arm]
+                line, (color, marker, dash) = points[points["cell"] == cell.cell], looks[cell.variant]
                 x, y = line["epoch"].to_numpy(), line[metric.name].to_numpy()
                 axes.fill_between(x, line["lowest"], line["highest"], color=color, alpha=0.15, linewidth=0)
                 every = max(1, len(x) // 8)
                 axes.plot(x, y, color=color, marker=marker, linestyle=dash, markevery=every, clip_on=False)
-                label = cell.arm if cell.n == cell.planned else f"{cell.arm} ({cell.n} of {cell.planned})"
+                label = cell.variant if cell.n == cell.planned else f"{cell.variant} ({cell.n} of {cell.planned})"
                 ends[-1].append((x[-1], y[-1], label, color))
             name_absent(axes, here[~here["cell"].isin(points["cell"])])
             axes.set_xlim(0, points["epoch"].max())
@@ -106,13 +108,17 @@ def metric_by_cell(dots: pd.DataFrame, cells: pd.DataFrame, metric: Metric, colu
     with style(columns):
         groups = list(cells.groupby(["row", "column"], sort=False))
         counts = [len(here) for _, here in groups]
-        height = 0.9 + 0.45 * len(groups) + 0.42 * len(cells)
+        names = {
+            variant: wrapped(variant, columns) if columns == 1 else folded(variant, columns)
+            for variant in cells["variant"]
+        }
+        height = 0.9 + 0.45 * len(groups) + row_height(map(folded, cells["variant"]), 0.42) * len(cells)
         figure = empty_figure(9.0, height, f"{capital(spoken(metric))} by cell", about, columns)
         stack = figure.subplots(len(groups), 1, sharex=True, squeeze=False, height_ratios=counts)[:, 0]
         for axes, (_, here) in zip(stack, groups, strict=True):
-            axes.set_title(heading(here))
+            axes.set_title(heading(here, 36 if columns == 1 else 72))
             for y, cell in enumerate(rows(here)):
-                (color, marker, _), own = looks[cell.arm], dots[dots["cell"] == cell.cell]
+                (color, marker, _), own = looks[cell.variant], dots[dots["cell"] == cell.cell]
                 heights = y - 0.12 + 0.28 * ((np.arange(len(own)) * GOLDEN) % 1 - 0.5)
                 look: dict[str, Any] = {"color": color, "marker": marker, "s": scaled(6.5) ** 2, "alpha": 0.75}
                 axes.scatter(own[metric.name], heights, **look, linewidth=0)
@@ -123,8 +129,8 @@ def metric_by_cell(dots: pd.DataFrame, cells: pd.DataFrame, metric: Metric, colu
                 place = {"xycoords": axes.get_yaxis_transform(), "va": "center", "fontsize": scaled(LABEL)}
                 said = filter(None, [f"n = {cell.n}", losses(cell)])
                 axes.annotate((",\n" if columns == 1 else ", ").join(said), (1.02, y), **place)
-            names = [wrapped(arm) for arm in here["arm"]] if columns == 1 else here["arm"]
-            axes.set(ylim=(len(here) - 0.5, -0.5), yticks=range(len(here)), yticklabels=names)
+            axes.set(ylim=(len(here) - 0.5, -0.5), yticks=range(len(here)))
+            axes.set_yticklabels([names[variant] for variant in here["variant"]])
             axes.grid(axis="y", visible=False)
         ends = cells[[f"{metric.name}_low", f"{metric.name}_high"]].clip(*metric.range)
         _fit(stack[-1], metric, np.concatenate([dots[metric.name], ends.to_numpy(float).ravel()]))
@@ -161,7 +167,7 @@ def trade_off(cells: pd.DataFrame, metric: Metric, columns: int = 0) -> Figure:
         for axes, here in panels:
             for cell in rows(here[here["cell"].isin(known)]):
                 (color, marker, _), x, (y, bar) = (
-                    looks[cell.arm],
+                    looks[cell.variant],
                     cell.train_images_per_second,
                     interval_of(cell, metric),
                 )
@@ -197,8 +203,12 @@ def forest(effects: pd.DataFrame, metric: Metric, columns: int = 0) -> Figure:
     effects = few
     numbers = effects[["difference", "difference_low", "difference_high"]].to_numpy(float)
     numbers = np.exp(numbers) if ratio else numbers * metric.factor
+    levels = [folded(versus(row.level, row.against, is_ratio=ratio), columns) for row in rows(effects)]
+    names = [f"{folded(row.factor, columns)}:\n{level}" for row, level in zip(rows(effects), levels, strict=True)]
     with style(columns):
-        figure = empty_figure(7.5, 0.9 + 0.45 * len(effects), f"Effects on {spoken(metric)}", about, columns)
+        figure = empty_figure(
+            7.5, 0.9 + row_height(names, 0.45) * len(effects), f"Effects on {spoken(metric)}", about, columns
+        )
         axes = figure.subplots()
         axes.axvline(1 if ratio else 0, color=MUTED, linewidth=scaled(1.5))
         for y, (row, (value, low, high)) in enumerate(zip(rows(effects), numbers, strict=True)):
@@ -213,7 +223,6 @@ def forest(effects: pd.DataFrame, metric: Metric, columns: int = 0) -> Figure:
             axes.plot(value, y, **look)
             place: dict[str, Any] = {"xycoords": axes.get_yaxis_transform(), "va": "center", "fontsize": scaled(LABEL)}
             axes.annotate(row.verdict, (1.02, y), **place)
-        names = [f"{row.factor}:\n{versus(row.level, row.against, is_ratio=ratio)}" for row in rows(effects)]
         axes.set(ylim=(len(effects) - 0.5, -0.5), yticks=range(len(effects)), yticklabels=names)
         axes.set_xlabel(f"{what.lower()} in {spoken(metric)}{unit}" if not metric.is_share else metric.difference_unit)
         if ratio:
@@ -230,9 +239,12 @@ def interaction(means: pd.DataFrame, metric: Metric, columns: int = 0) -> Figure
     few = telling(means, means.mean(axis=1), MOST_IN_PANEL)
     about += f" Shown: {len(few)} of {len(means)} levels, the highest and the lowest." if len(few) < len(means) else ""
     means = few
+    upright = sum(len(str(level)) + 2 for level in means) > ROOM
+    size = min(12.0, 12 * 30 / means.shape[1]) if upright else 12.0
+    long = max((len(str(level)) for level in means), default=0) * 0.6 * size / 72 if upright else 0.0
     title = f"Interaction of {means.index.name} and {means.columns.name}"
     with style(columns):
-        figure = empty_figure(7.5, 3.7, title, about, columns)
+        figure = empty_figure(7.5, 3.7 + max(0.0, long - 1.2), title, about, columns)
         axes = figure.subplots()
         lines = []
         for index, level in enumerate(means.index):
@@ -243,8 +255,8 @@ def interaction(means: pd.DataFrame, metric: Metric, columns: int = 0) -> Figure
             if known.size:
                 lines.append((float(known[-1]), float(heights[known[-1]]), str(level), color))
         axes.set(xticks=range(means.shape[1]), xticklabels=[str(level) for level in means], xlabel=means.columns.name)
-        if sum(len(str(level)) + 2 for level in means) > ROOM:
-            axes.tick_params(axis="x", labelrotation=90, labelsize=scaled(min(12, 12 * 30 / means.shape[1])))
+        if upright:
+            axes.tick_params(axis="x", labelrotation=90, labelsize=scaled(size))
         axes.set_ylabel(axis_label(metric))
         measure_axis(axes, "y", metric)
         settle(figure)

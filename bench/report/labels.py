@@ -50,7 +50,9 @@ def label_points(axes: Axes, cells: pd.DataFrame, metric: Metric) -> None:
     taken = [mark for cell in rows(cells) for mark in _marks(axes, cell, metric)]
     for cell in rows(cells.sort_values(metric.name)):
         at = (cell.train_images_per_second, interval_of(cell, metric)[0])
-        label = axes.annotate(wrapped(cell.arm), at, xytext=(0, 0), textcoords="offset points", fontsize=scaled(LABEL))
+        label = axes.annotate(
+            wrapped(cell.variant), at, xytext=(0, 0), textcoords="offset points", fontsize=scaled(LABEL)
+        )
         extent, point = label.get_window_extent(), axes.transData.transform(at)
         spots = [np.multiply(way, reach) for reach in map(scaled, (9, 13, 18, 28, 42)) for way in WAYS]
         boxes = [_beside(point, unit * spot, extent.width, extent.height) for spot in spots]

@@ -121,7 +121,7 @@ def shown(cells: pd.DataFrame, by: pd.Series, *, labelled: bool = False) -> tupl
     """
     if len(cells) > MOST:
         cells = _in_one_panel(cells)
-        lines = 1 + int(cells["arm"].str.count(", ").max())  # of a label beside its curve or point
+        lines = 1 + int(cells["variant"].str.count(", ").max())  # of a label beside its curve or point
         few = telling(cells, by, max(FEWEST, MOST_IN_PANEL // lines) if labelled else MOST)
     elif labelled:
         panels = [telling(here, by[here.index], MOST_IN_PANEL) for _, here in cells.groupby(["row", "column"])]
@@ -135,8 +135,8 @@ def shown(cells: pd.DataFrame, by: pd.Series, *, labelled: bool = False) -> tupl
 
 def _in_one_panel(cells: pd.DataFrame) -> pd.DataFrame:
     """Labels each cell with all of its levels."""
-    places = cells[["column", "row", "arm"]].itertuples(index=False)
-    return cells.assign(column="", row="", arm=[", ".join(filter(None, place)) for place in places], ordered=False)
+    places = cells[["column", "row", "variant"]].itertuples(index=False)
+    return cells.assign(column="", row="", variant=[", ".join(filter(None, place)) for place in places], ordered=False)
 
 
 def last_points(points: pd.DataFrame, cells: pd.DataFrame, name: str) -> pd.Series:

@@ -281,7 +281,7 @@ def cell_names(plan: Plan) -> pd.DataFrame:
 
 
 def cell_words(cells: pd.DataFrame) -> pd.DataFrame:
-    places = cells[["column", "row", "arm"]].itertuples(index=False)
+    places = cells[["column", "row", "variant"]].itertuples(index=False)
     return pd.DataFrame({"cell": [", ".join(filter(None, place)) for place in places]}, dtype=str)
 
 

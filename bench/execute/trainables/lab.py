@@ -13,6 +13,7 @@ from bench.grid.plan import Trial
 from bench.record.outcome import Outcome
 from bench.record.status import Status
 from lab.result import Evaluation, Inspection, Timing
+from lab.sections import Problem
 
 
 @dataclass(frozen=True)
@@ -54,15 +55,30 @@ class LabTrainable:
         return worker_devices(device)
 
     def identify(
-        self, cells: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]], data_dir: Path | None
-    ) -> list[dict[str, str]]:
+        self,
+        cells: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]],
+        data_dir: Path | None,
+        tried: Sequence[Mapping[str, Any]] = (),
+    ) -> tuple[list[dict[str, str]], list[int]]:
         """Reads the data of cells (their sections data and train) and tells their digests.
 
-        Raises ValueError where data cannot be had, or loss or metric do not go with their labels.
+        Then the parts of ``tried`` settings are tried on numbers that are made up: the second are indices of those that
+        fail. Raises ValueError where data cannot be had, or loss or metric do not go with their labels.
         """
         from lab.trial import identify
 
-        return identify(cells, data_dir)
+        digests = identify(cells, data_dir)
+        if not tried:
+            return digests, []
+        from lab.tryout import doubts
+
+        return digests, doubts(tried, data_dir)
+
+    def fault(self, settings: Mapping[str, Any], device: str, data_dir: Path | None) -> Problem | None:
+        """Tries the parts with the network and the data of the settings; returns what fails, if anything does."""
+        from lab.tryout import fault
+
+        return fault(settings, device, data_dir)
 
     def inspect(
         self, settings: Mapping[str, Any], device: str, data_dir: Path | None, threads: int, price: bool
