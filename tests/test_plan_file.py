@@ -14,6 +14,7 @@ import pytest
 
 from bench.grid.load import load_plan
 from bench.grid.plan import Plan
+from bench.record.asked import is_kept
 from bench.record.plan_file import plan_json, read_plan
 
 BASE = """question: Why?
@@ -139,3 +140,17 @@ def test_reading_it_imports_neither_torch_nor_the_users_code(kept: Keep, tmp_pat
     )
     code += "assert not {'torch', 'kept_nets'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, b"\xff\xfe{", b"null"])
+def test_a_plan_file_that_was_spoilt_is_made_again_from_the_grid(kept: Keep, content: bytes) -> None:
+    plan, _ = kept(TUNED)
+    Path("mine/plan.json").write_bytes(content)
+    assert read_plan(Path("mine")).trials == plan.trials
+
+
+def test_a_kept_grid_in_another_encoding_is_not_the_one_that_is_asked_for(kept: Keep) -> None:
+    kept(TUNED)
+    grid = Path("mine/grid.yaml")
+    grid.write_bytes(grid.read_bytes().replace(b"Why", b"Wh\xff"))
+    assert not is_kept(TUNED, grid.parent)

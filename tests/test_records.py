@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from bench.cli import app
 from bench.record.records import CURVE, Records, read_correct, read_curves, read_trials
 from bench.record.table import RecordError, Table, decode_text, encode, merged
+from bench.record.timings import read_timings
 from lab.result import Evaluation
 
 COLUMNS = ["trial_id", "status", "seed", "test_accuracy"]
@@ -124,6 +127,13 @@ def test_a_rewrite_keeps_what_cannot_be_read_in_a_file_beside_it(table: Table) -
         ({"dev_accuracy": "high"}, "dev_accuracy must be a number, got 'high'"),
         ({"test_mine": "[1, 2]"}, "test_mine must be a number, got '[1, 2]'"),
         ({"attempts": "twice"}, "attempts must be a number, got 'twice'"),
+        ({"attempts": "inf"}, "attempts must be a finite number, got 'inf'"),
+        ({"test_accuracy": "1e999"}, "test_accuracy must be a finite number, got '1e999'"),
+        ({"dev_accuracy": "NaN"}, "dev_accuracy must be a number, got 'NaN'"),
+        ({"test_accuracy": "1_000"}, "test_accuracy must be a number, got '1_000'"),
+        ({"test_accuracy": "٣"}, "test_accuracy must be a number, got '٣'"),
+        ({"seed": "1.5"}, "seed must be a whole number, got '1.5'"),
+        ({"seed": "-1"}, "seed must be a whole number, got '-1'"),
         ({"status": "fine"}, "status must be one of ok, diverged,"),
     ],
 )
@@ -141,6 +151,46 @@ def test_a_row_that_cannot_be_read_counts_as_not_recorded_until_it_is_run_again(
     assert records.outcomes()["b2"].score == 0.7
     assert records.unreadable == []
     assert read_trials(tmp_path)["dev_accuracy"].tolist() == [0.5, 0.7]
+
+
+def test_what_is_infinite_of_a_trial_that_failed_is_no_number(tmp_path: Path) -> None:
+    records = Records(tmp_path)
+    records.append(row("a1", status="diverged", dev_accuracy=float("inf"), seed=0), [])
+    assert records.outcomes()["a1"].score is None
+    assert read_trials(tmp_path)["dev_accuracy"].isna().tolist() == [True]
+
+
+def test_a_model_whose_timing_cannot_be_read_is_left_out_and_told(tmp_path: Path) -> None:
+    head = "timing_id,reliable,train_images_per_second"
+    (tmp_path / "timings.csv").write_text(f"{head}\na1,true,100.0\nb2,true,fast\nc3,true,\nd4,true\n")
+    unreadable: list[str] = []
+    assert [one["timing_id"] for one in read_timings(tmp_path, unreadable)] == ["a1"]
+    assert sorted(one.removeprefix(f"{tmp_path / 'timings.csv'}:") for one in unreadable) == [
+        "3: train_images_per_second must be a number, got 'fast'",
+        "4: train_images_per_second must be a number, got ''",
+        "5: a row must have the header's 3 columns, has 2",
+    ]
+
+
+def test_a_trial_whose_row_and_curve_were_edited_is_shown_with_what_is_wrong(tmp_path: Path) -> None:
+    records = Records(tmp_path / "grid")
+    records.folder.mkdir()
+    records.append(row("a1", status="fine", cell="", dev_accuracy=0.5), [], [point(0), point(10)])
+    curves = records.curves.path
+    curves.write_text(curves.read_text().replace("a1,0,", "a1,zero,"))
+    done = CliRunner().invoke(app, ["show", "a1", "--results", str(tmp_path)], env={"COLUMNS": "400"})
+    assert done.exit_code == 0
+    assert "trials.csv:2: status must be one of ok, diverged" in done.output
+    assert "the row counts as not recorded" in done.output
+
+
+@pytest.mark.parametrize("content", [b"", b"trial_id,sta", b"\n"])
+def test_a_file_whose_header_was_not_written_holds_no_rows(table: Table, content: bytes) -> None:
+    table.path.write_bytes(content)
+    ours = Table(table.path, ["trial_id", "status"])
+    assert ours.rows() == []
+    ours.append(["trial_id", "status"], [row("a1")])
+    assert ours.rows() == [row("a1")]
 
 
 def test_a_result_without_its_selecting_score_is_run_again(tmp_path: Path) -> None:

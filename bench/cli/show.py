@@ -35,10 +35,10 @@ def show(
 ) -> None:
     """Show one trial: settings, curve, environment, error, and the command that repeats it."""
     from bench.record.records import Records
-    from bench.record.status import Status
+    from bench.record.status import FAILED
 
     folder, row = _found(trial_id, results)
-    trial_id = row["trial_id"]
+    trial_id, records = row["trial_id"], Records(folder)
     console = terminal()
     hidden = set() if full else {name for name in _said_elsewhere(folder, row) if row.get(name)}
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
@@ -46,11 +46,14 @@ def show(
         if value and name not in hidden:
             table.add_row(Text(name, style="bold"), Text(value))
     console.print(table)
+    if trial_id not in records.outcomes():
+        for where in records.unreadable:
+            console.print(Text(f"{where}; the row counts as not recorded", style="yellow"), soft_wrap=True)
     _show_stale(console, folder, trial_id)
-    points = [point for point in Records(folder).curves.rows() if point["trial_id"] == trial_id]
+    points = [point for point in records.curves.rows() if point["trial_id"] == trial_id and _is_sound(point)]
     cut = _show_curve(console, points, full)
     log = folder / "logs" / f"{trial_id}.log"
-    if Status(row["status"]).is_failed and log.exists():
+    if row["status"] in FAILED and log.exists():
         cut = _show_log(console, log, full) or cut
     if hidden or cut:
         console.print(Text("\nwith --full: settings at their defaults, and all of curve and log"), soft_wrap=True)
@@ -139,6 +142,15 @@ def _show_curve(console: Console, points: list[dict[str, str]], full: bool) -> b
     if len(kept) < len(points):
         console.print(f"{len(kept)} of {len(points)} points")
     return len(kept) < len(points) or len(shown) < len(names)
+
+
+def _is_sound(point: dict[str, str]) -> bool:
+    """Tells whether a row of a curve holds numbers, as all do that nobody edited."""
+    try:
+        numbers = [float(cell) for name, cell in point.items() if cell and name != "trial_id"]
+    except ValueError:
+        return False
+    return bool(numbers and point["step"] and point["epoch"])
 
 
 def _thinned(points: list[dict[str, str]]) -> list[dict[str, str]]:

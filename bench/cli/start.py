@@ -50,7 +50,11 @@ def new(
     except ValueError as error:
         raise CommandError(str(error)) from error
     for place, text in files.items():
-        if place.suffix != ".json" and place.exists() and (place == path or place.read_text(encoding="utf-8") != text):
+        if (
+            place.suffix != ".json"
+            and place.exists()
+            and (place == path or place.read_text(encoding="utf-8", errors="replace") != text)
+        ):
             raise CommandError(f"{place}: is there already; name another")
     for place, text in files.items():
         place.write_text(text, encoding="utf-8")

@@ -13,6 +13,7 @@ from bench.execute.processes import call_in_child
 from bench.execute.trainables.lab import LAB
 from bench.grid.plan import Plan
 from bench.record.table import Table, encoded, last_of
+from bench.record.timings import read_timings
 from lab.limits import cores
 from lab.result import Environment, Timing
 from lab.settings import Settings, timing_id
@@ -26,7 +27,7 @@ SAME = ("timing_id", "device", "device_name", "threads", "torch_version", "hostn
 def untimed(plan: Plan, folder: Path, *, force: bool = False) -> dict[str, Settings]:
     """Returns what the plan holds and ``timings.csv`` lacks, by ``timing_id``; with ``force``, all that it holds."""
     distinct = {timing_id(trial.lab): trial.lab for trial in plan.trials if plan.run is None}
-    known = set() if force else {row["timing_id"] for row in Table(folder / "timings.csv").rows()}
+    known = set() if force else {row["timing_id"] for row in read_timings(folder)}
     return {key: settings for key, settings in distinct.items() if key not in known}
 
 

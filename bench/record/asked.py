@@ -32,7 +32,7 @@ def read_asked(folder: Path) -> Asked | None:
         return Asked(grid, tuple(kept["set"]), tuple(kept["only"]), kept["seeds"])
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise RecordError(f"{path}: must be as `run` writes it, it can be removed: {error!r}") from error
 
 
@@ -48,7 +48,7 @@ def plan_of(asked: Asked, results: Sequence[Path]) -> Plan:
 def is_kept(text: str, folder: Path) -> bool:
     """Tells whether this is the grid that the folder was last asked for."""
     grid = folder / GRID
-    return grid.exists() and grid.read_text(encoding="utf-8") == text
+    return grid.exists() and grid.read_text(encoding="utf-8", errors="replace") == text
 
 
 def last_plan(folder: Path) -> Plan:
@@ -102,7 +102,9 @@ def keep(plan: Plan, folder: Path) -> None:
     texts = {folder / GRID: plan.text, folder / PLAN: plan_json(plan)}
     if (asked := _asked(plan, folder)) is not None:
         texts[folder / ASKED] = _json(asked, folder)
-    if all(path.exists() and path.read_text(encoding="utf-8") == text for path, text in texts.items()):
+    if all(
+        path.exists() and path.read_text(encoding="utf-8", errors="replace") == text for path, text in texts.items()
+    ):
         return
     folder.mkdir(parents=True, exist_ok=True)
     with lock_of(folder / GRID):

@@ -59,7 +59,7 @@ def _is_needless(kind: str, recorded: Recorded | None) -> bool:
 def _figures(report: Path) -> Iterator[Leftover]:
     """Yields figures that the report beside them does not name: of a metric or a version that it had before."""
     try:
-        shown = (report / "report.md").read_text(encoding="utf-8")
+        shown = (report / "report.md").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return
     for path in sorted(report.iterdir()):

@@ -57,7 +57,7 @@ def kept_plan(folder: Path) -> Plan | None:
         text = grid.read_text(encoding="utf-8")
         if raw["version"] == VERSION and raw["grid"] == _digest(text):
             return replace(_restored(raw, text), asked=Asked(grid))
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         pass  # it is made from grid.yaml, which says what is wrong with itself
     return None
 

@@ -19,7 +19,7 @@ from bench.grid.plan import Plan, Trial
 from bench.record.datasets import other_data
 from bench.record.records import MEASURES, read_correct, read_curves, read_examples, read_trials
 from bench.record.status import NOT_ENDED, Status
-from bench.record.table import Table
+from bench.record.timings import read_timings
 
 # What the same trial gives to the last bit on the same machine.
 NUMBERS = ("test_", "dev_", "first_epoch_", "final_", "selected_epoch", "steps")
@@ -44,7 +44,7 @@ class Pool:
     timings: pd.DataFrame
     machines: pd.DataFrame
     num_other_data: int = 0
-    unreadable: tuple[str, ...] = ()  # rows of curves and of bits: where, and why
+    unreadable: tuple[str, ...] = ()  # rows of curves, bits and timings: where, and why
     source: dict[str, int] = field(default_factory=dict)  # which of the folders each trial is taken from
 
 
@@ -106,12 +106,13 @@ def read(folders: Sequence[Path]) -> Pool:
     kept = kept[~kept["trial_id"].isin(other)]
     source = dict(zip(kept["trial_id"], kept["folder"], strict=True))
     curves = [read_curves(folder, unreadable) for folder in folders]
+    timings = [pd.DataFrame(read_timings(folder, unreadable), dtype=str) for folder in folders]
     mine = [points[points["trial_id"].map(source) == index] for index, points in enumerate(curves)]
     return Pool(
         trials=kept.drop(columns="folder").reset_index(drop=True),
         curves=pd.concat(mine, ignore_index=True) if len(mine) > 1 else curves[0],
         correct=_of_source(corrects, source),
-        timings=pd.concat([read_timings(folder) for folder in folders], ignore_index=True),
+        timings=pd.concat(timings, ignore_index=True),
         machines=agreement(folders, frames, corrects),
         num_other_data=len(other),
         unreadable=tuple(unreadable),
@@ -132,12 +133,6 @@ def dev_correct(folders: Sequence[Path], pool: Pool) -> dict[str, np.ndarray]:
 def _of_source(found: Sequence[dict[str, np.ndarray]], source: dict[str, int]) -> dict[str, np.ndarray]:
     """Of what each folder holds by trial that of the folder which the trial is taken from."""
     return {key: values for index, own in enumerate(found) for key, values in own.items() if source.get(key) == index}
-
-
-def read_timings(folder: Path) -> pd.DataFrame:
-    """Reads ``timings.csv`` as text; no rows where the timing protocol did not run."""
-    rows = Table(folder / "timings.csv").rows()
-    return pd.DataFrame(rows, dtype=str)
 
 
 def agreement(

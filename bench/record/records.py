@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 import zipfile
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict
@@ -37,6 +38,7 @@ CURVE_NUMBERS = {*CURVE[1:], "num_images", "num_dev_images"}
 
 
 EMPTY = ("", "nan")
+COUNTS = {"seed", ATTEMPTS}
 
 
 class Recorded(NamedTuple):
@@ -152,27 +154,34 @@ class Records:
 
 def _outcome(row: Mapping[str, str], selecting: str, numbers: Sequence[str], other: Container[str]) -> Recorded:
     """Reads how the trial ended; raises ValueError where the row cannot be read."""
-    for name in numbers:
-        _number(name, row[name])
     if row["status"] not in set(Status):
         raise ValueError(f"status must be one of {', '.join(Status)}, got {row['status']!r}")
     status = Status(row["status"])
-    score = _number(selecting, row.get(selecting, "")) if status is Status.OK else None
+    found = {name: number(name, row[name]) for name in numbers}
+    for name, value in found.items():
+        if value is not None and status is Status.OK and math.isinf(value):
+            raise ValueError(f"{name} must be a finite number, got {row[name]!r}")
+        if value is not None and name in COUNTS and (value < 0 or value % 1):  # of infinity no number is left
+            raise ValueError(f"{name} must be a whole number, got {row[name]!r}")
+    score, attempts = found.get(selecting), found.get(ATTEMPTS)
     if status is Status.OK and score is None:
-        raise ValueError(f"{selecting} must be a number, got ''")
-    attempts = _number(ATTEMPTS, row.get(ATTEMPTS, ""))
+        raise ValueError(f"{selecting} must be a number, got {row.get(selecting, '')!r}")
     count = int(status is not Status.INTERRUPTED) if attempts is None else int(attempts)
-    return Recorded(status, score, count, row.get("source_fingerprint", ""), row["trial_id"] in other)
+    kept = score if status is Status.OK else None
+    return Recorded(status, kept, count, row.get("source_fingerprint", ""), row["trial_id"] in other)
 
 
-def _number(name: str, cell: str) -> float | None:
-    """Reads a cell as a number, None where it is empty; raises ValueError."""
+def number(name: str, cell: str) -> float | None:
+    """Reads a cell as a number, None where it is empty; raises ValueError, also at what only Python takes for one."""
     if cell in EMPTY:
         return None
     try:
-        return float(cell)
+        found = float(cell)
     except ValueError:
-        raise ValueError(f"{name} must be a number, got {cell!r}") from None
+        found = math.nan
+    if math.isnan(found) or "_" in cell or not cell.isascii():
+        raise ValueError(f"{name} must be a number, got {cell!r}")
+    return found
 
 
 def _base64(bits: bytes) -> str:
@@ -205,6 +214,13 @@ def read_trials(folder: Path) -> pd.DataFrame:
     """
     frame, sound = _frame(Records(folder).trials, [*IDENTITY, *MEASURES, *ENVIRONMENT])
     sound &= frame["status"].isin(list(Status))
+    numbers = [name for name in frame.columns if columns.is_number(name)]
+    infinite = frame[numbers].isin([math.inf, -math.inf])
+    if infinite.any(axis=None):
+        sound &= ~(infinite.any(axis=1) & (frame["status"] == Status.OK)) & ~infinite.filter(list(COUNTS)).any(axis=1)
+        frame[numbers] = frame[numbers].mask(infinite)
+    for counts in (frame[name] for name in COUNTS & {*numbers}):
+        sound &= counts.isna() | ((counts >= 0) & (counts % 1 == 0))
     last = ~frame.duplicated("trial_id", keep="last")
     return frame[last & sound].reset_index(drop=True)
 

@@ -15,6 +15,8 @@ from typing import Any
 
 from filelock import FileLock
 
+from bench.record.printable import printable
+
 # A spreadsheet takes a cell that begins so for a formula.
 FORMULA = re.compile(r"'*[=+\-@\t]")
 # A row is one line, so that a line that ends is a row that is whole.
@@ -27,6 +29,7 @@ Cells = dict[str, str]  # a row by column, as it stands in the file
 LOCK_SECONDS = 60.0  # a change takes milliseconds: whoever holds a lock so long hangs, or died where locks outlive it
 POLL_SECONDS = 0.005
 NO_FILE = (0, 0, 0)
+MOST_SHOWN = 300  # characters of a header that is not ours
 
 
 class RecordError(ValueError):
@@ -136,11 +139,15 @@ class Table:
         data = self.path.read_bytes()
         # A spreadsheet may put a mark first.
         text = data[: data.rfind(b"\n") + 1].decode("utf-8-sig", "surrogateescape")
+        if not text.strip():  # whoever was to write the header was cut off
+            return [], []
         reader = csv.reader(io.StringIO(text, newline=""))
         header = next(reader, [])
         lacking = [column for column in self._needed if column not in header]
         if lacking:
-            raise RecordError(f"{self.path}:1: the header must have {', '.join(lacking)}, has {', '.join(header)}")
+            has = printable(", ".join(header).encode("utf-8", "replace").decode())
+            has = has if len(has) <= MOST_SHOWN else f"{has[:MOST_SHOWN]}..."
+            raise RecordError(f"{self.path}:1: the header must have {', '.join(lacking)}, has {has}")
         rows = []
         for cells in reader:
             if problem := _problem(cells, len(header)):
