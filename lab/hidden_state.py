@@ -26,7 +26,8 @@ from torch import Tensor, nn
 from lab.saved_values import PLAIN, NoState, Saved, place, restored, saved
 
 OPTIMIZER = torch.optim.SGD([torch.zeros(1)])
-OWN = {nn.Module: frozenset(vars(nn.Module())), torch.optim.Optimizer: frozenset(vars(OPTIMIZER))}
+COMPILED = "_compiled_call_impl"  # torch.compile sets it in a module
+OWN = {nn.Module: frozenset([*vars(nn.Module()), COMPILED]), torch.optim.Optimizer: frozenset(vars(OPTIMIZER))}
 LIBRARIES = sys.stdlib_module_names | {"torch", "numpy", "lab", "bench"}  # whose objects are not looked into, but for
 KNOWN = (types.SimpleNamespace, argparse.Namespace, queue.Queue, torch.quasirandom.SobolEngine)
 STATE_DICT, SAME = "state_dict()", "same"  # kinds of a saved value, beside those of lab.saved_values
