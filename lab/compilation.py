@@ -8,7 +8,7 @@ from itertools import chain
 import torch
 from torch import Tensor, nn
 
-from lab.device import autocast, transfer
+from lab.device import autocast, memory_format, transfer
 from lab.hidden_state import hidden_state, load_hidden_state
 from lab.outputs import tensors_of
 from lab.streams import kept_generators
@@ -32,13 +32,14 @@ def compile_network(
     kept = [(tensor, tensor.detach().clone()) for tensor in chain(model.parameters(), model.buffers())]
     roots, tensors = {"network": model}, [tensor for tensor, _ in kept]
     training, hidden = model.training, hidden_state(roots, tensors)
+    layout = memory_format(device, precision, model)
     try:
         model.compile(backend=backend)
         with kept_generators():
             for passes in (True, False):
                 model.train(passes)
                 with torch.set_grad_enabled(passes), autocast(device, precision):
-                    outputs = list(tensors_of(model(transfer(X, device, precision))))
+                    outputs = list(tensors_of(model(transfer(X, device, layout))))
                 if passes:
                     torch.stack([one.float().sum() for one in outputs if one.requires_grad]).sum().backward()
     except Exception as error:  # noqa: BLE001  # whatever the compiler raises: the network itself may be sound

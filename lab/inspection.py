@@ -121,7 +121,7 @@ def signature(runner: Runner, X: Tensor, y: Tensor) -> str:
     the loss and gradients in training, and the buffers after it. Both modes are asked with the same random numbers.
     """
     digest = hashlib.sha256()
-    X, y = devices.transfer(X, runner.device, runner.precision), devices.transfer(y, runner.device)
+    X, y = runner.moved(X), devices.transfer(y, runner.device)
     for name, module in runner.model.named_modules():
         digest.update(f"{name}:{type(module).__qualname__};".encode())
     for name, parameter in runner.model.named_parameters():

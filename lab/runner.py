@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lab.device import Clock, autocast, network_format, resolve, transfer
+from lab.device import Clock, autocast, memory_format, network_format, resolve, transfer
 from lab.hidden_state import State, hidden_state, load_hidden_state, own_sources
 from lab.measure import Macs
 from lab.metrics import Errors, Metric, Scores, source_of
@@ -65,13 +65,14 @@ class Runner:
         example_loss: Loss | None = None,
     ) -> None:
         self.device = resolve(device)
-        model.to(self.device, memory_format=network_format(self.device))  # type: ignore[call-overload]  # torch's types lack it
+        model.to(self.device, memory_format=network_format(self.device, model))  # type: ignore[call-overload]  # torch's types lack it
         self.model = model
         self.optimizer, self.loss_fn, self.example_loss = optimizer, loss_fn, example_loss
         self.scores = metric if isinstance(metric, Scores) else Scores({snake_case(type(metric).__name__): metric})
         self.scores.to(self.device)
         self.selection = selection or self._default_selection()
         self.precision, self.clip_norm = precision, clip_norm
+        self._layout = memory_format(self.device, precision, model)
         self.scheduler = schedule if isinstance(schedule, Scheduler) else None
         self.factor = None if isinstance(schedule, Scheduler) else schedule
         self.num_classes = num_classes
@@ -181,9 +182,13 @@ class Runner:
         self.model.eval()
         set_mode(self.optimizer, training=False)
 
+    def moved(self, X: Tensor) -> Tensor:
+        """Brings a batch to the device, images in the layout that the network takes; waits for nothing."""
+        return transfer(X, self.device, self._layout)
+
     def step(self, X: Tensor, y: Tensor) -> None:
         """Takes one training step on a batch, in whatever mode the network is; waits for nothing."""
-        X, y = transfer(X, self.device, self.precision), transfer(y, self.device)
+        X, y = self.moved(X), transfer(y, self.device)
         if self.factor is not None:
             factor = finite(self.factor(self.progress.step), self.factor, f" at step {self.progress.step}")
             for group, rate in zip(self.optimizer.param_groups, self._rates, strict=False):
@@ -293,7 +298,7 @@ class Runner:
         total, num_images = torch.zeros((), device=self.device), 0
         losses: list[Tensor] = []
         for X, y in loader:
-            X, y = transfer(X, self.device, self.precision), transfer(y, self.device)
+            X, y = self.moved(X), transfer(y, self.device)
             with autocast(self.device, self.precision):
                 output = self.model(X)
             self.scores.update(logits_of(output, len(y), self.num_classes), y)  # first: a loss may write into both
@@ -313,7 +318,7 @@ class Runner:
         """Computes logits ``(N, num_classes)`` of a batch, in evaluation mode."""
         self.begin_evaluation()
         with autocast(self.device, self.precision):
-            return logits_of(self.model(transfer(X, self.device, self.precision)), len(X), self.num_classes)
+            return logits_of(self.model(self.moved(X)), len(X), self.num_classes)
 
     # --- files ------------------------------------------------------------------------------------------------------
 

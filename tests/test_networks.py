@@ -161,6 +161,15 @@ def test_training_is_that_of_a_loop_written_by_hand(make_settings: Make, network
     )
 
 
+def test_images_lie_as_in_plain_pytorch_where_a_network_views_them(make_settings: Make) -> None:
+    colours = {"name": "digits", "limit": 200, "batch_size": 32, "channels": 3}
+    for precision in ("float32", "bfloat16"):
+        settings = settings_of(make_settings, "Viewed", data=colours, **{"train.precision": precision})
+        result = run_trial(settings, device="cpu")
+        assert result.status == "ok", result.error
+        assert math.isfinite(result.measures["test_loss"])
+
+
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("network", ["Late", "Frozen", "Complex", "Double"])
 def test_every_optimizer_does_what_torchs_does(make_settings: Make, network: str, optimizer: str) -> None:
