@@ -48,14 +48,41 @@ def _default_device() -> torch.device | None:
     return None if device.type == "cpu" else device
 
 
+def _where_readable(flag: Flag) -> Flag:
+    """Reads None where torch refuses to tell, since a newer way's switches stand beside it; those are put back then."""
+
+    def get() -> Any:
+        try:
+            return flag.get()
+        except RuntimeError:
+            return None
+
+    return Flag(get, lambda value: None if value is None else flag.set(value), flag.start)
+
+
+def _precisions() -> Iterator[Flag]:
+    """Yields what sets the precision of products and convolutions: the older way, then, from torch 2.9, the newer.
+
+    Setting the older writes the newer's switches, so those come after.
+    """
+    backends: Any = torch.backends
+    cudnn, mkldnn = backends.cudnn, backends.mkldnn
+    yield _where_readable(Flag(torch.get_float32_matmul_precision, torch.set_float32_matmul_precision, "highest"))
+    yield _where_readable(_attribute(cudnn, "allow_tf32", True))
+    if hasattr(backends, "fp32_precision"):
+        for owner in (backends, backends.cuda.matmul, cudnn, mkldnn, mkldnn.matmul, mkldnn.conv, mkldnn.rnn):
+            yield _attribute(owner, "fp32_precision", "none")
+        for owner in (cudnn.conv, cudnn.rnn):
+            yield _attribute(owner, "fp32_precision", "tf32")
+
+
 FLAGS = (
     Flag(torch.get_default_dtype, torch.set_default_dtype, torch.float32),
     Flag(_default_device, torch.set_default_device, None),
     Flag(torch.is_grad_enabled, torch.set_grad_enabled, True),
     Flag(torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly, False),
     Flag(torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms, False),
-    Flag(torch.get_float32_matmul_precision, torch.set_float32_matmul_precision, "highest"),
-    _attribute(torch.backends.cudnn, "allow_tf32", True),
+    *_precisions(),
     _attribute(torch.backends.cudnn, "benchmark", False),
     _attribute(torch.backends.cudnn, "deterministic", False),
     _attribute(torch.backends.cudnn, "enabled", True),

@@ -115,7 +115,7 @@ def _train(
             on_evaluation=on_evaluation,
             should_stop=should_stop,
         )
-        runner.model.load_state_dict(runner.best_weights)
+        runner.restore_best()
         with evaluation.running():
             tested = runner.measure(batches(settings, splits, "test"), examples=True)
         runner.check_defined("test", tested.scores)

@@ -101,13 +101,13 @@ def _real(settings: Settings, splits: Splits, device: torch.device) -> _Sample:
     runner.model.train()
     runner.gradients(X, y)
     y = devices.transfer(y, device)
-    outputs = runner.model(devices.transfer(X, device, runner.precision))
+    outputs = runner.model(runner.moved(X))
 
     def evaluated() -> Iterator[tuple[Tensor, Tensor]]:
         runner.model.eval()
         with torch.no_grad():
             for X, y in batches(settings, splits, "dev"):
-                output = runner.model(devices.transfer(X, device, runner.precision))
+                output = runner.model(runner.moved(X))
                 yield logits_of(output, len(y), splits.num_classes), devices.transfer(y, device)
 
     return _Sample(list(runner.model.parameters()), outputs, y, evaluated())

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 COUNT = []
+PLACE = list({"ab", "cd", "ef", "gh", "ij"}).index("ab")  # by the hash of text, which Python draws anew
 
 class Net(nn.Module):
     def __init__(self, in_channels: int, num_classes: int, size: int, loud: bool = False):
@@ -25,7 +26,7 @@ class Net(nn.Module):
         factor = 0.5 if len(COUNT) > 1 else 1.0  # a second trial in the same process would be another network
         self.first = nn.Linear(in_channels * size * size, 8)
         self.head = nn.Linear(8, num_classes)
-        self.factor = factor * float(os.environ.get("LEFT", 1))
+        self.factor = factor * (1 + PLACE) * float(os.environ.get("LEFT", 1))
         if loud:
             torch.set_default_dtype(torch.float64)
             torch.set_num_threads(2)
@@ -51,9 +52,9 @@ seeds: 1
 """
 
 
-def bench(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def bench(folder: Path, *words: str, hashes: int = 0) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "bench", *words]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "100"}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "100", "PYTHONHASHSEED": str(hashes)}
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
 
 
@@ -72,8 +73,8 @@ def numbers(folder: Path, name: str) -> dict[str, list[str]]:
 
 
 def test_the_order_of_trials_changes_no_number_and_nothing_is_left_running(folder: Path) -> None:
-    for name in ("loud_first", "loud_last"):
-        done = bench(folder, "run", f"{name}.yaml", "-j", "1", "--no-time")
+    for hashes, name in enumerate(("loud_first", "loud_last"), start=3):  # in which the place is another
+        done = bench(folder, "run", f"{name}.yaml", "-j", "1", "--no-time", hashes=hashes)
         assert done.returncode == 0, done.stdout + done.stderr
         assert "warning" not in done.stdout, "the look before the run has processes of its own, too"
     assert numbers(folder, "loud_first") == numbers(folder, "loud_last")

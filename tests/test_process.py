@@ -60,6 +60,10 @@ def polluted() -> None:
     torch.backends.mkldnn.enabled = False
     torch.set_autocast_enabled("cpu", True)
     torch.set_autocast_enabled("cuda", True)
+    backends: Any = torch.backends
+    if hasattr(backends, "fp32_precision"):  # beside the older way's switches, of which torch tells none any more
+        backends.mkldnn.matmul.fp32_precision = "ieee"
+        backends.cudnn.conv.fp32_precision = "ieee"
     np.seterr(all="raise")
     os.environ["LEFT_BEHIND"] = "1"
     os.environ.pop("HOME", None)

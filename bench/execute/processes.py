@@ -41,14 +41,14 @@ def context() -> Any:
         return multiprocessing.get_context("spawn")
     found = multiprocessing.get_context("forkserver")
     found.set_forkserver_preload(["bench.execute.warm"])
-    with _own_path(), _allowed():
+    with _own_path(), _equal_hashes(), _allowed():
         multiprocessing.forkserver.ensure_running()
     return found
 
 
 def start(process: BaseProcess) -> None:
     """Starts a process; raises ValueError where the system allows no more."""
-    with _allowed():
+    with _equal_hashes(), _allowed():
         process.start()
 
 
@@ -94,9 +94,24 @@ def _own_path() -> Iterator[None]:
         restore_path()
 
 
+@contextlib.contextmanager
+def _equal_hashes() -> Iterator[None]:
+    """A Python that starts meanwhile, and those that it starts, hash text alike: a set of names has one order."""
+    before = os.environ.get("PYTHONHASHSEED")
+    os.environ["PYTHONHASHSEED"] = "0"
+    try:
+        yield
+    finally:
+        _put_back({"PYTHONHASHSEED": before})
+
+
 def restore_path() -> None:
     """Puts the environment back as it was before a Python was started with a path of our own."""
-    for name, value in json.loads(os.environ.pop(PATH_VARIABLE, "{}")).items():
+    _put_back(json.loads(os.environ.pop(PATH_VARIABLE, "{}")))
+
+
+def _put_back(variables: Mapping[str, str | None]) -> None:
+    for name, value in variables.items():
         if value is None:
             os.environ.pop(name, None)
         else:

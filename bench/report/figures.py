@@ -108,10 +108,8 @@ def metric_by_cell(dots: pd.DataFrame, cells: pd.DataFrame, metric: Metric, colu
     with style(columns):
         groups = list(cells.groupby(["row", "column"], sort=False))
         counts = [len(here) for _, here in groups]
-        names = {
-            variant: wrapped(variant, columns) if columns == 1 else folded(variant, columns)
-            for variant in cells["variant"]
-        }
+        fold = wrapped if columns == 1 else folded
+        names = {name: fold(name, columns) for name in cells["variant"]}
         height = 0.9 + 0.45 * len(groups) + row_height(map(folded, cells["variant"]), 0.42) * len(cells)
         figure = empty_figure(9.0, height, f"{capital(spoken(metric))} by cell", about, columns)
         stack = figure.subplots(len(groups), 1, sharex=True, squeeze=False, height_ratios=counts)[:, 0]
