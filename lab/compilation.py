@@ -8,7 +8,7 @@ from itertools import chain
 import torch
 from torch import Tensor, nn
 
-from lab.device import autocast, transfer
+from lab.device import autocast, memory_format, transfer
 from lab.hidden_state import hidden_state, load_hidden_state
 from lab.outputs import tensors_of
 from lab.streams import kept_generators
@@ -30,14 +30,16 @@ def compile_network(
         torch.compiler.reset()
         _last[:] = [kind]
     kept = [(tensor, tensor.detach().clone()) for tensor in chain(model.parameters(), model.buffers())]
-    training, hidden = model.training, hidden_state(model)
+    roots, tensors = {"network": model}, [tensor for tensor, _ in kept]
+    training, hidden = model.training, hidden_state(roots, tensors)
+    layout = memory_format(device, precision, model)
     try:
         model.compile(backend=backend)
         with kept_generators():
             for passes in (True, False):
                 model.train(passes)
                 with torch.set_grad_enabled(passes), autocast(device, precision):
-                    outputs = list(tensors_of(model(transfer(X, device, precision))))
+                    outputs = list(tensors_of(model(transfer(X, device, layout))))
                 if passes:
                     torch.stack([one.float().sum() for one in outputs if one.requires_grad]).sum().backward()
     except Exception as error:  # noqa: BLE001  # whatever the compiler raises: the network itself may be sound
@@ -47,7 +49,7 @@ def compile_network(
     finally:
         model.train(training)
         model.zero_grad(set_to_none=True)
-        load_hidden_state(model, hidden)
+        load_hidden_state(roots, hidden, tensors, strict=False)
         with torch.no_grad():
             for tensor, before in kept:
                 tensor.copy_(before)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from lab.device import autocast, transfer
+from lab.device import autocast, memory_format, transfer
 from lab.measure import Macs, count_macs, counting_macs
 from lab.mismatches import one_example_told
 from lab.networks import MODELS, build_model
@@ -80,7 +80,7 @@ class _FirstPass:
     @torch.no_grad()
     def _forward(self, network: nn.Module, device: torch.device) -> None:
         with autocast(device, self._precision), one_example_told():
-            network(transfer(self._X, device, self._precision))
+            network(transfer(self._X, device, memory_format(device, self._precision, network)))
 
 
 def _raise_if_unfinished(settings: ModelSettings, network: nn.Module) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from any_layers import compose
+from any_traces import TRACES
 from torch import Tensor, nn
 
 Output = namedtuple("Output", ["features", "logits"])
@@ -55,9 +56,10 @@ class Net(nn.Module):
         dtype: str = "float32",
         output: str = "tensor",
         state: str = "none",
+        leaves: str = "nothing",
     ) -> None:
         super().__init__()
-        self.output, self.state, self.count = output, state, 0
+        self.output, self.state, self.leaves, self.count = output, state, leaves, 0
         self.body, (width,) = compose(layers, tuple(shape))
         self.head = nn.Linear(width, num_classes + (output == "too_many"))
         if state == "buffer":
@@ -121,6 +123,8 @@ class Net(nn.Module):
 
     def _remember(self, h: Tensor) -> None:
         self.count += 1
+        if self.count == 2 and self.leaves in TRACES:
+            TRACES[self.leaves]()
         if self.state == "buffer":
             self.seen += len(h)
         if self.state == "python":

@@ -166,8 +166,6 @@ def shuffled(settings: Settings, splits: Splits, epoch: int) -> Iterator[tuple[T
     parts = order.split(data.batch_size)
     for part in parts[:-1] if len(parts[-1]) == 1 < min(len(parts), data.batch_size) else parts:
         X = prepare(images[part])
-        if settings.train.precision == "bfloat16" and X.ndim == 4:
-            X = X.to(memory_format=torch.channels_last)
         yield X, splits.train.labels[part]
 
 

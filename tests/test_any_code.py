@@ -18,15 +18,19 @@ import any_grids
 import pytest
 import torch
 import yaml
+from any_traces import TRACES
 from plain_training import trained
 from rich.console import Console
 from torch.nn.functional import cross_entropy
 
 from bench.analysis.findings import gather
+from bench.execute.executor import Executor
 from bench.execute.inline import InlineExecutor
+from bench.execute.local import LocalExecutor
 from bench.execute.options import Options
 from bench.execute.progress import Progress
 from bench.execute.run import run
+from bench.execute.verify import verify
 from bench.grid.load import GridError, load_plan
 from bench.grid.plan import Plan, Trial
 from bench.record.records import Records
@@ -34,7 +38,7 @@ from lab.outputs import on_logits
 
 EXAMPLES, FIRST = int(os.environ.get("ANY_CODE", 20)), int(os.environ.get("ANY_CODE_FROM", 0))
 HERE = Path(__file__).parent
-MODULES = ("any_code", "any_data", "any_layers")
+MODULES = ("any_code", "any_data", "any_layers", "any_traces")
 OURS = ("/lab/", "/bench/")
 ENDED: Counter[str] = Counter()
 
@@ -80,10 +84,11 @@ def test_a_trial_of_any_code_is_right_or_refused_in_words(number: int) -> None:
         assert {name: numbers(row) for name, row in again.items()} == {name: numbers(row) for name, row in rows.items()}
 
 
-def recorded(plan: Plan, results: str) -> dict[str, dict[str, str]]:
+def recorded(
+    plan: Plan, results: str, make: Callable[..., Executor] = lambda *_: InlineExecutor("cpu", threads=1)
+) -> dict[str, dict[str, str]]:
     options = Options(results=Path(results), device="cpu", executor="inline", jobs=1, attempts=1)
-    one_thread = InlineExecutor("cpu", threads=1)
-    run(plan, options, Progress(Console(file=io.StringIO()), ["bench"]), make=lambda *_: one_thread)
+    run(plan, options, Progress(Console(file=io.StringIO()), ["bench"]), make=make)
     return {row["trial_id"]: row for row in Records(Path(results, plan.name), plan.selecting).trials.rows()}
 
 
@@ -139,6 +144,33 @@ def assert_not_ours(log: Path) -> None:
     known = [(file, line) for file, line in known if line != "out = func(*args, **kwargs)"]  # of a dispatch mode
     if known and any(room in known[-1][0] for room in OURS) and not frames[-1][1].startswith("raise "):
         assert known[-1][1].startswith("return self._call_impl"), text
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_a_trial_leaves_behind_reaches_no_other() -> None:
+    """After each trial that leaves a trace comes one that leaves none: its numbers are those of training by hand."""
+    levels = [level for kind in TRACES for level in (kind, f"nothing after {kind}")]
+    base = {
+        "data": {"name": "any_data:data", "batch_size": 8},
+        "model": {"name": "any_code:Net", "shape": [5], "layers": [{"linear": 4}, "relu", "dropout", "numpy_coin"]},
+        "optimizer": {"name": "adam", "lr": 0.1},
+        "train": {"epochs": 2, "loss": {"name": "any_code:loss"}},
+    }
+    grid = {"question": "Clean?", "base": base, "factors": {"model.leaves": levels}, "seeds": 1}
+    Path("traces.yaml").write_text(yaml.safe_dump(grid))
+    plan = load_plan(Path("traces.yaml"))
+    rows = recorded(plan, "once", make=lambda *_: LocalExecutor(["cpu"], threads=1))
+    assert len(rows) == len(levels)
+    for trial in plan.trials:
+        row = rows[trial.trial_id]
+        if trial.cell.levels["model.leaves"] in TRACES:
+            assert row["status"] == "ok" or len(row["error"].split()) >= 3, trial.cell
+        else:
+            assert row["status"] == "ok", (trial.cell, row["error"])
+            assert_right(trial, row, Path("once", plan.name))
+    num_checked = len(levels) if "ANY_CODE" in os.environ else 4
+    checks = verify(plan, Path("once", plan.name), sample=num_checked, seed=0, device="cpu", data_dir=None)
+    assert [check.trial.cell.label for check in checks if not check.agrees] == []
 
 
 def test_most_examples_train(capsys: pytest.CaptureFixture[str]) -> None:

@@ -36,6 +36,7 @@ from lab.device import (
 from lab.networks import build_model
 from lab.optim import build_optimizer
 from lab.settings import ModelSettings, OptimizerSettings, Settings, parse_section
+from lab.vision import import_torchvision
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda:0")
 needs_card = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -129,20 +130,32 @@ def test_autocast_is_bfloat16_or_nothing() -> None:
 
 
 def test_images_go_channels_last_to_a_card_and_anything_else_as_it_is() -> None:
-    assert {memory_format(CUDA, precision) for precision in ("float32", "bfloat16")} == {torch.channels_last}
-    assert memory_format(CPU, "float32") == torch.contiguous_format
-    assert memory_format(CPU, "bfloat16") == torch.channels_last
+    net = network(RESNET)
+    assert {memory_format(CUDA, precision, net) for precision in ("float32", "bfloat16")} == {torch.channels_last}
+    assert memory_format(CPU, "float32", net) == torch.contiguous_format
+    assert memory_format(CPU, "bfloat16", net) == torch.channels_last
     with FakeTensorMode():
-        images = transfer(torch.zeros(2, 3, 4, 4, device=CUDA), CUDA)
+        images = transfer(torch.zeros(2, 3, 4, 4, device=CUDA), CUDA, torch.channels_last)
         assert images.is_contiguous(memory_format=torch.channels_last)
         for shape in [(2,), (2, 3), (2, 3, 4), (2, 3, 4, 4, 4)]:
-            assert transfer(torch.zeros(shape, device=CUDA), CUDA).shape == shape
-    assert transfer(torch.zeros(2, 3, 4, 4).to(memory_format=torch.channels_last), CPU).is_contiguous()
+            assert transfer(torch.zeros(shape, device=CUDA), CUDA, torch.channels_last).shape == shape
+    last = torch.zeros(2, 3, 4, 4).to(memory_format=torch.channels_last)
+    assert transfer(last, CPU, torch.contiguous_format).is_contiguous()
+
+
+def test_networks_of_ones_own_get_images_as_plain_pytorch_lays_them_out() -> None:
+    """What ``view`` makes of them is so in no other layout; torchvision's networks take any."""
+    own = nn.Sequential(nn.Conv2d(3, 4, 3))
+    for device in (CPU, CUDA):
+        assert memory_format(device, "bfloat16", own) == network_format(device, own) == torch.contiguous_format
+    theirs = import_torchvision().models.resnet18()
+    assert memory_format(CUDA, "float32", theirs) == network_format(CUDA, theirs) == torch.channels_last
 
 
 def test_weights_go_channels_last_to_a_card_alone() -> None:
-    assert network_format(CUDA) == torch.channels_last
-    assert network_format(CPU) == torch.contiguous_format
+    net = network(RESNET)
+    assert network_format(CUDA, net) == torch.channels_last
+    assert network_format(CPU, net) == torch.contiguous_format
 
 
 @pytest.mark.parametrize("channels", [1, 3])
