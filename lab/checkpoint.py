@@ -50,7 +50,7 @@ class Checkpoint:
                 raise ValueError("other source code wrote it")
             self._runner.load_state(state)
         except UNREADABLE as error:
-            self._runner.load_state(beginning)  # some of the weights may have been restored already
+            self._runner.load_state(beginning, strict=False)  # some of the weights may have been restored already
             print(f"{path}: not resumed from, the trial starts from the beginning: {type(error).__name__}: {error}")
         else:
             print(f"resumes at step {self._runner.progress.step}")

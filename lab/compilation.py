@@ -30,7 +30,8 @@ def compile_network(
         torch.compiler.reset()
         _last[:] = [kind]
     kept = [(tensor, tensor.detach().clone()) for tensor in chain(model.parameters(), model.buffers())]
-    training, hidden = model.training, hidden_state(model)
+    roots, tensors = {"network": model}, [tensor for tensor, _ in kept]
+    training, hidden = model.training, hidden_state(roots, tensors)
     layout = memory_format(device, precision, model)
     try:
         model.compile(backend=backend)
@@ -48,7 +49,7 @@ def compile_network(
     finally:
         model.train(training)
         model.zero_grad(set_to_none=True)
-        load_hidden_state(model, hidden)
+        load_hidden_state(roots, hidden, tensors, strict=False)
         with torch.no_grad():
             for tensor, before in kept:
                 tensor.copy_(before)

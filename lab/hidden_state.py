@@ -1,190 +1,328 @@
-"""State that a network keeps where its ``state_dict`` does not look: in attributes, and in buffers it leaves out."""
+"""State that objects keep where no ``state_dict`` looks: in attributes, containers and closures, and what these hold.
+
+What is found belongs to a network, a loss or an optimizer: their own attributes, those of what they hold, and plain
+values of the classes and modules of the user that these come from, such as a count of steps.
+"""
 
 from __future__ import annotations
 
-import random
+import argparse
+import contextlib
+import copy
+import enum
+import functools
+import io
+import queue
 import sys
-from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Callable, Iterator
-from types import FunctionType, MethodType, ModuleType
+import types
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
-OWN = frozenset(vars(nn.Module()))  # what every module has
-PLAIN = (bool, int, float, str, bytes, type(None))
-LIBRARIES = sys.stdlib_module_names | {"torch", "numpy"}  # whose objects are known here, or are not looked into
-NO_HOLDER = (type, FunctionType, MethodType, ModuleType, Tensor, np.ndarray)
-Saved = tuple[str, Any]  # the kind of a value, and what makes another like it: plain data and tensors alone
+from lab.saved_values import PLAIN, NoState, Saved, place, restored, saved
+
+OPTIMIZER = torch.optim.SGD([torch.zeros(1)])
+COMPILED = "_compiled_call_impl"  # torch.compile sets it in a module
+OWN = {nn.Module: frozenset([*vars(nn.Module()), COMPILED]), torch.optim.Optimizer: frozenset(vars(OPTIMIZER))}
+LIBRARIES = sys.stdlib_module_names | {"torch", "numpy", "lab", "bench"}  # whose objects are not looked into, but for
+KNOWN = (types.SimpleNamespace, argparse.Namespace, queue.Queue, torch.quasirandom.SobolEngine)
+STATE_DICT, SAME = "state_dict()", "same"  # kinds of a saved value, beside those of lab.saved_values
+Put = Callable[[Any, Any], object]
+State = dict[str, dict[str, Any]]  # by path of an object: its values that are saved, and the kinds of the others
 
 
-class _NoState(Exception):  # noqa: N818  # a finding
-    """The value cannot be copied and put back."""
+class UnrestorableError(ValueError):
+    """A value that changed in training cannot be put back; the message names it."""
 
 
-def hidden_state(network: nn.Module) -> dict[str, Saved]:
-    """Returns a copy, by path, of what modules, and plain objects that they hold, have in their attributes.
+@dataclass(frozen=True)
+class _Holder:
+    """What an object holds, by name, and how a name of it is given another value."""
 
-    That is numbers, text, tensors and arrays, lists, tuples, dicts, sets and deques of them, and generators; and
-    buffers that are not saved. Parameters, what is computed from them, functions and locks are no state of this kind.
+    values: Mapping[Any, Any]
+    put: Put
+    drop: Callable[[Any], object] | None = None  # None where others may add names meanwhile
+    is_shared: bool = False  # by all that comes from it: a class, a module
+
+
+def hidden_state(roots: Mapping[str, Any], elsewhere: Iterable[Tensor] = (), start: State | None = None) -> State:
+    """Returns a copy, by path, of what the objects and all that they hold keep, but for tensors saved ``elsewhere``.
+
+    Of classes and modules, only what is other than in ``start``.
     """
-    return {path: saved for path, _, _, saved in _attributes(network)}
+    places, first = {place(one) for one in elsewhere}, dict[int, str]()
+    return {
+        path: _shared_state(holder, (start or {}).get(path)) if holder.is_shared else _held(path, holder, places, first)
+        for path, holder in _holders(roots, places)
+    }
 
 
-def load_hidden_state(network: nn.Module, state: dict[str, Saved]) -> None:
-    """Puts back what :func:`hidden_state` gave, in place where it can: who else refers to a value sees it too."""
-    for path, holder, name, saved in list(_attributes(network)):
-        if path in state and holder.get(name) is not None and saved[0] == state[path][0] and saved[0] in IN_PLACE:
-            IN_PLACE[saved[0]](holder, name, state[path][1])
-        elif path in state:
-            holder[name] = _made(state[path])
+def load_hidden_state(
+    roots: Mapping[str, Any], state: State, elsewhere: Iterable[Tensor] = (), *, strict: bool = True
+) -> None:
+    """Puts back what :func:`hidden_state` gave, in place where it can: who else refers to a value sees it too.
+
+    Raises :class:`UnrestorableError` in words where something cannot be; without ``strict`` it stays as it is.
+    """
+    places = {place(one) for one in elsewhere}
+    here = dict(_holders(roots, places))
+    if strict:
+        for path, held in state.items():
+            if path in here:
+                _check(path, here[path], held["others"])
+            elif held["saved"] or held["others"]:
+                raise UnrestorableError(f"{path} cannot be restored: it came into being in training")
+    loaded: dict[str, Any] = {}
+    for path, held in state.items():
+        if path in here:
+            _load(path, here[path], held, places, loaded)
 
 
-def _attributes(network: nn.Module) -> Iterator[tuple[str, dict[str, Any], str, Saved]]:
-    """Yields a path, the dict that has it, the name in it, and the value saved."""
-    taken = {_place(one) for one in [*network.parameters(), *network.buffers()]}
-    for path, holder in _holders(network):
-        for name, value in list(holder.items()):
-            try:
-                yield f"{path}.{name}", holder, name, _saved(value, taken)
-            except (_NoState, RecursionError):  # a list that holds itself
-                continue
-    for path, module in network.named_modules():
-        for name in module._non_persistent_buffers_set:
-            if module._buffers.get(name) is not None:
-                yield f"{path}.{name}", module._buffers, name, ("Tensor", module._buffers[name].detach().clone())
+def _held(path: str, holder: _Holder, places: Collection[int], first: dict[int, str]) -> dict[str, Any]:
+    found: dict[Any, Saved] = {}
+    others: dict[Any, str] = {}
+    for name, value in holder.values.items():
+        try:
+            same = None if isinstance(value, PLAIN) else first.get(id(value))
+            found[name] = _saved(value, places) if same is None else (SAME, same)
+            first.setdefault(id(value), f"{path}.{name}")
+        except (NoState, RecursionError):  # a list that holds itself
+            others[name] = _kind(value)
+    return {"saved": found, "others": others}
 
 
-def _holders(network: nn.Module) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yields each module's attributes but those that every module has, and those of objects among them, once each."""
-    waiting: list[tuple[str, Any]] = list(network.named_modules())
-    seen = {id(one) for _, one in waiting}
+def _shared_state(holder: _Holder, start: dict[str, Any] | None) -> dict[str, Any]:
+    found: dict[str, Saved] = {}
+    before = start["saved"] if start is not None else {}
+    for name, value in holder.values.items():
+        with contextlib.suppress(NoState, RecursionError):
+            found[name] = saved(value, None)
+    return {"saved": {name: one for name, one in found.items() if before.get(name) != one}, "others": {}}
+
+
+def _saved(value: Any, places: Collection[int], *, copies: bool = True) -> Saved:
+    if isinstance(value, _StateDict):
+        return STATE_DICT, copy.deepcopy(value.of.state_dict()) if copies else None
+    return saved(value, places, copies=copies)
+
+
+def _check(path: str, holder: _Holder, others: dict[Any, str]) -> None:
+    for name, kind in others.items():
+        now = _kind(holder.values[name]) if name in holder.values else "nothing"
+        if now != kind:
+            raise UnrestorableError(f"{path}.{name} cannot be restored: it was {kind}, and is {now} at the start")
+        if _is_iterator(holder.values[name]):
+            raise UnrestorableError(f"{path}.{name} cannot be restored: nobody can read the place of {kind}")
+
+
+def _load(path: str, holder: _Holder, held: dict[str, Any], places: Collection[int], loaded: dict[str, Any]) -> None:
+    """Puts the values of one object back; what was one value in two places is one again, what was two is two."""
+    if holder.drop is not None:
+        for name in [name for name in holder.values if name not in held["saved"] and name not in held["others"]]:
+            holder.drop(name)
+    for name, state in held["saved"].items():
+        fresh = holder.values.get(name)
+        if state[0] == STATE_DICT:
+            _load_state_dict(fresh.of, state[1])  # type: ignore[union-attr]  # where it was saved
+            continue
+        taken = any(fresh is one for one in loaded.values()) or (isinstance(fresh, Tensor) and place(fresh) in places)
+        value = loaded.get(state[1], fresh) if state[0] == SAME else restored(None if taken else fresh, state)
+        if not isinstance(value, PLAIN):
+            loaded[f"{path}.{name}"] = value
+        holder.put(name, value)
+
+
+def _kind(value: Any) -> str:
+    return f"{type(value).__module__}.{type(value).__qualname__}"
+
+
+def _is_iterator(value: Any) -> bool:
+    """Tells whether a value has a place in a sequence that nobody can read, as that of a generator."""
+    return hasattr(type(value), "__next__") and not isinstance(value, io.IOBase) and _holder(value) is None
+
+
+@dataclass(frozen=True)
+class _StateDict:
+    """An optimizer, whose state is what its ``state_dict`` gives."""
+
+    of: torch.optim.Optimizer
+
+
+def _load_state_dict(one: torch.optim.Optimizer, state: Any) -> None:
+    """Loads the state of an optimizer in place, so that whoever shares its groups with it still does."""
+    before, groups = one.state, one.param_groups
+    one.load_state_dict(state)
+    if one.state is before:
+        return  # by a method of its own
+    before.clear()
+    before.update(one.state)
+    for group, loaded in zip(groups, one.param_groups, strict=True):
+        group.update(loaded)
+    one.state, one.param_groups = before, groups
+
+
+# --- what holds values ----------------------------------------------------------------------------------------------
+
+
+def _holders(roots: Mapping[str, Any], places: Collection[int]) -> Iterator[tuple[str, _Holder]]:
+    """Yields each object that holds values, once, with a path to it."""
+    waiting = list(roots.items())
+    seen: dict[int, Any] = {}  # kept, so that no other object is at the address
     for path, one in waiting:
-        holder = vars(one)
-        yield path, _Own(holder) if isinstance(one, nn.Module) else holder
-        for name, value in holder.items():
-            is_object = hasattr(value, "__dict__") and not isinstance(value, (nn.Module, *NO_HOLDER))
-            is_object = is_object and type(value).__module__.partition(".")[0] not in LIBRARIES
-            if is_object and not (isinstance(one, nn.Module) and name in OWN) and id(value) not in seen:
-                seen.add(id(value))
-                waiting.append((f"{path}.{name}", value))
+        if id(one) in seen or (holder := _holder(one)) is None:
+            continue
+        seen[id(one)] = one
+        yield path, holder
+        if not holder.is_shared:
+            waiting += [(f"{path}.{name}", value) for name, value in holder.values.items() if _is_open(value, places)]
+            waiting += _sources(one)
 
 
-class _Own(dict[str, Any]):
-    """A module's attributes without torch's own; what is set is set in the module."""
-
-    def __init__(self, attributes: dict[str, Any]) -> None:
-        super().__init__({name: value for name, value in attributes.items() if name not in OWN})
-        self._attributes = attributes
-
-    def __setitem__(self, name: str, value: Any) -> None:
-        self._attributes[name] = value
+def _is_open(value: Any, places: Collection[int]) -> bool:
+    """Tells whether a value cannot be saved whole, so that what it holds is looked at."""
+    try:
+        _saved(value, places, copies=False)
+    except (NoState, RecursionError):
+        return True
+    return False
 
 
-def _place(tensor: Tensor) -> int:
-    if is_lazy(tensor) or tensor.layout is not torch.strided:
-        return id(tensor)
-    return tensor.untyped_storage().data_ptr()
+def _holder(one: Any) -> _Holder | None:
+    match one:
+        case nn.Module():
+            return _module(one)
+        case torch.optim.Optimizer():
+            return _Holder({STATE_DICT: _StateDict(one)} | _attributes(one), *_setters(one))
+        case type() | types.ModuleType():
+            return _shared(one) if _is_own(one) and type(one) is not enum.EnumType else None
+        case list() | tuple() | deque() | dict():
+            return _container(one)
+        case functools.partial():
+            return _fixed({"func": one.func, "args": one.args, "keywords": one.keywords})
+        case types.MethodType():
+            return _fixed({"self": one.__self__})
+        case types.FunctionType():
+            return _function(one) if _is_users(one) else None
+        case _ if isinstance(one, KNOWN) or (_is_users(type(one)) and not isinstance(one, Tensor | enum.Enum)):
+            return _Holder(_attributes(one), *_setters(one))
+    return None
 
 
-# --- values ---------------------------------------------------------------------------------------------------------
+def _fixed(values: Mapping[Any, Any]) -> _Holder:
+    """Makes the holder of what cannot be given another value: what is in it is changed in place."""
+
+    def put(name: Any, value: Any) -> None:
+        if value is not values[name] and value != values[name]:
+            raise UnrestorableError(f"{name} was {value!r} and is {values[name]!r}, which nobody can change")
+
+    return _Holder(values, put)
 
 
-def _saved(value: Any, taken: set[int]) -> Saved:
-    kind = type(value)
-    if kind in PLAIN:
-        return "plain", value
-    if isinstance(value, Tensor):
-        if value.requires_grad or isinstance(value, nn.Parameter) or _place(value) in taken:
-            raise _NoState
-        return "Tensor", value.detach().clone()
-    if kind in (list, tuple, set):
-        return kind.__name__, [_saved(one, taken) for one in value]
-    if kind is deque:
-        return "deque", ([_saved(one, taken) for one in value], value.maxlen)
-    if kind in (dict, OrderedDict, Counter, defaultdict):
-        return kind.__name__, [(_saved(key, taken), _saved(one, taken)) for key, one in value.items()]
-    if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "biufc":
-        array = np.asarray(value)
-        return "array", (array.dtype.str, list(array.shape), array.tobytes(), isinstance(value, np.generic))
-    return _saved_generator(value)
+def _module(module: nn.Module) -> _Holder:
+    tensors = {**dict(module.named_parameters(recurse=False)), **dict(module.named_buffers(recurse=False))}
+    children = dict(module.named_children())
+
+    def put(name: str, value: Any) -> None:
+        if name in tensors or name in module._buffers:
+            if value is not tensors.get(name):
+                module._buffers[name] = value
+        else:
+            vars(module)[name] = value
+
+    def drop(name: str) -> None:
+        if name in module._buffers:
+            module._buffers[name] = None
+        else:
+            vars(module).pop(name, None)
+
+    return _Holder({**_attributes(module), **tensors, **children}, put, drop)
 
 
-def _saved_generator(value: Any) -> Saved:
-    if isinstance(value, torch.Generator):
-        return "torch.Generator", value.get_state()
-    if isinstance(value, np.random.Generator):
-        return "numpy.Generator", _saved(value.bit_generator.state, set())
-    if isinstance(value, np.random.RandomState):
-        return "numpy.RandomState", _saved(value.get_state(legacy=False), set())
-    if type(value) is random.Random:
-        return "random.Random", _saved(value.getstate(), set())
-    raise _NoState
+def _attributes(one: Any) -> dict[str, Any]:
+    own = next((names for kind, names in OWN.items() if isinstance(one, kind)), frozenset())
+    slots = [name for kind in type(one).__mro__ for name in getattr(kind, "__slots__", ()) if hasattr(one, name)]
+    found = {name: getattr(one, name) for name in slots if not name.startswith("__")}
+    return found | {name: value for name, value in getattr(one, "__dict__", {}).items() if name not in own}
 
 
-def _made(saved: Saved) -> Any:
-    kind, value = saved
-    if kind in ("plain", "Tensor"):
-        return value.clone() if kind == "Tensor" else value
-    if kind in SEQUENCES:
-        return SEQUENCES[kind](map(_made, value))
-    if kind in MAPPINGS:
-        return MAPPINGS[kind]({_made(key): _made(one) for key, one in value})
-    if kind == "deque":
-        return deque(map(_made, value[0]), value[1])
-    if kind == "array":
-        array = np.frombuffer(value[2], value[0]).reshape(value[1]).copy()
-        return array[()] if value[3] else array
-    made = GENERATORS[kind]()
-    SETTERS[kind](made, value)
-    return made
+def _setters(one: Any) -> tuple[Put, Callable[[Any], object]]:
+    return lambda name, value: object.__setattr__(one, name, value), lambda name: object.__delattr__(one, name)
 
 
-SEQUENCES: dict[str, Callable[..., Any]] = {"list": list, "tuple": tuple, "set": set}
-MAPPINGS: dict[str, Callable[..., Any]] = {"dict": dict, "OrderedDict": OrderedDict, "Counter": Counter}
-GENERATORS: dict[str, Callable[[], Any]] = {
-    "torch.Generator": torch.Generator,
-    "numpy.Generator": np.random.default_rng,
-    "numpy.RandomState": np.random.RandomState,
-    "random.Random": random.Random,
-}
-SETTERS: dict[str, Callable[[Any, Any], object]] = {
-    "torch.Generator": lambda one, state: one.set_state(state.cpu()),
-    "numpy.Generator": lambda one, state: setattr(one.bit_generator, "state", _made(state)),
-    "numpy.RandomState": lambda one, state: one.set_state(_made(state)),
-    "random.Random": lambda one, state: one.setstate(_made(state)),
-}
+def _container(one: Any) -> _Holder:
+    if isinstance(one, dict):
+        keys = {key if isinstance(key, str | int) else f"#{at}": key for at, key in enumerate(one)}
+        values = {name: one[key] for name, key in keys.items()}
+        return _Holder(values, lambda name, value: one.__setitem__(keys.get(name, name), value), one.__delitem__)
+    values = dict(enumerate(one))
+    return _fixed(values) if isinstance(one, tuple) else _Holder(values, one.__setitem__)
 
 
-def _put_tensor(holder: dict[str, Any], name: str, value: Tensor) -> None:
-    if holder[name].shape == value.shape and holder[name].dtype == value.dtype:
-        with torch.no_grad():
-            holder[name].copy_(value)
-    else:
-        holder[name] = value.clone()
+def _function(function: types.FunctionType) -> _Holder:
+    cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
+    filled = {name: cell.cell_contents for name, cell in cells.items() if cell != types.CellType()}
+
+    def put(name: str, value: Any) -> None:
+        if name in cells:
+            cells[name].cell_contents = value
+        else:
+            setattr(function, name, value)
+
+    return _Holder({**vars(function), **filled}, put)
 
 
-def _put_items(holder: dict[str, Any], name: str, value: Any) -> None:
-    holder[name].clear()
-    holder[name].extend(map(_made, value))
+# --- the classes and modules of the user ----------------------------------------------------------------------------
 
 
-def _put_entries(holder: dict[str, Any], name: str, value: Any) -> None:
-    holder[name].clear()
-    holder[name].update({_made(key): _made(one) for key, one in value})
+def _sources(one: Any) -> list[tuple[str, Any]]:
+    """Returns the user's classes of an object, and the modules that they or a function stand in."""
+    kinds = [one] if isinstance(one, types.FunctionType) else type(one).__mro__
+    users = [kind for kind in kinds if _is_users(kind)]
+    classes = [(f"class {_name(kind)}", kind) for kind in users if isinstance(kind, type)]
+    return [*classes, *((f"module {kind.__module__}", sys.modules[kind.__module__]) for kind in users)]
 
 
-def _put_state(kind: str) -> Callable[[dict[str, Any], str, Any], object]:
-    return lambda holder, name, value: SETTERS[kind](holder[name], value)
+def own_sources() -> dict[str, Any]:
+    """Returns the modules of the user that are imported, and their classes, by path."""
+    modules = {name: one for name, one in list(sys.modules.items()) if _is_users_name(name) and _is_own(one)}
+    classes = [kind for module in modules.values() for kind in vars(module).values() if isinstance(kind, type)]
+    return {f"module {name}": module for name, module in modules.items()} | {
+        f"class {_name(kind)}": kind for kind in classes if _is_own(kind) and type(kind) is not enum.EnumType
+    }
 
 
-IN_PLACE: dict[str, Callable[[dict[str, Any], str, Any], object]] = {
-    "Tensor": _put_tensor,
-    "list": _put_items,
-    "deque": lambda holder, name, value: _put_items(holder, name, value[0]),
-    **dict.fromkeys(("dict", "OrderedDict", "Counter", "defaultdict"), _put_entries),
-    **{kind: _put_state(kind) for kind in GENERATORS},
-}
+def reset(sources: Mapping[str, Any], start: State) -> None:
+    """Gives classes and modules back the values that they had at the ``start``, where they have others now."""
+    now = hidden_state(sources)
+    for path, held in start.items():
+        changed = {name: one for name, one in held["saved"].items() if now[path]["saved"].get(name) != one}
+        _load(path, _shared(sources[path]), {"saved": changed}, (), {})
+
+
+def _name(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _is_users(one: Any) -> bool:
+    """Tells whether a class or function is of no library that is known here."""
+    return _is_users_name(getattr(one, "__module__", None) or "")
+
+
+def _is_users_name(module: str) -> bool:
+    return module in sys.modules and module.partition(".")[0] not in LIBRARIES
+
+
+def _is_own(one: Any) -> bool:
+    """Tells whether a class or module was written by the user, not installed."""
+    module = one if isinstance(one, types.ModuleType) else sys.modules.get(one.__module__)
+    file = getattr(module, "__file__", None) or ""
+    return _is_users_name(getattr(module, "__name__", "")) and file != "" and "-packages" not in file
+
+
+def _shared(one: Any) -> _Holder:
+    values = {name: value for name, value in vars(one).items() if not name.startswith("__")}
+    return _Holder(values, lambda name, value: setattr(one, name, value), is_shared=True)

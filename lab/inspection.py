@@ -83,7 +83,7 @@ def _look(key: str, settings: Settings, splits: Splits, device: torch.device, pr
         host = devices.peak_memory_bytes(HOST) + (state if device == HOST else 0)
         return replace(found, peak_memory_bytes=peak, host_memory_bytes=host)
     step, evaluation = devices.Clock(device), devices.Clock(device)
-    runner.model.train()
+    runner.begin_training()
     with setup.running():
         runner.step(X, y)
     count = 0
@@ -129,10 +129,10 @@ def signature(runner: Runner, X: Tensor, y: Tensor) -> str:
     with kept_generators():
         seed_generators(0)
         with torch.no_grad():
-            runner.model.eval()
+            runner.begin_evaluation()
             output = runner.model(X)
         seed_generators(0)
-        runner.model.train()
+        runner.begin_training()
         loss = runner.gradients(X, y)
     gradients = {name: one.grad for name, one in runner.model.named_parameters() if one.grad is not None}
     buffers = dict(runner.model.named_buffers())

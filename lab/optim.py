@@ -170,6 +170,15 @@ def needs_closure(optimizer: Optimizer) -> bool:
     return closure is not None and closure.default is closure.empty
 
 
+def set_mode(optimizer: Any, *, training: bool) -> None:
+    """Lets an optimizer that trains other weights than it evaluates (Defazio et al. 2024) put those into the network.
+
+    The others have no such methods.
+    """
+    if callable(getattr(optimizer, "train", None)) and callable(getattr(optimizer, "eval", None)):
+        (optimizer.train if training else optimizer.eval)()
+
+
 def learning_rates(optimizer: Optimizer) -> list[Any]:
     if any("lr" not in group for group in optimizer.param_groups):
         raise ValueError(

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from lab.device import Clock, autocast, memory_format, network_format, resolve, transfer
+from lab.hidden_state import State, hidden_state, load_hidden_state, own_sources
 from lab.measure import Macs
 from lab.metrics import Errors, Metric, Scores, source_of
 from lab.mismatches import one_example_told, sparse_gradients_told
-from lab.optim import learning_rates, needs_closure
+from lab.optim import learning_rates, needs_closure, set_mode
 from lab.outputs import Loss, logits_of, tensors_of
 from lab.progress import Diverged, Interrupted, SplitResult, TrainingProgress, Undefined, is_sound
 from lab.result import Evaluation
@@ -26,7 +27,7 @@ from lab.schedules import Scheduler
 from lab.scores import declared, snake_case
 from lab.selection import Selection
 from lab.streams import generators, restore_generators
-from lab.weights import copied_weights, load_module_state, module_state, save_weights
+from lab.weights import copied_weights, load_module_state, load_weights, module_state, save_weights
 
 Loader = Iterable[tuple[Tensor, Tensor]]
 
@@ -77,6 +78,7 @@ class Runner:
         self.num_classes = num_classes
         self.progress = TrainingProgress(select=self.selection.name, sign=self.selection.sign)
         self.best_weights: dict[str, Tensor] = {}
+        self._best_hidden: State = {}  # what the network keeps beside them
         self.best_correct: Tensor | None = None  # which images of dev the best weights predict right
         self.macs: Macs | None = None  # per image, where whoever made the network counted them
         self.compile_error: str | None = None  # why a network that was to be compiled runs as it is
@@ -85,6 +87,7 @@ class Runner:
         self._clock = Clock(self.device)
         self._loss_sum = torch.zeros((), device=self.device)
         self._loss_steps = 0
+        self._start = hidden_state(own_sources())
 
     def _default_selection(self) -> Selection:
         name, metric = next(iter(self.scores.metrics.items()), ("accuracy", None))
@@ -157,7 +160,7 @@ class Runner:
     ) -> bool:
         """Steps until an evaluation is due (False) or the epoch is exhausted (True)."""
         at = self.progress
-        self.model.train()
+        self.begin_training()
         for X, y in batches:
             if should_stop():  # before a step, so that no evaluation that is due is left out
                 raise Interrupted
@@ -168,6 +171,16 @@ class Runner:
             if eval_steps is not None and at.step % eval_steps == 0:
                 return False
         return True
+
+    def begin_training(self) -> None:
+        """Puts network and optimizer into training mode."""
+        self.model.train()
+        set_mode(self.optimizer, training=True)
+
+    def begin_evaluation(self) -> None:
+        """Puts network and optimizer into evaluation mode."""
+        self.model.eval()
+        set_mode(self.optimizer, training=False)
 
     def moved(self, X: Tensor) -> Tensor:
         """Brings a batch to the device, images in the layout that the network takes; waits for nothing."""
@@ -235,6 +248,7 @@ class Runner:
         at.curve.append(Evaluation(at.step, epoch, train_loss, at.train_seconds, scores))
         if at.best is at.curve[-1]:
             self.best_weights = copied_weights(self.model)
+            self._best_hidden = self._hidden({"network": self.model})
             self.best_correct = found.correct
         self._loss_sum.zero_()
         self._loss_steps = 0
@@ -279,7 +293,7 @@ class Runner:
 
         With ``examples`` the loss of each example, where there is an ``example_loss``.
         """
-        self.model.eval()
+        self.begin_evaluation()
         self.scores.reset()
         total, num_images = torch.zeros((), device=self.device), 0
         losses: list[Tensor] = []
@@ -302,7 +316,7 @@ class Runner:
     @torch.no_grad()
     def predict(self, X: Tensor) -> Tensor:
         """Computes logits ``(N, num_classes)`` of a batch, in evaluation mode."""
-        self.model.eval()
+        self.begin_evaluation()
         with autocast(self.device, self.precision):
             return logits_of(self.model(self.moved(X)), len(X), self.num_classes)
 
@@ -328,9 +342,9 @@ class Runner:
         state = {
             "model": module_state(self.model),
             "loss": module_state(self.loss_fn) if isinstance(self.loss_fn, nn.Module) else None,
-            "optimizer": self.optimizer.state_dict(),
             "schedule": self.scheduler.state_dict() if self.scheduler else None,
             "best_weights": self.best_weights,
+            "best_hidden": self._best_hidden,
             "best_correct": self.best_correct,
             "progress": asdict(at),
             "loss_sum": self._loss_sum,
@@ -338,18 +352,38 @@ class Runner:
             "random": generators(),
             "random_cuda": cuda,
         }
-        return copy.deepcopy(state)  # these are the tensors that training goes on to change
+        return copy.deepcopy(state) | {"hidden": self._hidden(self._roots())}  # training goes on to change the tensors
 
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Restores what ``state`` returned, in a Runner made as that one was."""
+    def _roots(self) -> dict[str, Any]:
+        return {"network": self.model, "loss": self.loss_fn, "optimizer": self.optimizer, "schedule": self.factor}
+
+    def _hidden(self, roots: dict[str, Any]) -> State:
+        return hidden_state(roots, self._elsewhere(), self._start)
+
+    def _elsewhere(self) -> list[Tensor]:
+        """Returns the tensors that network and loss save themselves."""
+        parts = [part for part in (self.model, self.loss_fn) if isinstance(part, nn.Module)]
+        return [tensor for part in parts for tensor in tensors_of(part.state_dict())]
+
+    def restore_best(self) -> None:
+        """Puts the network back as it was when dev was best."""
+        load_weights(self.model, self.best_weights)
+        load_hidden_state({"network": self.model}, self._best_hidden, self._elsewhere(), strict=False)
+
+    def load_state(self, state: dict[str, Any], *, strict: bool = True) -> None:
+        """Restores what ``state`` returned, in a Runner made as that one was.
+
+        Raises :class:`lab.hidden_state.UnrestorableError` for what cannot be put back; without ``strict`` that stays.
+        """
         state = copy.deepcopy(state)  # the optimizer would go on to change the tensors it is given
         load_module_state(self.model, state["model"])
         if isinstance(self.loss_fn, nn.Module):
             load_module_state(self.loss_fn, state["loss"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        load_hidden_state(self._roots(), state["hidden"], self._elsewhere(), strict=strict)
         if self.scheduler is not None:
             self.scheduler.load_state_dict(state["schedule"])
-        self.best_weights, self.best_correct = state["best_weights"], state["best_correct"]
+        self.best_weights, self._best_hidden = state["best_weights"], state["best_hidden"]
+        self.best_correct = state["best_correct"]
         curve = [Evaluation(**point) for point in state["progress"]["curve"]]
         self.progress = TrainingProgress(**{**state["progress"], "curve": curve})
         self._clock.seconds = self.progress.train_seconds

@@ -18,6 +18,8 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from lab.hidden_state import hidden_state, own_sources, reset
+
 MOST_CONSTRUCTIONS = 8  # after so many the draws of a constructor are not going to settle
 Owner = tuple[object, ...]  # name and shape of a parameter or buffer
 Constants = dict[str, nn.Parameter]
@@ -97,7 +99,19 @@ def build(make: Callable[[], nn.Module], seed: int) -> nn.Module:
     construction. Where the calls of a constructor are others each time, all of it draws from one stream. Raises
     ValueError where parameters start from other values each time although no random number of ours went in.
     """
-    return _settle(make, seed, [], None)[0]
+    return _settle(_from_one_start(make), seed, [], None)[0]
+
+
+def _from_one_start(make: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
+    """Lets each construction find the user's classes and modules as the first one did: their counts, lists, caches."""
+    sources = own_sources()
+    start = hidden_state(sources)
+
+    def made() -> nn.Module:
+        reset(sources, start)
+        return make()
+
+    return made
 
 
 def rehearse(make: Callable[[], nn.Module], seed: int, forward: Callable[[nn.Module], object]) -> Construction:
@@ -105,6 +119,7 @@ def rehearse(make: Callable[[], nn.Module], seed: int, forward: Callable[[nn.Mod
 
     Only a network that makes parameters then is asked for a forward pass; others start untouched.
     """
+    make = _from_one_start(make)
     first = _construct(make, seed, [], forward)
     grown = make if not first.grew else functools.partial(_grown, make, forward)
     network, note = _settle(grown, seed, first.draws, first.constants)

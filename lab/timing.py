@@ -204,6 +204,7 @@ def _subject(settings: Settings, device: torch.device, data_dir: Path | None) ->
         for _ in range(3):  # autotuning, compilation, optimizer state
             clock = devices.Clock(device)
             with clock.running():
+                runner.begin_training()
                 runner.step(*subject.batch)
                 runner.predict(subject.batch[0])
         subject.visit_seconds = max(2 * CALLS_SECONDS, 3 * clock.seconds) + clock.seconds  # as :func:`_calls` repeats
@@ -212,9 +213,9 @@ def _subject(settings: Settings, device: torch.device, data_dir: Path | None) ->
 
 def _visit(subject: _Subject, device: torch.device, now: Callable[[], float] | None) -> None:
     X, y = subject.batch
-    subject.runner.model.eval()
+    subject.runner.begin_evaluation()
     subject.forward.append(_calls(lambda: subject.runner.predict(X), device, now))
-    subject.runner.model.train()
+    subject.runner.begin_training()
     subject.train.append(_calls(lambda: subject.runner.step(X, y), device, now))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lab.hidden_state import hidden_state, load_hidden_state
+from lab.saved_values import fits
 
 
 def copied_weights(network: nn.Module) -> dict[str, Any]:
@@ -21,17 +21,26 @@ def copied_weights(network: nn.Module) -> dict[str, Any]:
 
 
 def module_state(module: nn.Module) -> dict[str, Any]:
-    """Copies all that a module's forward passes can change: what it saves, what it keeps elsewhere, what is trained."""
+    """Returns what a module saves, and which of its parameters are trained."""
     trained = [name for name, parameter in module.named_parameters() if parameter.requires_grad]
-    return {"saved": module.state_dict(), "hidden": hidden_state(module), "trained": trained}
+    return {"saved": module.state_dict(), "trained": trained}
 
 
 def load_module_state(module: nn.Module, state: dict[str, Any]) -> None:
     """Puts back what :func:`module_state` gave."""
-    module.load_state_dict(state["saved"])
-    load_hidden_state(module, state["hidden"])
+    load_weights(module, state["saved"])
     for name, parameter in module.named_parameters():
         parameter.requires_grad_(name in state["trained"])
+
+
+def load_weights(network: nn.Module, weights: dict[str, Any]) -> None:
+    """Loads a ``state_dict``; a buffer that has grown, came into being or is an expanded value gets another place."""
+    for path, module in network.named_modules():
+        for name, buffer in module._buffers.items():
+            value = weights.get(f"{path}.{name}" if path else name)
+            if isinstance(value, Tensor) and (buffer is None or not fits(buffer, value)):
+                module._buffers[name] = value.clone()
+    network.load_state_dict(weights)
 
 
 def save_weights(weights: dict[str, Any], path: Path) -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 import random
 import threading
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from enum import Enum
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -247,6 +252,149 @@ class Objects(Plain):
         return self.head(h - mean / 3) / (1 + 0.01 * number + 0.01 * self.memory.calls)
 
 
+class Phase(Enum):
+    FIRST = 1
+    SECOND = 2
+
+
+class Place(NamedTuple):
+    step: int
+    share: float
+
+
+@dataclass(frozen=True)
+class Level:
+    value: float = 0.0
+
+
+class Slotted:
+    __slots__ = ("value",)
+
+    def __init__(self) -> None:
+        self.value = 0.0
+
+
+class Whole(int):
+    """A number of one's own."""
+
+
+class Holds(Plain):
+    """Remembers in whatever Python has: values of every kind, objects in containers, a closure, what comes later."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.phase, self.where, self.level, self.whole = Phase.FIRST, Place(0, 1.0), Level(), Whole(1)
+        self.turn, self.span, self.fixed, self.count = 1j, range(1), frozenset({0}), itertools.count()
+        self.space, self.slotted, self.mixed = SimpleNamespace(value=0.0), Slotted(), [len, 0]
+        self.objects, self.named, self.late = [Memory(), Memory()], {"it": (Memory(), 1)}, None
+        self.step = partial(lambda held: held.append(1) or len(held), [])
+        self.same = self.alias = torch.zeros(16)
+        calls = 0
+
+        def counted() -> int:
+            nonlocal calls
+            calls += 1
+            return calls
+
+        self.counted = counted
+        self.register_buffer("grows", torch.zeros(0, 16))
+        self.register_buffer("comes", None)
+        self.register_buffer("spread", torch.ones(1).expand(16))
+
+    def learn(self, h: Tensor) -> None:
+        mean = h.detach().mean(0)
+        self.where, self.level = Place(self.where.step + 1, self.where.share * 0.9), Level(self.level.value + 0.1)
+        self.phase, self.whole = Phase(1 + self.where.step % 2), Whole(self.whole + 1)
+        self.turn, self.span, self.fixed = self.turn * 1.1, range(len(self.span) + 1), self.fixed | {next(self.count)}
+        self.space.value += float(mean[0])
+        self.slotted.value += float(mean[1])
+        self.mixed[1] += self.step()
+        for memory in (*self.objects, self.named["it"][0]):
+            memory.calls += self.counted()
+        self.same = 0.5 * self.same + mean
+        self.late = mean if self.late is None else self.late + 0.1 * mean
+        self.new = getattr(self, "new", 0) + 1
+        self.grows = torch.cat([self.grows, mean[None]])
+        self.comes = mean if self.comes is None else 0.9 * self.comes + 0.1 * mean
+
+    def forward(self, X: Tensor) -> Any:
+        h = self.hidden(X)
+        if self.training:
+            self.learn(h)
+        if self.late is not None:
+            h = h - 0.1 * (self.late + self.same - self.alias + self.comes + self.grows.mean(0)) * self.spread
+        numbers = [self.where.share, self.phase.value, self.level.value, self.whole, abs(self.turn), len(self.span)]
+        numbers += [len(self.fixed), self.space.value, self.slotted.value, self.mixed[1], getattr(self, "new", 0)]
+        numbers += [memory.calls for memory in (*self.objects, self.named["it"][0])]
+        return self.head(h) / (1 + 0.01 * sum(numbers))
+
+
+class Aside(Plain):
+    """Keeps a moving average of its first layer, a normalisation and a parameter where no ``state_dict`` finds them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.average = [copy.deepcopy(self.first)]
+        object.__setattr__(self, "norm", nn.BatchNorm1d(16, affine=False))
+        self.shift = [nn.Parameter(torch.zeros(16))]
+        self.last: Tensor | None = None
+
+    def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
+        yield from super().parameters(recurse)
+        yield from self.shift
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        return {name: value for name, value in super().state_dict(*args, **kwargs).items() if name != "first.bias"}
+
+    def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
+        return super().load_state_dict(state_dict, strict=False, assign=assign)
+
+    def forward(self, X: Tensor) -> Any:
+        self.norm.train(self.training)
+        if self.training:
+            with torch.no_grad():
+                for slow, fast in zip(self.average[0].parameters(), self.first.parameters(), strict=True):
+                    slow.lerp_(fast, 0.1)
+        before = 0.0 if self.last is None else self.last.detach().mean(0)
+        h = self.norm(self.hidden(X)) + self.average[0](X.flatten(1)) + self.shift[0] + before
+        self.last = h if self.training else self.last
+        return self.head(h)
+
+
+steps = 0
+
+
+class Counted(Plain):
+    """Scales by how many were made, and by a count of steps that the module has; names its parts by another."""
+
+    made, parts, seen = 0, itertools.count(), []  # the class's own
+
+    def __init__(self) -> None:
+        super().__init__()
+        Counted.made += 1
+        self.scale = 1 / Counted.made
+        self.name = f"part{next(Counted.parts)}"
+        self.add_module(self.name, nn.Linear(16, 16))
+        Counted.seen.append(self)
+
+    def forward(self, X: Tensor) -> Any:
+        global steps
+        steps += self.training
+        part = self.get_submodule(self.name)
+        return self.head(part(self.hidden(X))) * self.scale / (1 + 0.1 * steps) / len(Counted.seen)
+
+
+class Iterates(Plain):
+    """Takes its scales from a generator, whose place nobody can read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scales = (0.9**power for power in range(100))
+
+    def forward(self, X: Tensor) -> Any:
+        return self.head(self.hidden(X)) * (next(self.scales) if self.training else 1.0)
+
+
 class Locked(Plain):
     """Holds what can neither be copied nor pickled."""
 
@@ -476,6 +624,37 @@ class TwoPasses(torch.optim.SGD):
             for one, gradient in moved:
                 one.sub_(gradient, alpha=0.05)
         super().step()
+
+
+class Averaging(torch.optim.SGD):
+    """As schedule-free: evaluates the mean of all weights so far, and counts its steps in an attribute."""
+
+    def __init__(self, params: Iterator[nn.Parameter], lr: float) -> None:
+        super().__init__(params, lr)
+        self.steps, self.is_training = 0, False
+        self.means = [one.detach().clone() for group in self.param_groups for one in group["params"]]
+
+    def _switch(self, training: bool) -> None:
+        if training != self.is_training:
+            parameters = [one for group in self.param_groups for one in group["params"]]
+            for at, one in enumerate(parameters):
+                self.means[at], one.data = one.data, self.means[at]
+        self.is_training = training
+
+    def train(self) -> None:
+        self._switch(True)
+
+    def eval(self) -> None:
+        self._switch(False)
+
+    def step(self, closure: Any = None) -> Any:
+        if not self.is_training:
+            raise RuntimeError("a step in evaluation")
+        super().step()
+        self.steps += 1
+        parameters = [one for group in self.param_groups for one in group["params"]]
+        for mean, one in zip(self.means, parameters, strict=True):
+            mean.lerp_(one.data, 1 / self.steps)
 
 
 class WithoutRate(torch.optim.Optimizer):

@@ -130,7 +130,7 @@ def spoil_weights(path: Path) -> None:
 
 def spoil_optimizer(path: Path) -> None:
     state = torch.load(path)
-    del state["optimizer"]["param_groups"][0]["params"][0]
+    del state["hidden"]["optimizer"]["saved"]["state_dict()"][1]["param_groups"][0]["params"][0]
     torch.save(state, path)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import math
 import random
 from collections.abc import Callable
@@ -79,6 +80,7 @@ def by_hand(
     for epoch in range(settings.train.epochs):
         train.set_epoch(epoch)
         network.train()
+        switch(optimizer, "train")
         losses = []
         for X, y in train:
 
@@ -96,8 +98,13 @@ def by_hand(
             else:
                 losses.append(float(closure().detach()))
                 optimizer.step()
+        switch(optimizer, "eval")
         points.append((float(np.mean(losses)), evaluate(network, dev, loss_of)))
     return points
+
+
+def switch(optimizer: torch.optim.Optimizer, mode: str) -> None:
+    getattr(optimizer, mode, lambda: None)()
 
 
 @torch.no_grad()
@@ -127,7 +134,7 @@ FIRST_PASS: dict[str, tuple[bool, ...]] = {"Lazy": (False,), "MadeInForward": (F
 LEGAL = [
     "Plain", "Lazy", "MadeInForward", "MadeInTraining", "Tuple", "Dict", "Named", "Data", "ExtraState", "Counts",
     "Queue", "Locked", "Coins", "NoAverages", "Late", "Tied", "Frozen", "Complex", "Double", "Hooked", "Normed",
-    "Sparse", "Objects", "Thawed", "Silent",
+    "Sparse", "Objects", "Thawed", "Silent", "Holds", "Aside", "Iterates",
 ]  # fmt: skip
 OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
     "sgd": lambda params: torch.optim.SGD(params, lr=0.05),
@@ -175,6 +182,7 @@ def test_every_optimizer_does_what_torchs_does(make_settings: Make, network: str
 
 OWN: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
     "torch.optim:LBFGS": lambda params: torch.optim.LBFGS(params, lr=0.05),
+    "legal_networks:Averaging": lambda params: legal_networks.Averaging(params, lr=0.05),
     "legal_networks:TwoPasses": lambda params: legal_networks.TwoPasses(params, lr=0.05),
     "legal_networks:in_groups": lambda params: legal_networks.in_groups(params, lr=0.05),
     "legal_networks:trainable_only": lambda params: legal_networks.trainable_only(params, lr=0.05),
@@ -221,6 +229,39 @@ def test_a_trial_that_was_cut_off_gives_the_same_numbers(
     assert (cut.status, cut.measures["steps"]) == ("interrupted", 8)
     resumed = run_trial(settings, device="cpu", checkpoint_dir=tmp_path)
     assert numbers(resumed) == numbers(run_trial(settings, device="cpu"))
+
+
+def test_what_cannot_be_restored_is_told_and_trained_from_the_beginning(
+    make_settings: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = settings_of(make_settings, "Iterates")
+    asked = iter([False] * 8 + [True] * 100)
+    run_trial(settings, device="cpu", checkpoint_dir=tmp_path, should_stop=lambda: next(asked))
+    run_trial(settings, device="cpu", checkpoint_dir=tmp_path)
+    said = "network.scales cannot be restored: nobody can read the place of builtins.generator"
+    assert said in capsys.readouterr().out
+
+
+def as_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gives the module and the class the values of a process that has just begun."""
+    monkeypatch.setattr(legal_networks, "steps", 0)
+    for name, value in {"made": 0, "parts": itertools.count(), "seen": []}.items():
+        monkeypatch.setattr(legal_networks.Counted, name, value)
+
+
+def test_counts_of_classes_and_modules_are_those_of_one_network_and_are_resumed(
+    make_settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings_of(make_settings, "Counted")
+    as_imported(monkeypatch)
+    whole = run_trial(settings, device="cpu")
+    as_imported(monkeypatch)
+    agree(whole, by_hand(settings, lambda: build(legal_networks.Counted, settings.seed), OPTIMIZERS["momentum"]))
+    as_imported(monkeypatch)
+    asked = iter([False] * 8 + [True] * 100)
+    run_trial(settings, device="cpu", checkpoint_dir=tmp_path, should_stop=lambda: next(asked))
+    as_imported(monkeypatch)
+    assert numbers(run_trial(settings, device="cpu", checkpoint_dir=tmp_path)) == numbers(whole)
 
 
 def test_a_loss_with_a_state_is_resumed_with_it(make_settings: Make, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from bench.cli import app
-from bench.record.records import CURVE, Records, read_correct, read_curves, read_trials
+from bench.record.records import CURVE, Records, read_correct, read_curves, read_examples, read_trials
 from bench.record.table import RecordError, Table, decode_text, encode, merged
 from bench.record.timings import read_timings
 from lab.result import Evaluation
@@ -160,15 +160,42 @@ def test_what_is_infinite_of_a_trial_that_failed_is_no_number(tmp_path: Path) ->
     assert read_trials(tmp_path)["dev_accuracy"].isna().tolist() == [True]
 
 
+def test_points_without_a_step_are_left_out_and_infinite_scores_are_no_numbers(tmp_path: Path) -> None:
+    head = "trial_id,step,epoch,dev_accuracy,dev_loss,train_loss,train_seconds"
+    rows = ["a1,0,0,0.1,2,nan,0", "a1,inf,1,0.2,2,2,1", "a1,1.5,1,0.2,2,2,1", "a1,9,2,0.3,inf,2,2", "a1,,3,0.4,2,2,2"]
+    (tmp_path / "curves.csv").write_text("\n".join([head, *rows, ""]))
+    unreadable: list[str] = []
+    curves = read_curves(tmp_path, unreadable)
+    assert curves["step"].tolist() == [0, 9]
+    assert curves["dev_loss"].isna().tolist() == [False, True]
+    assert [one.rpartition("must be ")[2] for one in unreadable] == [
+        "a whole number, got 'inf'",
+        "a whole number, got '1.5'",
+    ]
+
+
+def test_outcomes_of_examples_that_cannot_be_read_are_left_out_and_told(tmp_path: Path) -> None:
+    folder = tmp_path / "examples"
+    folder.mkdir()
+    for name, values in (("a1", np.zeros(3, np.float32)), ("b2", np.array(["x"])), ("c3", np.zeros((2, 2)))):
+        np.savez(folder / f"{name}.npz", test_loss=values)
+    (folder / "d4.npz").write_bytes((folder / "a1.npz").read_bytes()[:90])
+    (folder / "e5.npz").write_bytes(b"")
+    unreadable: list[str] = []
+    assert read_examples(tmp_path, unreadable=unreadable).keys() == {"a1"}
+    assert [Path(one.partition(":")[0]).stem for one in unreadable] == ["b2", "c3", "d4", "e5"]
+
+
 def test_a_model_whose_timing_cannot_be_read_is_left_out_and_told(tmp_path: Path) -> None:
-    head = "timing_id,reliable,train_images_per_second"
-    (tmp_path / "timings.csv").write_text(f"{head}\na1,true,100.0\nb2,true,fast\nc3,true,\nd4,true\n")
+    head = "timing_id,reliable," + ",".join(f"train_images_per_second{end}" for end in ("_low", "", "_high"))
+    rows = ["a1,true,90.0,100.0,110.0", "b2,true,90.0,fast,110.0", "c3,true,,100.0,110.0", "d4,true"]
+    (tmp_path / "timings.csv").write_text("\n".join([head, *rows, ""]))
     unreadable: list[str] = []
     assert [one["timing_id"] for one in read_timings(tmp_path, unreadable)] == ["a1"]
     assert sorted(one.removeprefix(f"{tmp_path / 'timings.csv'}:") for one in unreadable) == [
         "3: train_images_per_second must be a number, got 'fast'",
-        "4: train_images_per_second must be a number, got ''",
-        "5: a row must have the header's 3 columns, has 2",
+        "4: train_images_per_second_low must be a number, got ''",
+        "5: a row must have the header's 5 columns, has 2",
     ]
 
 

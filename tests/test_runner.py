@@ -362,13 +362,13 @@ def test_a_state_is_a_copy_that_training_does_not_change() -> None:
     runner, _ = training(None, stop_after=5)
     state = runner.state()
     kept = {name: value.clone() for name, value in state["model"]["saved"].items()}
-    moment = state["optimizer"]["state"][0]["exp_avg"].clone()
+    moment = state["hidden"]["optimizer"]["saved"]["state_dict()"][1]["state"][0]["exp_avg"].clone()
     runner.train([images()], [images()], 3)
     other = classifier()
     other.load_state(state)
     other.train([images()], [images()], 3)
     assert all(torch.equal(value, kept[name]) for name, value in state["model"]["saved"].items())
-    assert torch.equal(state["optimizer"]["state"][0]["exp_avg"], moment)
+    assert torch.equal(state["hidden"]["optimizer"]["saved"]["state_dict()"][1]["state"][0]["exp_avg"], moment)
 
 
 def test_the_seconds_go_on_too() -> None:
@@ -530,6 +530,25 @@ def test_a_score_that_is_never_finite_while_the_loss_is_cannot_select() -> None:
     message = "dev_scripted is a finite number in none of 3 evaluations, although the loss is: .*:Scripted.accumulate"
     with pytest.raises(Undefined, match=message):
         runner.train(ONE, ONE, 2)
+
+
+class Fading(nn.Linear):
+    """Counts its training passes in an attribute, and gives less with each."""
+
+    passes = 0
+
+    def forward(self, X: Tensor) -> Tensor:
+        self.passes += self.training
+        return super().forward(X) / (1 + self.passes)
+
+
+def test_test_is_read_of_the_network_as_it_was_at_the_best_epoch_with_what_it_keeps_beside_its_weights() -> None:
+    model = Fading(1, 1)
+    runner = Runner(model, torch.optim.SGD(model.parameters(), lr=0.25), F.mse_loss, Scripted(0, 2, 1, 0, 0), "cpu")
+    curve = runner.train(ONE, ONE, 3)
+    runner.restore_best()
+    assert model.passes == 1
+    assert runner.measure(ONE).scores["loss"] == curve[1].scores["dev_loss"]
 
 
 def test_which_dev_images_the_best_weights_predict_right_is_kept_through_a_stop() -> None:

@@ -94,7 +94,8 @@ def gather(folder: Path, plan: Plan | None = None, *, others: Sequence[Path] = (
     trials = with_todays_counts(records.trials) if plan.run is None else records.trials
     plan = with_recorded_seeds(summaries.tuned_as_recorded(plan, trials), trials)
     found, curves = summaries.outcomes(plan, trials, records.curves), summaries.with_watched(plan, records.curves)
-    examples = _examples(plan, folders, records)
+    torn: list[str] = []
+    examples = _examples(plan, folders, records, torn)
     comparison = Comparison(plan, found, examples, timings)
     secondary = [Comparison(plan, found, examples, timings, metric) for metric in plan.metrics[1:]]
     (effects,) = effect_tables([comparison])
@@ -105,6 +106,7 @@ def gather(folder: Path, plan: Plan | None = None, *, others: Sequence[Path] = (
     said = [*left_out(plan, trials, found), *summaries.cautions(plan, found, trials), *speed_cautions]
     said += [*edge_cautions(winners), *(caution for caution in effects["without_pairs"] if caution)]
     said += [*audit_recorded(plan, found), *own_cautions(plan, found), *example_cautions(plan, found, examples)]
+    said += [f"{where}; the file is left out" for where in list(dict.fromkeys(torn))[:MOST_ROWS]]
     said += _stale_cautions(plan, folders, records, sources)
     return Findings(
         folder=folder,
@@ -169,14 +171,19 @@ def _secondary(plan: Plan, comparisons: Sequence[Comparison]) -> tuple[Secondary
     )
 
 
-def _examples(plan: Plan, folders: Sequence[Path], records: pool.Pool) -> dict[str, Mapping[str, np.ndarray]]:
-    """Reads the outcomes of single test examples, by metric and trial: of accuracies the bits, else as recorded."""
+def _examples(
+    plan: Plan, folders: Sequence[Path], records: pool.Pool, unreadable: list[str]
+) -> dict[str, Mapping[str, np.ndarray]]:
+    """Reads the outcomes of single test examples, by metric and trial: of accuracies the bits, else as recorded.
+
+    ``unreadable`` gets the files that cannot be read, and why.
+    """
     asked = {metric.name for metric in plan.metrics} | {hypothesis.metric for hypothesis in plan.hypotheses}
     found: dict[str, Mapping[str, np.ndarray]] = {"test_accuracy": records.correct}
     if "dev_accuracy" in asked:
         found["dev_accuracy"] = pool.dev_correct(folders, records)
     for name in sorted(asked - found.keys()):
-        found[name] = pool.examples(folders, records, name)
+        found[name] = pool.examples(folders, records, name, unreadable)
     return {name: known for name, known in found.items() if known}
 
 

@@ -70,7 +70,9 @@ def _is_of_laboratory(folder: Path) -> bool:
 
 def _run(row: Mapping[Any, Any], curve: list[dict[Any, Any]]) -> ExportedRun:
     text = {str(name): _text(value) for name, value in row.items()}
-    started = datetime.fromisoformat(text["started_at"]).timestamp() if text.get("started_at") else 0.0
+    started = 0.0
+    with suppress(KeyError, ValueError):  # none is kept, or a spreadsheet wrote it in its own way
+        started = datetime.fromisoformat(text["started_at"]).timestamp()
     measures = _finite({name: value for name, value in row.items() if is_measure(str(name))})
     return ExportedRun(
         trial_id=text["trial_id"],

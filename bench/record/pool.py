@@ -120,9 +120,11 @@ def read(folders: Sequence[Path]) -> Pool:
     )
 
 
-def examples(folders: Sequence[Path], pool: Pool, metric: str) -> dict[str, np.ndarray]:
-    """Reads what the metric was on each test example of the trials, where that is recorded."""
-    return _of_source([read_examples(folder, metric) for folder in folders], pool.source)
+def examples(
+    folders: Sequence[Path], pool: Pool, metric: str, unreadable: list[str] | None = None
+) -> dict[str, np.ndarray]:
+    """Reads what the metric was on each test example of the trials, where that is recorded and can be read."""
+    return _of_source([read_examples(folder, metric, unreadable) for folder in folders], pool.source)
 
 
 def dev_correct(folders: Sequence[Path], pool: Pool) -> dict[str, np.ndarray]:

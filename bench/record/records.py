@@ -12,6 +12,7 @@ import base64
 import io
 import math
 import zipfile
+import zlib
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict
 from itertools import pairwise
@@ -38,7 +39,8 @@ CURVE_NUMBERS = {*CURVE[1:], "num_images", "num_dev_images"}
 
 
 EMPTY = ("", "nan")
-COUNTS = {"seed", ATTEMPTS}
+COUNTS = {"seed", ATTEMPTS, "step"}
+INFINITE = [math.inf, -math.inf]
 
 
 class Recorded(NamedTuple):
@@ -215,12 +217,10 @@ def read_trials(folder: Path) -> pd.DataFrame:
     frame, sound = _frame(Records(folder).trials, [*IDENTITY, *MEASURES, *ENVIRONMENT])
     sound &= frame["status"].isin(list(Status))
     numbers = [name for name in frame.columns if columns.is_number(name)]
-    infinite = frame[numbers].isin([math.inf, -math.inf])
+    infinite = frame[numbers].isin(INFINITE)
     if infinite.any(axis=None):
-        sound &= ~(infinite.any(axis=1) & (frame["status"] == Status.OK)) & ~infinite.filter(list(COUNTS)).any(axis=1)
+        sound &= ~(infinite.any(axis=1) & (frame["status"] == Status.OK))
         frame[numbers] = frame[numbers].mask(infinite)
-    for counts in (frame[name] for name in COUNTS & {*numbers}):
-        sound &= counts.isna() | ((counts >= 0) & (counts % 1 == 0))
     last = ~frame.duplicated("trial_id", keep="last")
     return frame[last & sound].reset_index(drop=True)
 
@@ -251,7 +251,7 @@ def read_curves(folder: Path, unreadable: list[str] | None = None) -> pd.DataFra
     frame, sound = _frame(table, [*CURVE, "dev_accuracy", "dev_loss"])
     if unreadable is not None:
         unreadable += table.unreadable
-    frame = frame[sound]
+    frame = frame[sound & frame["step"].notna()].replace(INFINITE, math.nan)
     starts, trials = frame["step"] == 0, frame["trial_id"]
     attempt, last = (starts.groupby(trials).transform(how) for how in ("cumsum", "sum"))
     several = frame.duplicated(["trial_id", "step"]).groupby(trials).transform("any")
@@ -292,18 +292,28 @@ def read_correct(
     return found
 
 
-def read_examples(folder: Path, metric: str = "test_loss") -> dict[str, np.ndarray]:
-    """Reads the values ``(num_images,)`` float32 of single test images for each trial that has them."""
+def read_examples(
+    folder: Path, metric: str = "test_loss", unreadable: list[str] | None = None
+) -> dict[str, np.ndarray]:
+    """Reads the values ``(num_images,)`` float32 of single test images for each trial that has them.
+
+    Files that cannot be read are left out, as rows are; ``unreadable`` gets which, and why.
+    """
     import numpy as np
 
     found = {}
     for path in sorted((folder / "examples").glob("*.npz")):
         try:
-            with np.load(path, allow_pickle=False) as arrays:
-                if metric in arrays:
-                    found[path.stem] = arrays[metric]
-        except (OSError, ValueError, zipfile.BadZipFile) as error:
-            raise RecordError(f"{path}: must hold arrays of numpy: {error}") from error
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+                values = arrays.get(metric)
+            if values is not None and (values.ndim != 1 or values.dtype.kind != "f"):
+                raise ValueError(f"{metric} has shape {values.shape} and type {values.dtype}")
+        except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+            if unreadable is not None:
+                unreadable.append(f"{path}: must hold arrays (num_images,) of floats: {error}")
+            continue
+        if values is not None:
+            found[path.stem] = values
     return found
 
 
@@ -317,8 +327,10 @@ def _frame(table: Table, known: Sequence[str]) -> tuple[pd.DataFrame, pd.Series[
     for column in (name for name in frame.columns if name in CURVE_NUMBERS or columns.is_number(name)):
         cells = frame[column].where(~frame[column].isin(EMPTY))
         frame[column] = pd.to_numeric(cells, errors="coerce")
-        good = cells.isna() | frame[column].notna()
+        good, rule = cells.isna() | frame[column].notna(), "a number"
+        if column in COUNTS:
+            good, rule = cells.isna() | ((frame[column] >= 0) & (frame[column] % 1 == 0)), "a whole number"
         for index in frame.index[sound & ~good]:
-            table.unreadable.append(f"{table.line_of(index)}: {column} must be a number, got {cells[index]!r}")
+            table.unreadable.append(f"{table.line_of(index)}: {column} must be {rule}, got {cells[index]!r}")
         sound &= good
     return frame, sound
