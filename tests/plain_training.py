@@ -59,6 +59,7 @@ def trained(settings: Settings) -> Trained:
         scheduler, factor = make_schedule(settings, optimizer, number)
         seed_generators(settings.seed)
         watches = isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
+        beside: list[tuple[nn.Module, dict[str, Any]]] = []
         step, sums, per = 0, [], getattr(settings.schedule, "per", "epoch")
 
         def evaluate() -> None:
@@ -68,6 +69,7 @@ def trained(settings: Settings) -> Trained:
             sums.clear()
             if is_better(found, train):
                 found.best, found.weights = len(found.points) - 1, copy.deepcopy(model.state_dict())
+                beside[:] = [(module, attributes(module)) for module in model.modules()]
             if watches and step:
                 scheduler.step(found.points[-1]["loss"])
 
@@ -91,8 +93,15 @@ def trained(settings: Settings) -> Trained:
             if not train.eval_every or step == number:
                 evaluate()
         model.load_state_dict(found.weights)
+        for module, held in beside:
+            vars(module).update(held)
         found.tested = scored(model, splits, "test", loss, settings)
     return found
+
+
+def attributes(module: nn.Module) -> dict[str, Any]:
+    """What a module keeps beside its weights."""
+    return {name: copy.deepcopy(value) for name, value in vars(module).items() if type(value) in (int, list, Tensor)}
 
 
 def stepped(
