@@ -20,6 +20,14 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
+class Identity:
+    """What data are: a digest per split, and how many of their examples stand in two splits, in words."""
+
+    digests: dict[str, str]
+    repeated: str
+
+
+@dataclass(frozen=True)
 class Environment:
     """The device, threads and versions of a result; speeds are compared only where they are the same."""
 

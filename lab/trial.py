@@ -18,6 +18,7 @@ from lab import parts, regression
 from lab.checkpoint import Checkpoint
 from lab.compilation import compile_network
 from lab.data import Batches, Splits, load_data
+from lab.data.leaks import repeated
 from lab.fingerprint import source_fingerprint, sources
 from lab.measure import count_parameters
 from lab.metrics import CLASSIFICATION, Predictions, Scores, check_metric
@@ -26,7 +27,7 @@ from lab.outputs import Loss, on_logits
 from lab.process import seed_generators, starting_state
 from lab.progress import Diverged, Interrupted, SplitResult, TrainingProgress, Undefined
 from lab.rehearsal import make_network
-from lab.result import Evaluation, Result
+from lab.result import Evaluation, Identity, Result
 from lab.runner import Runner
 from lab.schedules import Factor, Scheduler, build_schedule
 from lab.scores import named
@@ -210,8 +211,8 @@ def prepare(device: str, data: Sequence[Mapping[str, Any]], data_dir: Path | Non
 
 def identify(
     cells: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]], data_dir: Path | None = None
-) -> list[dict[str, str]]:
-    """Reads data sets, given by their settings with those of ``train``; returns the digests of each.
+) -> list[Identity]:
+    """Reads data sets, given by their settings with those of ``train``; returns what each is.
 
     Raises :class:`lab.data.DataError`, and ValueError where loss or metric do not go with the labels.
     """
@@ -221,7 +222,7 @@ def identify(
         trained = parse_section("train", train)
         assert isinstance(trained, TrainSettings)
         check_task(trained, splits)
-        found.append(dict(splits.digests))
+        found.append(Identity(dict(splits.digests), repeated(splits)))
     return found
 
 

@@ -160,7 +160,8 @@ def test_a_trial_tells_the_digests_of_its_data_and_stops_where_they_are_others(
     make_settings: Callable[..., Settings],
 ) -> None:
     settings = make_settings()
-    (known,) = identify([(settings.data.model_dump(), settings.train.model_dump())])
+    (found,) = identify([(settings.data.model_dump(), settings.train.model_dump())])
+    known = found.digests
     assert run_trial(settings, device="cpu", digests=known).digests == known
     with pytest.raises(DataError, match="the data are not repeatable: test of this process and"):
         run_trial(settings, device="cpu", digests=known | {"test_digest": "0"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import os
+import re
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
@@ -19,6 +20,7 @@ from scipy import sparse
 from lab.data import Batches, DataError, Splits, load_data
 from lab.data.arrays import from_arrays
 from lab.data.image_files import ImageFiles
+from lab.data.leaks import repeated
 from lab.settings import DataSettings, parse_section
 
 CPU = torch.device("cpu")
@@ -267,6 +269,30 @@ def test_a_class_of_one_image_that_would_go_to_dev_is_refused() -> None:
     np.savez("mine.npz", **arrays(np.zeros((6, 5, 5)), np.arange(6)))
     with pytest.raises(DataError, match="has one training image, which goes to dev: none is left to train on"):
         load(name="npz", path="mine.npz")
+
+
+@pytest.mark.parametrize(
+    ("in_test", "says"),
+    [
+        (slice(0, 0), ""),
+        (slice(0, 3), "3 of 33 examples of test"),
+        (slice(0, 100), "100 of 130 examples of test"),
+    ],
+)
+def test_examples_that_stand_in_two_splits_are_counted(random: Random, in_test: slice, says: str) -> None:
+    train, other = random.random((100, 7)), random.random((30, 7))
+    made = {"train_features": train, "train_labels": np.arange(100) % 2}
+    made |= {"test_features": np.concatenate([other, train[in_test]])}
+    np.savez("mine.npz", **made, test_labels=np.arange(len(made["test_features"])) % 2)
+    assert repeated(load(name="npz", path="mine.npz")) == says
+
+
+def test_examples_of_dev_that_stand_in_train_are_counted(random: Random) -> None:
+    """As where a class was made as frequent as the others by repeating its examples."""
+    twice = np.tile(random.random((50, 7)), (2, 1))
+    np.savez("mine.npz", **arrays(twice, np.arange(100) % 2, "features") | {"test_features": -twice})
+    said = repeated(load(name="npz", path="mine.npz", dev_fraction=0.2, split_seed=1))
+    assert re.fullmatch(r"\d\d of 20 examples of dev", said)
 
 
 # --- files of images ------------------------------------------------------------------------------------------------

@@ -172,6 +172,17 @@ def test_one_class_is_right_with_a_loss_that_needs_no_labels() -> None:
     assert exit_code == 0, output
 
 
+def test_examples_that_stand_in_train_and_in_test_are_said() -> None:
+    code = (
+        "import numpy as np\n"
+        "def data():\n    x, y = np.random.default_rng(0).random((40, 1, 8, 8)), np.arange(40) % 2\n"
+        "    return dict(train_images=x, train_labels=y, test_images=x, test_labels=y)\n"
+    )
+    exit_code, output, _ = run(code, data={"name": "own:data", "limit": None})
+    assert exit_code == 0
+    assert "warning: data own:data: 40 of 40 examples of test stand among those to learn from, too" in output
+
+
 def test_rows_of_curves_and_bits_that_cannot_be_read_are_said_in_the_report() -> None:
     run("", data={"name": "digits"})
     folder = next(Path().glob("told_*/grid"))

@@ -14,29 +14,33 @@ from bench.grid.columns import DIGESTS
 from bench.grid.plan import Trial
 from bench.record.datasets import Digests, described, key_of, note_data
 from bench.record.records import Records
+from lab.result import Identity
 
 
 def identify(
     trials: Sequence[Trial], records: Records, options: Options, tried: Sequence[Trial] = ()
-) -> tuple[dict[str, Digests], list[Trial]]:
+) -> tuple[dict[str, Digests], list[Trial], list[str]]:
     """Reads the data of the trials, and notes what they are; by their settings (:func:`key_of`).
 
     Beside the data it tries the parts of ``tried``; the second are those of which one fails on numbers that are made
-    up. Raises ValueError where data cannot be had or are not what loss and metric are of, OSError where it cannot be
-    noted.
+    up, the third sentences on data whose splits share examples. Raises ValueError where data cannot be had or are not
+    what loss and metric are of, OSError where it cannot be noted.
     """
     cells = {_cell(trial): (trial.lab.data.model_dump(), trial.lab.train.model_dump()) for trial in trials}
-    digests, doubted = _looked_at(list(cells.values()), [trial.settings.model_dump() for trial in tried], options)
-    found = dict(zip(cells, digests, strict=True))
-    data = {key_of(trial.settings): tuple(found[_cell(trial)].get(name, "") for name in DIGESTS) for trial in trials}
+    known, doubted = _looked_at(list(cells.values()), [trial.settings.model_dump() for trial in tried], options)
+    found = dict(zip(cells, known, strict=True))
+    digests = {key_of(trial.settings): found[_cell(trial)].digests for trial in trials}
+    data = {key: tuple(one.get(name, "") for name in DIGESTS) for key, one in digests.items()}
     note_data(records.folder, data)
-    return data, [tried[index] for index in doubted]
+    shared = {f"data {cells[key][0]['name']}: {one.repeated}" for key, one in found.items() if one.repeated}
+    rule = "stand among those to learn from, too: scores on them say nothing of new ones"
+    return data, [tried[index] for index in doubted], [f"{which} {rule}" for which in sorted(shared)]
 
 
 def _looked_at(
     cells: Sequence[tuple[dict[str, Any], dict[str, Any]]], tried: Sequence[dict[str, Any]], options: Options
-) -> tuple[list[dict[str, str]], list[int]]:
-    """Returns digests by cell and the indices of doubtful parts; of none where a part ends or stops the process."""
+) -> tuple[list[Identity], list[int]]:
+    """Returns what data are, by cell, and the indices of doubtful parts; of none where one ends the process."""
     if tried:
         with suppress(CallError):  # that of data shows again below
             return call_in_child(LAB.identify, cells, options.data_dir, tried, timeout=options.timeout)

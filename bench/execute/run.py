@@ -157,7 +157,9 @@ def _checked_agenda(
     data: dict[str, Digests] = {}
     doubted: list[Trial] = []
     if plan.run is None:
-        data, doubted = identify(agenda.known, records, options, to_try(agenda.trials))
+        data, doubted, warnings = identify(agenda.known, records, options, to_try(agenda.trials))
+        for warning in warnings:
+            progress.complain(f"warning: {warning}")
     check_data(agenda.known, records, options)
     check_parts(plan, doubted, inspection_device(options), options.data_dir, options.timeout)
     return read_agenda(plan, records, options), data

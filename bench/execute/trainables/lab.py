@@ -12,7 +12,7 @@ from bench.execute.job import Job
 from bench.grid.plan import Trial
 from bench.record.outcome import Outcome
 from bench.record.status import Status
-from lab.result import Evaluation, Inspection, Timing
+from lab.result import Evaluation, Identity, Inspection, Timing
 from lab.sections import Problem
 
 
@@ -59,20 +59,20 @@ class LabTrainable:
         cells: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]],
         data_dir: Path | None,
         tried: Sequence[Mapping[str, Any]] = (),
-    ) -> tuple[list[dict[str, str]], list[int]]:
-        """Reads the data of cells (their sections data and train) and tells their digests.
+    ) -> tuple[list[Identity], list[int]]:
+        """Reads the data of cells (their sections data and train) and tells what they are.
 
         Then the parts of ``tried`` settings are tried on numbers that are made up: the second are indices of those that
         fail. Raises ValueError where data cannot be had, or loss or metric do not go with their labels.
         """
         from lab.trial import identify
 
-        digests = identify(cells, data_dir)
+        found = identify(cells, data_dir)
         if not tried:
-            return digests, []
+            return found, []
         from lab.tryout import doubts
 
-        return digests, doubts(tried, data_dir)
+        return found, doubts(tried, data_dir)
 
     def fault(self, settings: Mapping[str, Any], device: str, data_dir: Path | None) -> Problem | None:
         """Tries the parts with the network and the data of the settings; returns what fails, if anything does."""
