@@ -1,17 +1,19 @@
 """Tries parts before anything trains: what the settings of a loss, a schedule, ... break shows on a few numbers.
 
 Parts of packages do what their settings say: they are made and used as a trial would. Of a user's own only those that
-settings reach are made; what they return is checked where a trial asks for it.
+settings reach are made; what they return is checked where a trial asks for it. Whether a metric forgets what was added
+before its reset no evaluation shows, so that it is asked of every one.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ from torch import Tensor, nn
 from lab import device as devices
 from lab.data import Splits, load_data
 from lab.imports import is_users, load, own_name, told
-from lab.metrics import Scores, check_metric
+from lab.metrics import Scores, check_metric, source_of
 from lab.optim import build_optimizer, needs_closure
 from lab.outputs import Loss, logits_of, tensors_of
 from lab.parts import make_part, parse_part
@@ -30,7 +32,7 @@ from lab.process import starting_state
 from lab.returned import ReturnedError, finite, mean_loss, name_of, with_gradient
 from lab.schedules import Factor, Scheduler
 from lab.scores import named
-from lab.sections import BASES, Problem, Section, SettingsError, part_name, spelled
+from lab.sections import BASES, Part, Problem, Section, SettingsError, part_name, spelled
 from lab.settings import BUILT_IN, Settings, parse_section
 from lab.trial import batches, make_loss, make_runner, make_schedule
 
@@ -82,7 +84,9 @@ def _made_up(splits: Splits) -> _Sample:
     for one in parameters:
         one.grad = torch.ones_like(one)
     labels = torch.randn(num, size) if splits.is_regression else torch.arange(num) % size
-    return _Sample(parameters, torch.randn(num, size, requires_grad=True), labels, [(torch.randn(num, size), labels)])
+    right = labels if splits.is_regression else 5 * nn.functional.one_hot(labels, size)
+    evaluated = [(torch.randn(num, size) + factor * right, labels) for factor in (1, 0)]  # one batch well, one badly
+    return _Sample(parameters, torch.randn(num, size, requires_grad=True), labels, evaluated)
 
 
 def _real(settings: Settings, splits: Splits, device: torch.device) -> _Sample:
@@ -186,25 +190,55 @@ def _raise_if_sum(loss: Loss, sample: _Sample) -> None:
 
 
 def _try_metrics(settings: Settings, splits: Splits, sample: _Sample) -> None:
-    """Makes each metric, and computes it of what is evaluated."""
-    made = {}
-    for name, part in named(settings.train.metric).items():
-        if part_name(part) in BUILT_IN["metric"]:
-            continue
+    """Makes each metric, computes it of what is evaluated, and resets it in between."""
+    own = {name: part for name, part in named(settings.train.metric).items() if part not in BUILT_IN["metric"]}
+    evaluated = list(sample.evaluated) if own else []
+    for name, part in own.items():
         tried = _Tried("train.metric", parse_part("metric", part))
+        make = functools.partial(_make_scores, name, part, splits.num_classes, sample.labels.device)
         if tried.is_tried:
             with tried.blamed():
-                metric = check_metric(make_part("metric", part, {"num_classes": splits.num_classes}), name)
-            if not tried.is_own:
-                made[name] = tried, Scores({name: metric})
-    evaluated = list(sample.evaluated) if made else []
-    for tried, scores in made.values():
-        with tried.blamed(), torch.no_grad():
-            scores.to(sample.labels.device)
-            scores.reset()
-            for logits, labels in evaluated:
-                scores.update(logits, labels)
-            scores.values()
+                make()
+        if not tried.is_own:
+            with tried.blamed():
+                _value(make(), evaluated)
+        kept = ""
+        with suppress(Exception):  # of ones own code the trial tells
+            kept = _kept(make, evaluated)
+        with tried.blamed():
+            if kept:
+                raise ReturnedError(kept)
+
+
+def _make_scores(name: str, part: Part, num_classes: int, device: torch.device) -> Scores:
+    scores = Scores({name: check_metric(make_part("metric", part, {"num_classes": num_classes}), name)})
+    scores.to(device)
+    return scores
+
+
+@torch.no_grad()
+def _value(scores: Scores, evaluated: Iterable[tuple[Tensor, Tensor]]) -> float:
+    scores.reset()
+    for logits, labels in evaluated:
+        scores.update(logits, labels)
+    return next(iter(scores.values().values()))
+
+
+def _kept(make: Callable[[], Scores], evaluated: Sequence[tuple[Tensor, Tensor]]) -> str:
+    """Says where a metric that was reset gives what a new one gives of earlier batches and later ones together."""
+    (half, *rest), several = evaluated, len(evaluated) > 1
+    first = [half] if several else [(half[0][::2], half[1][::2])]
+    second = rest if several else [(half[0][1::2], half[1][1::2])]
+    scores = make()
+    _value(scores, first)
+    found, right = _value(scores, second), _value(make(), second)
+    if found == right or found != _value(make(), [*first, *second]):
+        return ""
+    metric = next(iter(scores.metrics.values()))
+    rule = (
+        f"must forget what was added before: {source_of(metric)} gives {found:g} of what a new one gives {right:g} of"
+    )
+    return f"{name_of(type(metric))}.reset() {rule}"
 
 
 class _Tried:

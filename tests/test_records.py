@@ -187,14 +187,15 @@ def test_outcomes_of_examples_that_cannot_be_read_are_left_out_and_told(tmp_path
 
 
 def test_a_model_whose_timing_cannot_be_read_is_left_out_and_told(tmp_path: Path) -> None:
-    head = "timing_id,reliable,train_images_per_second"
-    (tmp_path / "timings.csv").write_text(f"{head}\na1,true,100.0\nb2,true,fast\nc3,true,\nd4,true\n")
+    head = "timing_id,reliable," + ",".join(f"train_images_per_second{end}" for end in ("_low", "", "_high"))
+    rows = ["a1,true,90.0,100.0,110.0", "b2,true,90.0,fast,110.0", "c3,true,,100.0,110.0", "d4,true"]
+    (tmp_path / "timings.csv").write_text("\n".join([head, *rows, ""]))
     unreadable: list[str] = []
     assert [one["timing_id"] for one in read_timings(tmp_path, unreadable)] == ["a1"]
     assert sorted(one.removeprefix(f"{tmp_path / 'timings.csv'}:") for one in unreadable) == [
         "3: train_images_per_second must be a number, got 'fast'",
-        "4: train_images_per_second must be a number, got ''",
-        "5: a row must have the header's 3 columns, has 2",
+        "4: train_images_per_second_low must be a number, got ''",
+        "5: a row must have the header's 5 columns, has 2",
     ]
 
 

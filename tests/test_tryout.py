@@ -153,6 +153,44 @@ def test_of_ones_own_code_what_the_grid_gives_it_is_tried_and_no_more(workshop: 
         assert found({"train": {"epochs": 1, "loss": left}}) is None
 
 
+METRICS = """
+class Hits:
+    better = "higher"
+    def __init__(self):
+        self.hits = self.total = 0
+    def reset(self):
+        pass
+    def update(self, logits, labels):
+        self.hits += int((logits.argmax(1) == labels).sum())
+        self.total += len(labels)
+    def compute(self):
+        return self.hits / self.total
+
+class Forgetful(Hits):
+    def reset(self):
+        self.__init__()
+
+class Noisy(Forgetful):
+    calls = 0
+    def compute(self):
+        Noisy.calls += 1
+        return super().compute() + 0.01 * Noisy.calls
+
+class Broken(Hits):
+    def compute(self):
+        raise KeyError("its own fault")
+"""
+
+
+def test_a_metric_whose_reset_forgets_nothing_is_refused(workshop: Callable[[str, str], None]) -> None:
+    workshop("own_scores", METRICS)
+    told = found({"train": {"epochs": 1, "metric": "own_scores:Hits"}})
+    assert told is not None
+    assert "own_scores:Hits.reset() must forget what was added before: own_scores:Hits.compute() gives 0." in told
+    for name in ("Forgetful", "Noisy", "Broken"):
+        assert found({"train": {"epochs": 1, "metric": f"own_scores:{name}"}}) is None
+
+
 def test_a_run_stops_before_training_at_the_line_of_the_grid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("rates.yaml").write_text(
