@@ -83,12 +83,27 @@ def _import(name: str) -> ModuleType:
 
 
 def make_importable(folder: Path) -> None:
-    """Puts a folder at the end of ``sys.path``, and lets its files find each other first."""
+    """Puts a folder at the end of ``sys.path``, and lets its files find each other first.
+
+    Where it stands there by another of its names (a link), it gets this one, by which files are known as its own.
+    """
+    if any(_is_same(entry, folder) for entry in sys.path):
+        sys.path[:] = [str(folder) if _is_same(entry, folder) else entry for entry in sys.path]
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
     now = builtins.__import__
     if shadowed_modules(folder) and getattr(now, "folder", None) != folder:
         builtins.__import__ = _importing(folder, getattr(now, "plain", now))
+        named: Any = importlib.import_module
+        vars(importlib)["import_module"] = _importing_named(folder, getattr(named, "plain", named))
+
+
+@functools.cache
+def _is_same(entry: object, folder: Path) -> bool:
+    """Tells whether an entry of ``sys.path`` is another name of the folder."""
+    if not isinstance(entry, str) or not Path(entry).is_absolute() or entry == str(folder):
+        return False
+    return Path(entry).resolve() == folder.resolve()
 
 
 @functools.cache
@@ -99,8 +114,12 @@ def shadowed_modules(folder: Path) -> frozenset[str]:
 
 
 def own_modules(folder: Path) -> set[str]:
-    """Lists the folder's modules and packages by name."""
-    return {file.stem for file in folder.glob("*.py")} | {file.parent.name for file in folder.glob("*/__init__.py")}
+    """Lists the folder's modules and packages by name.
+
+    A folder of modules without an ``__init__.py`` gives way to a package of its name elsewhere, but not to one of ours.
+    """
+    names = {file.stem for file in folder.glob("*.py")} | {file.parent.name for file in folder.glob("*/__init__.py")}
+    return names | {ours.name for ours in OURS if any(folder.glob(f"{ours.name}/**/*.py"))}
 
 
 def _is_taken(name: str, folder: Path, elsewhere: list[str]) -> bool:
@@ -120,9 +139,13 @@ def own_name(module: str, folder: Path) -> str:
 def find_own(name: str, folder: Path) -> ModuleSpec | None:
     """Finds the loader of a top-level module under a name of its own."""
     found = PathFinder.find_spec(name.removeprefix(OWN), [str(folder)])
-    if found is None or found.origin is None:
+    if found is None:
         return None
     places = found.submodule_search_locations
+    if found.origin is None:  # a folder without __init__.py
+        spec = ModuleSpec(name, None, is_package=True)
+        spec.submodule_search_locations = list(places or ())
+        return spec
     return importlib.util.spec_from_file_location(name, found.origin, submodule_search_locations=places)
 
 
@@ -147,13 +170,29 @@ def _importing(folder: Path, plain: Callable[..., ModuleType]) -> Callable[..., 
         fromlist: Sequence[str] | None = (),
         level: int = 0,
     ) -> ModuleType:
-        top = name.partition(".")[0]
-        if level == 0 and top in shadowed_modules(folder) and is_users(globals, folder):
-            name = OWN + name if globals["__name__"] != OWN + top else name  # type: ignore[index]  # is_users has looked
-        return plain(name, globals, locals, fromlist, level)
+        return plain(_name_for(globals, name, folder) if level == 0 else name, globals, locals, fromlist, level)
 
     vars(find).update(folder=folder, plain=plain)  # so that it is not put around itself
     return find
+
+
+def _importing_named(folder: Path, plain: Callable[..., ModuleType]) -> Callable[..., ModuleType]:
+    """Makes an ``importlib.import_module`` that does the same for those who call it in the folder's files."""
+
+    @functools.wraps(plain)
+    def find(name: str, package: str | None = None) -> ModuleType:
+        return plain(_name_for(sys._getframe(1).f_globals, name, folder), package)  # whose call it is
+
+    vars(find).update(plain=plain)
+    return find
+
+
+def _name_for(module: Mapping[str, Any] | None, name: str, folder: Path) -> str:
+    """Returns the name by which a module (its globals) imports another: that of the folder's own where it is one."""
+    top = name.partition(".")[0]
+    if module is None or top not in shadowed_modules(folder) or not is_users(module, folder):
+        return name
+    return OWN + name if module["__name__"] != OWN + top else name
 
 
 def is_users(module: Mapping[str, Any] | None, folder: Path) -> bool:

@@ -314,6 +314,18 @@ def test_stop_interrupts_what_is_under_way_and_starts_nothing_more(executor: Exe
     assert len(found) == executor.num_workers
 
 
+def test_a_trial_that_does_not_end_when_asked_is_ended(
+    job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.execute.local.STOP_SECONDS", 0.2)
+    executor = LocalExecutor(["cpu"], threads=1)
+    run = executor.run([job("nets:Hangs")])
+    assert isinstance(next(run), Started)
+    executor.stop()
+    (outcome,) = outcomes(run).values()
+    assert (outcome.status, outcome.error) == ("interrupted", "asked to stop, and was ended")
+
+
 def test_no_worker_outlives_the_run(job: Callable[..., Job]) -> None:
     executor = LocalExecutor(["cpu", "cpu"], threads=1)
     run = executor.run([job("nets:Slow", seed, epochs=1000) for seed in range(2)])

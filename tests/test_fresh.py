@@ -34,7 +34,7 @@ class Net(nn.Module):
             os.environ["LEFT"] = "3"
             nn.functional.relu = torch.relu = torch.tanh
             random.shuffle = None
-            self.child = subprocess.Popen(["sleep", "8765"])
+            self.child = subprocess.Popen(["sleep", "8765"], start_new_session=True)
 
     def forward(self, X):
         h = nn.functional.relu(self.first(X.flatten(1).to(self.first.weight.dtype)))

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from lab.fingerprint import sources_of
+
 NET = """
 from torch import nn
 {imports}
@@ -90,6 +92,31 @@ def test_a_package_called_as_ours_finds_its_own_modules(tmp_path: Path) -> None:
         },
     )
     run(tmp_path)
+
+
+def test_folders_called_as_ours_need_no_init_file_and_names_as_text_do(tmp_path: Path) -> None:
+    load = "import importlib; parts = importlib.import_module('queue')"
+    write(
+        tmp_path,
+        {
+            "lab/nets.py": NET.format(imports=f"from bench.parts import ONE\n{load}", factor="ONE * parts.ONE"),
+            "bench/parts.py": "ONE = 1.0\n",
+            "queue.py": "ONE = 1.0\n",
+            "g.yaml": GRID.format(module="lab.nets"),
+        },
+    )
+    run(tmp_path)
+    with (tmp_path / "results" / "g" / "sources.csv").open(newline="") as file:
+        assert {"./lab/nets.py", "bench/parts.py", "queue.py"} <= {row["file"] for row in csv.DictReader(file)}
+
+
+def test_a_link_to_the_folder_on_the_path_hides_no_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "folder"
+    write(folder, {"linked_nets.py": "import linked_parts\n", "linked_parts.py": ""})
+    (tmp_path / "link").symlink_to(folder)
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "link"), *sys.path])
+    assert list(sources_of(["linked_nets"], folder)) == ["linked_nets.py", "linked_parts.py"]
 
 
 def test_with_a_bench_or_types_module_the_command_works(tmp_path: Path) -> None:

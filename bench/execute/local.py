@@ -178,7 +178,8 @@ class LocalExecutor:
                 return self._ended(worker, message, renew=worker.job.runs_user_code)
             if not worker.process.is_alive():  # what it forked may hold its end of the connection
                 raise EOFError
-            status, error = Status.TIMED_OUT, f"ran longer than {self.timeout:g} seconds"
+            limit = self.timeout or STOP_SECONDS  # without a limit, only who was asked to stop is late
+            status, error = Status.TIMED_OUT, f"ran longer than {limit:g} seconds"
         except (EOFError, ConnectionResetError):
             status, error = _death(worker)
         if self._stopping:

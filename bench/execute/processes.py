@@ -220,11 +220,16 @@ def out_of_memory(peak: int | None, what: str = "the process") -> str:
 
 def held_bytes(process: int) -> int:
     """Returns the most memory that a process and those that it started, and that still run, have held, in bytes."""
-    try:
-        children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
-    except OSError:  # it is gone, or the system keeps no such list
-        children = []
-    return (peak_bytes(process) or 0) + sum(held_bytes(int(child)) for child in children)
+    return (peak_bytes(process) or 0) + sum(map(held_bytes, _children(process)))
+
+
+def _children(process: int) -> list[int]:
+    """Lists the processes that a process started and that still run; none where the system keeps no such list."""
+    found: list[int] = []
+    for file in Path(f"/proc/{process}/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # it is gone
+            found += map(int, file.read_text().split())
+    return found
 
 
 def be_killed_first() -> None:
@@ -257,7 +262,10 @@ def end_with_parent() -> None:
 
 
 def lead_group() -> None:
-    """Makes this process lead a group, where the system has such: what it starts belongs to it, and ends with it."""
+    """Makes this process lead a group, where the system has such: what it starts belongs to it, and ends with it.
+
+    What leaves the group is found by its parents, as long as they live.
+    """
     if hasattr(os, "setsid"):
         os.setsid()
 
@@ -271,6 +279,12 @@ def end(process: BaseProcess) -> None:
 def kill(process: BaseProcess) -> None:
     """Begins to :func:`end` a process; whoever joins it waits until it is gone."""
     if hasattr(os, "killpg") and process.pid is not None:
+        started = _children(process.pid)
+        for one in started:  # it grows meanwhile
+            started += _children(one)
         with contextlib.suppress(ProcessLookupError, PermissionError):  # no such group, or all of it ended
             os.killpg(process.pid, signal.SIGKILL)
+        for one in started:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(one, signal.SIGKILL)
     process.kill()
