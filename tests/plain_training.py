@@ -58,7 +58,8 @@ def trained(settings: Settings) -> Trained:
         number = train.epochs * per_epoch
         scheduler, factor = make_schedule(settings, optimizer, number)
         seed_generators(settings.seed)
-        step, sums = 0, []
+        watches = isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
+        step, sums, per = 0, [], getattr(settings.schedule, "per", "epoch")
 
         def evaluate() -> None:
             found.losses.append(float(torch.stack(sums).sum()) / len(sums) if sums else math.nan)
@@ -67,7 +68,7 @@ def trained(settings: Settings) -> Trained:
             sums.clear()
             if is_better(found, train):
                 found.best, found.weights = len(found.points) - 1, copy.deepcopy(model.state_dict())
-            if scheduler is not None and step and hasattr(scheduler, "is_better"):
+            if watches and step:
                 scheduler.step(found.points[-1]["loss"])
 
         evaluate()
@@ -78,14 +79,14 @@ def trained(settings: Settings) -> Trained:
                     group["lr"] = rate * factor(step)
                 sums.append(stepped(model, optimizer, loss, X, y, settings))
                 step += 1
-                if scheduler is not None and settings.schedule.per == "step" and not hasattr(scheduler, "is_better"):
+                if scheduler is not None and per == "step" and not watches:
                     scheduler.step()
                 if train.eval_every and step % train.eval_every == 0 and step < number:
                     evaluate()
                     model.train()
                 if not found.is_sound:
                     return found
-            if scheduler is not None and settings.schedule.per == "epoch" and not hasattr(scheduler, "is_better"):
+            if scheduler is not None and per == "epoch" and not watches:
                 scheduler.step()
             if not train.eval_every or step == number:
                 evaluate()
@@ -149,7 +150,7 @@ def is_better(found: Trained, settings: TrainSettings) -> bool:
     """Whether the last evaluation is the best so far, by the score that selects."""
     metric = settings.metric[0] if isinstance(settings.metric, list) else settings.metric
     name = (settings.select or "").removeprefix("dev_") or metric
-    if isinstance(name, dict):
+    if ":" in str(name):
         name = "top_k" if "k" in name else ""  # a score that is always the same
     sign = -1 if name in ("loss", "rmse", "mae", "calibration_error") else 1
     values = [sign * point[name] if name else 0.25 for point in found.points]
