@@ -246,7 +246,12 @@ def _attributes(one: Any) -> dict[str, Any]:
     own = next((names for kind, names in OWN.items() if isinstance(one, kind)), frozenset())
     slots = [name for kind in type(one).__mro__ for name in getattr(kind, "__slots__", ()) if hasattr(one, name)]
     found = {name: getattr(one, name) for name in slots if not name.startswith("__")}
-    return found | {name: value for name, value in getattr(one, "__dict__", {}).items() if name not in own}
+    for name, value in getattr(one, "__dict__", {}).items():
+        if name not in own:
+            found[name] = value
+        elif name.endswith("hooks") and (hooks := tuple(hook for hook in value.values() if callable(hook))):
+            found[name] = hooks  # what they hold: their keys count all hooks of the process
+    return found
 
 
 def _setters(one: Any) -> tuple[Put, Callable[[Any], object]]:

@@ -123,8 +123,11 @@ class Runner:
             batches = self._epoch(train_loader)
             epoch_done = False
             while not epoch_done:
-                with self._clock.running():
-                    epoch_done = self._train_until_due(batches, log_steps, eval_steps, on_log, should_stop)
+                try:
+                    with self._clock.running():
+                        epoch_done = self._train_until_due(batches, log_steps, eval_steps, on_log, should_stop)
+                finally:
+                    at.train_seconds = self._clock.seconds
                 if epoch_done:
                     self._end_epoch()
                 due = at.epoch == num_epochs or (epoch_done if eval_steps is None else at.step % eval_steps == 0)
