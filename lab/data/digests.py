@@ -58,7 +58,7 @@ def _files(files: ImageFiles) -> Iterator[bytes]:
         file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
         try:
             size = os.fstat(file).st_size
-            yield f"{path[start:].replace(os.sep, '/')}:{size};".encode()
+            yield f"{path[start:].replace(os.sep, '/')}:{size};".encode("utf-8", "surrogateescape")
             if size <= left:
                 left -= size
                 content = os.read(file, size)
