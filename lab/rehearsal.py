@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from lab.device import autocast, memory_format, transfer
+from lab.imports import load
 from lab.measure import Macs, count_macs, counting_macs
 from lab.mismatches import one_example_told
 from lab.networks import MODELS, build_model
@@ -40,7 +41,8 @@ def make_network(
         network = build(make, seed, check=False)
         return network.to(device), count_macs(network, in_channels, size)
     first = _FirstPass(batch(), device, precision)
-    made = rehearse(make, seed, first)
+    paths = [settings.name, *(spec.partition("(")[0] for spec in settings.replace.values())]
+    made = rehearse(make, seed, first, [load(path).__module__ for path in paths if ":" in path])
     if made.note:
         print(f"model.name {settings.name!r}: {made.note}")
     _raise_if_unfinished(settings, made.network)

@@ -87,7 +87,8 @@ class Runner:
         self._clock = Clock(self.device)
         self._loss_sum = torch.zeros((), device=self.device)
         self._loss_steps = 0
-        self._start = hidden_state(own_sources())
+        parts = [*model.modules(), *self._roots().values()]
+        self._start = hidden_state(own_sources({getattr(one, "__module__", "") for one in parts}))
 
     def _default_selection(self) -> Selection:
         name, metric = next(iter(self.scores.metrics.items()), ("accuracy", None))

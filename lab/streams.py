@@ -7,7 +7,7 @@ import hashlib
 import math
 import random
 import sys
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -103,9 +103,9 @@ def build(make: Callable[[], nn.Module], seed: int, *, check: bool = True) -> nn
     return _settle(_from_one_start(make) if check else make, seed, [], check=check)[0]
 
 
-def _from_one_start(make: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
+def _from_one_start(make: Callable[[], nn.Module], modules: Iterable[str] = ()) -> Callable[[], nn.Module]:
     """Lets each construction find the user's classes and modules as the first one did: their counts, lists, caches."""
-    sources = own_sources()
+    sources = own_sources([*modules, make.__module__])
     start = hidden_state(sources)
 
     def made() -> nn.Module:
@@ -115,12 +115,15 @@ def _from_one_start(make: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
     return made
 
 
-def rehearse(make: Callable[[], nn.Module], seed: int, forward: Callable[[nn.Module], object]) -> Construction:
+def rehearse(
+    make: Callable[[], nn.Module], seed: int, forward: Callable[[nn.Module], object], modules: Iterable[str] = ()
+) -> Construction:
     """Does what :func:`build` does, and makes the parameters that come into being in the first ``forward`` pass.
 
-    Only a network that makes parameters then is asked for a forward pass; others start untouched.
+    Only a network that makes parameters then is asked for a forward pass; others start untouched. ``modules`` names
+    those of the user that ``make`` runs code of, beside its own.
     """
-    make = _from_one_start(make)
+    make = _from_one_start(make, modules)
     first = _construct(make, seed, [], forward)
     grown = make if not first.grew else functools.partial(_grown, make, forward)
     network, note = _settle(grown, seed, first.draws)
