@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import pickle
 import time
 from collections.abc import Callable
@@ -60,19 +59,19 @@ class Checkpoint:
             self.save()
 
     def save(self) -> None:
-        self._write("last.pt", self._runner.state() | {"source_fingerprint": self._fingerprint})
+        self._write("last.pt", lambda: self._runner.state() | {"source_fingerprint": self._fingerprint})
         self._saved = time.monotonic()
 
     def finish(self) -> None:
         if self._keep != "none":
-            self._write("best.pt", self._runner.best_weights)
+            self._write("best.pt", lambda: self._runner.best_weights)
         if self._keep == "all":
             self.save()
         else:
             self._attempt("removed", "last.pt", lambda path: path.unlink(missing_ok=True))
 
-    def _write(self, name: str, content: dict[str, Any]) -> None:
-        self._attempt("written", name, functools.partial(save_weights, content))
+    def _write(self, name: str, content: Callable[[], dict[str, Any]]) -> None:
+        self._attempt("written", name, lambda path: save_weights(content(), path))
 
     def _attempt(self, what: str, name: str, act: Callable[[Path], None]) -> None:
         if self._folder is None:

@@ -246,7 +246,12 @@ def _attributes(one: Any) -> dict[str, Any]:
     own = next((names for kind, names in OWN.items() if isinstance(one, kind)), frozenset())
     slots = [name for kind in type(one).__mro__ for name in getattr(kind, "__slots__", ()) if hasattr(one, name)]
     found = {name: getattr(one, name) for name in slots if not name.startswith("__")}
-    return found | {name: value for name, value in getattr(one, "__dict__", {}).items() if name not in own}
+    for name, value in getattr(one, "__dict__", {}).items():
+        if name not in own:
+            found[name] = value
+        elif name.endswith("hooks") and (hooks := tuple(hook for hook in value.values() if callable(hook))):
+            found[name] = hooks  # what they hold: their keys count all hooks of the process
+    return found
 
 
 def _setters(one: Any) -> tuple[Put, Callable[[Any], object]]:
@@ -286,11 +291,23 @@ def _sources(one: Any) -> list[tuple[str, Any]]:
     return [*classes, *((f"module {kind.__module__}", sys.modules[kind.__module__]) for kind in users)]
 
 
-def own_sources() -> dict[str, Any]:
-    """Returns the modules of the user that are imported, and their classes, by path."""
-    modules = {name: one for name, one in list(sys.modules.items()) if _is_users_name(name) and _is_own(one)}
-    classes = [kind for module in modules.values() for kind in vars(module).values() if isinstance(kind, type)]
-    return {f"module {name}": module for name, module in modules.items()} | {
+def own_sources(modules: Iterable[str]) -> dict[str, Any]:
+    """Returns these modules, as far as they are the user's, those that they name, and their classes, by path."""
+    found: dict[str, types.ModuleType] = {}
+    waiting = [*modules]
+    while waiting:
+        name = waiting.pop()
+        module = sys.modules.get(name)
+        if name in found or not isinstance(module, types.ModuleType) or not _is_own(module):
+            continue
+        found[name] = module
+        for value in list(vars(module).values()):
+            if isinstance(value, types.ModuleType):
+                waiting.append(value.__name__)
+            elif isinstance(value, type | types.FunctionType):
+                waiting.append(value.__module__ or "")
+    classes = [kind for module in found.values() for kind in list(vars(module).values()) if isinstance(kind, type)]
+    return {f"module {name}": module for name, module in found.items()} | {
         f"class {_name(kind)}": kind for kind in classes if _is_own(kind) and type(kind) is not enum.EnumType
     }
 
@@ -324,5 +341,5 @@ def _is_own(one: Any) -> bool:
 
 
 def _shared(one: Any) -> _Holder:
-    values = {name: value for name, value in vars(one).items() if not name.startswith("__")}
+    values = {name: value for name, value in list(vars(one).items()) if not name.startswith("__")}
     return _Holder(values, lambda name, value: setattr(one, name, value), is_shared=True)

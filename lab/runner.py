@@ -87,7 +87,8 @@ class Runner:
         self._clock = Clock(self.device)
         self._loss_sum = torch.zeros((), device=self.device)
         self._loss_steps = 0
-        self._start = hidden_state(own_sources())
+        parts = [*model.modules(), *self._roots().values()]
+        self._start = hidden_state(own_sources({getattr(one, "__module__", "") for one in parts}))
 
     def _default_selection(self) -> Selection:
         name, metric = next(iter(self.scores.metrics.items()), ("accuracy", None))
@@ -123,8 +124,11 @@ class Runner:
             batches = self._epoch(train_loader)
             epoch_done = False
             while not epoch_done:
-                with self._clock.running():
-                    epoch_done = self._train_until_due(batches, log_steps, eval_steps, on_log, should_stop)
+                try:
+                    with self._clock.running():
+                        epoch_done = self._train_until_due(batches, log_steps, eval_steps, on_log, should_stop)
+                finally:
+                    at.train_seconds = self._clock.seconds
                 if epoch_done:
                     self._end_epoch()
                 due = at.epoch == num_epochs or (epoch_done if eval_steps is None else at.step % eval_steps == 0)

@@ -162,6 +162,9 @@ def build_schedule(
         own["total_steps"] = num_steps if per == "step" else num_epochs
     made = make(**accepts(make, {"num_steps": num_steps, "optimizer": optimizer}), **own)
     if "optimizer" not in names:
+        if not callable(made):
+            rule = f"must return a function from a step to a share of the peak, returned {made!r}"
+            raise ValueError(f"schedule.name {settings.name!r}: {rule}")
         return made
     if lacking := [name for name in ("step", "state_dict", "load_state_dict") if not hasattr(made, name)]:
         rule = f"must return a scheduler such as those of torch.optim.lr_scheduler, {made!r} has no {lacking[0]}"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import math
 import random
 import sys
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -20,9 +21,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from lab.hidden_state import hidden_state, own_sources, reset
 
+EMPTY = {torch.ops.aten.empty, torch.ops.aten.empty_like, torch.ops.aten.empty_strided, torch.ops.aten.new_empty}
 MOST_CONSTRUCTIONS = 8  # after so many the draws of a constructor are not going to settle
 Owner = tuple[object, ...]  # name and shape of a parameter or buffer
-Constants = dict[str, nn.Parameter]
 
 
 def derive(seed: int, *names: object) -> int:
@@ -88,7 +89,7 @@ class Construction:
     note: str | None = None  # in words, where the network does not share initial values with others
 
 
-def build(make: Callable[[], nn.Module], seed: int) -> nn.Module:
+def build(make: Callable[[], nn.Module], seed: int, *, check: bool = True) -> nn.Module:
     """Makes a network as its author wrote it, where each random number comes from the stream of what it ends up in.
 
     ``make`` is called at least twice. The first time shows which random call of torch ends in which parameter or
@@ -97,14 +98,14 @@ def build(make: Callable[[], nn.Module], seed: int) -> nn.Module:
     share its initial values, whatever other layers stand beside it, and what holds between the values of a network made
     plainly holds in this one. A call that ends in none, and numpy's and Python's generators, draw in the order of
     construction. Where the calls of a constructor are others each time, all of it draws from one stream. Raises
-    ValueError where parameters start from other values each time although no random number of ours went in.
+    ValueError where parameters or buffers start from other values each time; what is known not to needs no ``check``.
     """
-    return _settle(_from_one_start(make), seed, [], None)[0]
+    return _settle(_from_one_start(make) if check else make, seed, [], check=check)[0]
 
 
-def _from_one_start(make: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
+def _from_one_start(make: Callable[[], nn.Module], modules: Iterable[str] = ()) -> Callable[[], nn.Module]:
     """Lets each construction find the user's classes and modules as the first one did: their counts, lists, caches."""
-    sources = own_sources()
+    sources = own_sources([*modules, make.__module__])
     start = hidden_state(sources)
 
     def made() -> nn.Module:
@@ -114,15 +115,18 @@ def _from_one_start(make: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
     return made
 
 
-def rehearse(make: Callable[[], nn.Module], seed: int, forward: Callable[[nn.Module], object]) -> Construction:
+def rehearse(
+    make: Callable[[], nn.Module], seed: int, forward: Callable[[nn.Module], object], modules: Iterable[str] = ()
+) -> Construction:
     """Does what :func:`build` does, and makes the parameters that come into being in the first ``forward`` pass.
 
-    Only a network that makes parameters then is asked for a forward pass; others start untouched.
+    Only a network that makes parameters then is asked for a forward pass; others start untouched. ``modules`` names
+    those of the user that ``make`` runs code of, beside its own.
     """
-    make = _from_one_start(make)
+    make = _from_one_start(make, modules)
     first = _construct(make, seed, [], forward)
     grown = make if not first.grew else functools.partial(_grown, make, forward)
-    network, note = _settle(grown, seed, first.draws, first.constants)
+    network, note = _settle(grown, seed, first.draws)
     return Construction(network, first.network, note)
 
 
@@ -133,16 +137,16 @@ def _grown(make: Callable[[], nn.Module], forward: Callable[[nn.Module], object]
 
 
 def _settle(
-    make: Callable[[], nn.Module], seed: int, draws: list[_Draw], constants: Constants | None
+    make: Callable[[], nn.Module], seed: int, draws: list[_Draw], *, check: bool = True
 ) -> tuple[nn.Module, str | None]:
     """Constructs until each draw came from the stream of what it ended up in; else once more, from one stream."""
     for _ in range(MOST_CONSTRUCTIONS):
-        made = _construct(make, seed, draws)
-        if made.settled and constants is not None:
-            if any(name in constants and not _same(constants[name], value) for name, value in made.constants.items()):
+        made = _construct(make, seed, draws, marks=check)
+        if made.settled:
+            if check:
                 _raise_if_unlike(made.network, _construct(make, seed, made.draws).network)
             return made.network, None
-        draws, constants = made.draws, made.constants
+        draws = made.draws
         del made  # one network at a time: a second one would need memory of its own
     note = "its constructor draws in another way each time: initial values are not shared with other networks"
     return _construct(make, seed, []).network, note
@@ -162,7 +166,6 @@ class _Constructed:
     draws: list[_Draw]  # with the owners as they turned out
     settled: bool  # each draw came from the stream of what it ended up in
     grew: bool
-    constants: Constants  # parameters in which no random call ended
 
 
 def _construct(
@@ -170,12 +173,14 @@ def _construct(
     seed: int,
     plan: list[_Draw],
     forward: Callable[[nn.Module], object] | None = None,
+    *,
+    marks: bool = True,
 ) -> _Constructed:
     with kept_generators():
         _seed_torch(derive(seed, "init"))
         np.random.seed(derive(seed, "init", "numpy") % 2**32)
         random.seed(derive(seed, "init", "python"))
-        with _Draws(seed, plan) as draws:
+        with _Draws(seed, plan, marks=marks) as draws:
             network = make()
             made, num_draws = _parameter_names(network), len(draws.used)
             if forward is not None:
@@ -183,12 +188,10 @@ def _construct(
         grew = _parameter_names(network) != made
         if not grew:
             del draws.used[num_draws:]
-        owners, drawn = draws.owners(network)
+        owners = draws.owners(network)
     settled = owners == [draw.owner for draw in draws.used]
     turned_out = [_Draw(draw.key, owner) for draw, owner in zip(draws.used, owners, strict=True)]
-    parameters = network.named_parameters()
-    constants = {name: value for name, value in parameters if name not in drawn and not is_lazy(value)}
-    return _Constructed(network, turned_out, settled, grew, constants)
+    return _Constructed(network, turned_out, settled, grew)
 
 
 def _parameter_names(network: nn.Module) -> set[tuple[str, bool]]:
@@ -196,13 +199,18 @@ def _parameter_names(network: nn.Module) -> set[tuple[str, bool]]:
 
 
 def _raise_if_unlike(one: nn.Module, other: nn.Module) -> None:
-    values = dict(other.named_parameters())
-    made = [(name, value) for name, value in one.named_parameters() if not is_lazy(value)]
-    unlike = [name for name, value in made if name not in values or not _same(values[name], value)]
+    values = _values(other)
+    unlike = [name for name, value in _values(one).items() if name not in values or not _same(values[name], value)]
     if unlike:
         rule = "must be the same each time that the network is made with one seed, but differs"
         how = "draw it from torch's, numpy's or Python's own generator, or seed the one that it is drawn from"
         raise ValueError(f"the initial value of {unlike[0]} {rule}: {how}")
+
+
+def _values(network: nn.Module) -> dict[str, Tensor]:
+    """Returns all parameters and buffers that have values."""
+    named = [*network.named_parameters(), *network.named_buffers()]
+    return {name: value for name, value in named if not is_lazy(value)}
 
 
 def _same(one: Tensor, other: Tensor) -> bool:
@@ -221,8 +229,9 @@ class _Draws(TorchDispatchMode):
     generator itself draws equal numbers where it seeds equally, and others for another seed of the trial.
     """
 
-    def __init__(self, seed: int, plan: list[_Draw]) -> None:
+    def __init__(self, seed: int, plan: list[_Draw], *, marks: bool) -> None:
         super().__init__()
+        self._marks = marks
         self.used: list[_Draw] = []
         self._seed, self._plan, self._next = seed, plan, 0
         self._sizes: list[int] = []
@@ -245,6 +254,8 @@ class _Draws(TorchDispatchMode):
         else:
             out = func(*args, **kwargs)
             self._follow(func, args, kwargs, out)
+            if self._marks and func.overloadpacket in EMPTY:
+                _mark(out)
         return out
 
     def _draw(self, func: Any, args: Any, kwargs: Any) -> Any:
@@ -321,21 +332,23 @@ class _Draws(TorchDispatchMode):
             for call, distance in before.items():
                 held[call] = min(distance, held.get(call, distance))
 
-    def owners(self, network: nn.Module) -> tuple[list[Owner | None], set[str]]:
-        """Returns the parameter or buffer that owns each draw; and all in which one ended."""
+    def owners(self, network: nn.Module) -> list[Owner | None]:
+        """Returns the parameter or buffer that owns each draw."""
         best: dict[int, tuple[tuple[int, bool], Owner]] = {}
-        drawn = set()
-        for name, tensor in [*network.named_parameters(), *network.named_buffers()]:
-            if is_lazy(tensor):  # it has no values yet
-                continue
+        for name, tensor in _values(network).items():
             for call, distance in self._held.get(_storage(tensor), {}).items():
-                drawn.add(name)
                 if call >= len(self.used) or self.used[call].key is None:
                     continue
                 rank = (distance, tensor.numel() != self._sizes[call])
                 if call not in best or rank < best[call][0]:
                     best[call] = rank, (name, *tensor.shape)
-        return [best[call][1] if call in best else None for call in range(len(self.used))], drawn
+        return [best[call][1] if call in best else None for call in range(len(self.used))]
+
+
+def _mark(empty: Tensor) -> None:
+    """Fills what has no values yet, so that those that it is never given show: NaN, or zero."""
+    if empty.device.type != "meta" and not empty.is_quantized and empty.layout is torch.strided:
+        empty.fill_(math.nan if empty.is_floating_point() or empty.is_complex() else 0)
 
 
 def _is_ours(args: Any, kwargs: Any) -> bool:

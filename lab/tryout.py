@@ -1,8 +1,8 @@
 """Tries parts before anything trains: what the settings of a loss, a schedule, ... break shows on a few numbers.
 
 Parts of packages do what their settings say: they are made and used as a trial would. Of a user's own only those that
-settings reach are made; what they return is checked where a trial asks for it. Whether a metric forgets what was added
-before its reset no evaluation shows, so that it is asked of every one.
+settings reach are made; what they return is checked where a trial asks for it. What no trial shows is asked of all:
+whether a metric forgets at its reset what was added before, and whether a loss is a sum.
 """
 
 from __future__ import annotations
@@ -167,26 +167,35 @@ def _run(schedule: Factor | Scheduler | None, num_steps: int, num_epochs: int) -
 
 
 def _try_loss(settings: Settings, splits: Splits, sample: _Sample) -> None:
+    """Makes the loss, computes it, and asks whether it is a sum, which no batch of one size shows."""
     if settings.train.loss in BUILT_IN["loss"]:
         return
     tried = _Tried("train.loss", parse_part("loss", settings.train.loss))
+    make = functools.partial(make_loss, settings.train, splits.num_classes, sample.labels.device)
     if tried.is_tried:
         with tried.blamed():
-            loss = make_loss(settings.train, splits.num_classes, sample.labels.device)
-            if not tried.is_own:
-                value = mean_loss(loss(sample.outputs, sample.labels), loss)
-                with_gradient(value, loss, tensors_of(sample.outputs))
-                _raise_if_sum(loss, sample)
+            make()
+    if not tried.is_own:
+        with tried.blamed():
+            loss = make()
+            value = mean_loss(loss(sample.outputs, sample.labels), loss)
+            with_gradient(value, loss, tensors_of(sample.outputs))
+    summed = ""
+    with suppress(Exception):  # of ones own code the trial tells
+        summed = _summed(make(), sample)
+    with tried.blamed():
+        if summed:
+            raise ReturnedError(summed)
 
 
-def _raise_if_sum(loss: Loss, sample: _Sample) -> None:
-    """Raises ReturnedError for a loss that is twice as large of a batch and the same batch again."""
-    if isinstance(sample.outputs, Tensor):
-        outputs = sample.outputs.detach()
-        once, twice = (float(loss(torch.cat([outputs] * num), torch.cat([sample.labels] * num))) for num in (1, 2))
-        if once and math.isclose(twice, 2 * once, rel_tol=1e-4):
-            rule = "must return the mean loss of the batch, returned the sum over it"
-            raise ReturnedError(f"{name_of(loss)} {rule}: dev_loss and the steps would grow with the batch size")
+def _summed(loss: Loss, sample: _Sample) -> str:
+    """Says where a loss is twice as large of a batch and the same batch again."""
+    outputs = sample.outputs.detach()
+    once, twice = (float(loss(torch.cat([outputs] * num), torch.cat([sample.labels] * num))) for num in (1, 2))
+    if not once or not math.isclose(twice, 2 * once, rel_tol=1e-4):
+        return ""
+    rule = "must return the mean loss of the batch, returned the sum over it"
+    return f"{name_of(loss)} {rule}: dev_loss and the steps would grow with the batch size"
 
 
 def _try_metrics(settings: Settings, splits: Splits, sample: _Sample) -> None:

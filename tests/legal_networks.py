@@ -462,6 +462,22 @@ class Tied(Plain):
         return self.head(self.hidden(X) + self.decode(X.flatten(1)).tanh())
 
 
+class SetLater(Plain):
+    """Scales by the deviations of the first batch that it sees, as ActNorm; empty memory stands there until then."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale, self.is_set = nn.Parameter(torch.empty(16)), False
+
+    def forward(self, X: Tensor) -> Any:
+        h = self.hidden(X)
+        if not self.is_set:
+            self.is_set = True
+            with torch.no_grad():
+                self.scale.copy_(1 / (h.std(0) + 1))
+        return self.head(h * self.scale)
+
+
 class Frozen(Plain):
     def __init__(self) -> None:
         super().__init__()
@@ -587,6 +603,17 @@ class Fixed(Plain):
         self.requires_grad_(False)
 
 
+class Unset(Plain):
+    """Forgets to fill a parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shift = nn.Parameter(torch.empty(16))
+
+    def forward(self, X: Tensor) -> Any:
+        return self.head(self.hidden(X) + self.shift)
+
+
 class Unrepeatable(Plain):
     """Draws from a generator that nobody seeded."""
 
@@ -604,6 +631,21 @@ def in_groups(params: Iterator[nn.Parameter], lr: float) -> torch.optim.Optimize
         (weights if one.ndim > 1 else biases).append(one)
     groups: list[dict[str, Any]] = [{"params": weights, "weight_decay": 0.01}, {"params": biases, "lr": 2 * lr}]
     return torch.optim.SGD(groups, lr=lr, momentum=0.9)
+
+
+def hooked(params: Iterator[nn.Parameter], lr: float) -> torch.optim.Optimizer:
+    """Divides gradients by a count of steps, which a hook keeps for itself."""
+    optimizer, steps = torch.optim.SGD(params, lr=lr), 0
+
+    def divide(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        nonlocal steps
+        steps += 1
+        for one in optimizer.param_groups[0]["params"]:
+            if one.grad is not None:
+                one.grad.div_(1 + 0.1 * steps)
+
+    optimizer.register_step_pre_hook(divide)
+    return optimizer
 
 
 def trainable_only(params: Iterator[nn.Parameter], lr: float) -> torch.optim.Optimizer:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 POLLUTES = """
-import os, random, subprocess
+import multiprocessing, os, random, subprocess
 import numpy as np
 import torch
 from torch import nn
@@ -34,6 +34,7 @@ class Net(nn.Module):
             os.environ["LEFT"] = "3"
             nn.functional.relu = torch.relu = torch.tanh
             random.shuffle = None
+            COUNT.append(multiprocessing.get_context("spawn").Lock())  # the system keeps it until somebody removes it
             self.child = subprocess.Popen(["sleep", "8765"], start_new_session=True)
 
     def forward(self, X):
@@ -76,6 +77,7 @@ def test_the_order_of_trials_changes_no_number_and_nothing_is_left_running(folde
     for hashes, name in enumerate(("loud_first", "loud_last"), start=3):  # in which the place is another
         done = bench(folder, "run", f"{name}.yaml", "-j", "1", "--no-time", hashes=hashes)
         assert done.returncode == 0, done.stdout + done.stderr
+        assert not done.stderr, "what its end leaves is removed without a word"
         assert "warning" not in done.stdout, "the look before the run has processes of its own, too"
     assert numbers(folder, "loud_first") == numbers(folder, "loud_last")
     left = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout

@@ -428,3 +428,34 @@ def test_values_that_no_seed_settles_are_refused(source: str) -> None:
     count = iter(range(100))
     with pytest.raises(ValueError, match="the initial value of bias must be the same each time"):
         build(make, 0)
+
+
+def over_drawn_values(layer: nn.Linear) -> None:
+    with torch.no_grad():
+        layer.bias.copy_(torch.from_numpy(np.random.default_rng().normal(size=2)))
+
+
+def in_numpys_memory(layer: nn.Linear) -> None:
+    layer.bias.detach().numpy()[:1] = np.random.default_rng().normal()
+
+
+def by_a_generator_of_ones_own(layer: nn.Linear) -> None:
+    own = torch.Generator()
+    own.seed()
+    nn.init.normal_(layer.bias, generator=own)
+
+
+def in_a_buffer(layer: nn.Linear) -> None:
+    del layer.bias
+    layer.register_buffer("bias", torch.tensor(random.SystemRandom().random()))
+
+
+@pytest.mark.parametrize("fill", [over_drawn_values, in_numpys_memory, by_a_generator_of_ones_own, in_a_buffer])
+def test_values_that_no_seed_settles_are_refused_wherever_they_are_put(fill: Callable[[nn.Linear], None]) -> None:
+    def make() -> nn.Module:
+        layer = nn.Linear(3, 2)
+        fill(layer)
+        return layer
+
+    with pytest.raises(ValueError, match="the initial value of bias must be the same each time"):
+        build(make, 0)

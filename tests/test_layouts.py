@@ -265,6 +265,21 @@ def test_arrays_of_another_part_are_not_left_out_in_silence(part: str) -> None:
         from_arrays("mine", made)
 
 
+@pytest.mark.parametrize("other", ["train_weights", "test_mask", "train_lables"])
+def test_arrays_of_another_name_are_not_left_out_in_silence(other: str) -> None:
+    with pytest.raises(DataError, match=f"{other} would be left out in silence: of train and test train_images, train"):
+        from_arrays("mine", arrays(np.zeros((6, 5, 5)), np.arange(6) % 2) | {other: np.ones(6)})
+
+
+def test_a_path_may_begin_at_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(Path.cwd() / "home"))
+    Path("home").mkdir()
+    np.savez("home/mine.npz", **arrays(np.zeros((6, 5, 5)), np.arange(6) % 2))
+    folder(png, count=2).rename("home/pictures")
+    assert len(load(name="npz", path="~/mine.npz").test) == 6
+    assert len(load(name="image_folder", path="~/pictures").test) == 4
+
+
 def test_a_class_of_one_image_that_would_go_to_dev_is_refused() -> None:
     np.savez("mine.npz", **arrays(np.zeros((6, 5, 5)), np.arange(6)))
     with pytest.raises(DataError, match="has one training image, which goes to dev: none is left to train on"):

@@ -135,6 +135,7 @@ LEGAL = [
     "Plain", "Lazy", "MadeInForward", "MadeInTraining", "Tuple", "Dict", "Named", "Data", "ExtraState", "Counts",
     "Queue", "Locked", "Coins", "NoAverages", "Late", "Tied", "Frozen", "Complex", "Double", "Hooked", "Normed",
     "Sparse", "Objects", "Thawed", "Silent", "Holds", "Aside", "Iterates",
+    "SetLater",
 ]  # fmt: skip
 OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
     "sgd": lambda params: torch.optim.SGD(params, lr=0.05),
@@ -184,6 +185,7 @@ OWN: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
     "torch.optim:LBFGS": lambda params: torch.optim.LBFGS(params, lr=0.05),
     "legal_networks:Averaging": lambda params: legal_networks.Averaging(params, lr=0.05),
     "legal_networks:TwoPasses": lambda params: legal_networks.TwoPasses(params, lr=0.05),
+    "legal_networks:hooked": lambda params: legal_networks.hooked(params, lr=0.05),
     "legal_networks:in_groups": lambda params: legal_networks.in_groups(params, lr=0.05),
     "legal_networks:trainable_only": lambda params: legal_networks.trainable_only(params, lr=0.05),
 }
@@ -323,6 +325,7 @@ def test_too_few_outputs_are_refused_under_the_built_in_loss_and_more_are_not() 
         ("Features", "must return logits of shape"),
         ("Unmade", "the lazy parameter unused.weight must have been made by a forward pass"),
         ("Fixed", "has no parameter that requires a gradient"),
+        ("Unset", r"shift is never given values \(torch.empty leaves whatever stood in memory\), or holds NaN"),
         ("Unrepeatable", "the initial value of first.weight must be the same each time"),
     ],
 )

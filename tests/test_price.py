@@ -85,8 +85,8 @@ def test_the_price_is_that_of_the_steps_and_evaluations_shared_by_the_workers(pl
 
 def test_a_shortcut_that_no_layer_can_take_has_no_effect(plan: Plan, tmp_path: Path) -> None:
     assert check_models(plan, "cpu", tmp_path).warnings == [
-        "model.residual has no effect on mlp with hidden [8, 4]: true and false give the same outputs and gradients, "
-        "with model.batch_norm=false"
+        "model.residual has no effect on the first step of mlp with hidden [8, 4]: "
+        "true and false give the same outputs and gradients, with model.batch_norm=false"
     ]
 
 
@@ -155,7 +155,7 @@ def bench(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 def test_a_run_warns_of_an_idle_toggle_and_starts_nothing_without_a_budget(tmp_path: Path) -> None:
     done = bench("--budget", "0", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "warning: model.residual has no effect on mlp with hidden [8, 4]" in done.stdout
+    assert "warning: model.residual has no effect on the first step of mlp with hidden [8, 4]" in done.stdout
     assert "cost: 12 trials not started: they would not have ended in the budget" in done.stdout
     assert not (tmp_path / "results" / "cost" / "trials.csv").exists()
 

@@ -133,6 +133,7 @@ def test_a_rewrite_keeps_what_cannot_be_read_in_a_file_beside_it(table: Table) -
         ({"test_accuracy": "1_000"}, "test_accuracy must be a number, got '1_000'"),
         ({"test_accuracy": "٣"}, "test_accuracy must be a number, got '٣'"),
         ({"seed": "1.5"}, "seed must be a whole number, got '1.5'"),
+        ({"threads": "1.5"}, "threads must be a whole number, got '1.5'"),
         ({"seed": "-1"}, "seed must be a whole number, got '-1'"),
         ({"status": "fine"}, "status must be one of ok, diverged,"),
     ],

@@ -228,3 +228,12 @@ def test_what_a_scheduler_cannot_take_is_refused(raw: dict[str, Any], says: str)
     with pytest.raises(SettingsError) as caught:
         parse_section("schedule", raw)
     assert any(str(problem).startswith(says) for problem in caught.value.problems)
+
+
+@pytest.mark.parametrize("given", ["None", "0.5", "iter([1.0])"])
+def test_a_schedule_that_gives_no_function_is_named(workshop: Callable[[str, str], None], given: str) -> None:
+    workshop("forgetful", f"def rates(num_steps):\n    return {given}\n")
+    with pytest.raises(
+        ValueError, match="'forgetful:rates': must return a function from a step to a share of the peak"
+    ):
+        schedule({"name": "forgetful:rates"}, plain_optimizer())

@@ -139,7 +139,20 @@ class Broken(nn.CrossEntropyLoss):
 class Each(nn.CrossEntropyLoss):
     def __init__(self, gamma: float = 2.0):
         super().__init__(reduction="none")
+
+def summed(logits, labels):
+    return nn.functional.cross_entropy(logits, labels, reduction="sum")
+
+def mean(logits, labels):
+    return nn.functional.cross_entropy(logits, labels)
 """
+
+
+def test_a_loss_of_ones_own_that_is_a_sum_is_refused(workshop: Callable[[str, str], None]) -> None:
+    workshop("own_losses", OWN)
+    told = str(found({"train": {"epochs": 1, "loss": "own_losses:summed"}}))
+    assert "own_losses:summed must return the mean loss of the batch, returned the sum over it" in told
+    assert found({"train": {"epochs": 1, "loss": "own_losses:mean"}}) is None
 
 
 def test_of_ones_own_code_what_the_grid_gives_it_is_tried_and_no_more(workshop: Callable[[str, str], None]) -> None:

@@ -229,7 +229,8 @@ def without_effect(plan: Plan, inspections: Mapping[str, Inspection]) -> list[st
         if same and a.data == b.data and a.model != b.model:
             levels = f"{one.levels[name]} and {other.levels[name]} give the same outputs and gradients"
             rest = " ".join(f"{factor}={level}" for factor, level in one.levels.items() if factor != name)
-            alike.setdefault((f"{name} has no effect on {_described(a.model, b.model)}", levels), []).append(rest)
+            what = f"{name} has no effect on the first step of {_described(a.model, b.model)}"
+            alike.setdefault((what, levels), []).append(rest)
     return [f"{what}: {levels}{_where(cells)}" for (what, levels), cells in alike.items()]
 
 

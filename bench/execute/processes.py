@@ -8,6 +8,7 @@ import json
 import math
 import multiprocessing
 import multiprocessing.forkserver
+import multiprocessing.resource_tracker
 import multiprocessing.util
 import os
 import signal
@@ -41,9 +42,21 @@ def context() -> Any:
         return multiprocessing.get_context("spawn")
     found = multiprocessing.get_context("forkserver")
     found.set_forkserver_preload(["bench.execute.warm"])
-    with _own_path(), _equal_hashes(), _allowed():
-        multiprocessing.forkserver.ensure_running()
+    with _allowed():
+        _start_tracker()
+        with _own_path(), _equal_hashes():
+            multiprocessing.forkserver.ensure_running()
     return found
+
+
+def _start_tracker() -> None:
+    """Starts the process that removes what killed workers leave in shared memory; of that it says nothing."""
+    before = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, (before, "ignore:resource_tracker:UserWarning")))
+    try:
+        multiprocessing.resource_tracker.ensure_running()
+    finally:
+        _put_back({"PYTHONWARNINGS": before})
 
 
 def start(process: BaseProcess) -> None:

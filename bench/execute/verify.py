@@ -13,7 +13,7 @@ from bench.execute.job import Job
 from bench.execute.local import LocalExecutor
 from bench.execute.trainables import devices as devices_of
 from bench.grid.plan import Plan, Trial
-from bench.record.records import Records
+from bench.record.records import Records, number
 from bench.record.status import Status
 from lab.limits import cores
 from lab.result import Result
@@ -35,12 +35,12 @@ class Check:
 
 def verify(plan: Plan, folder: Path, *, sample: int, seed: int, device: str, data_dir: Path | None) -> list[Check]:
     """Checks ``sample`` trials of status ok, drawn at random; raises ValueError where none is recorded."""
-    rows = {row["trial_id"]: row for row in Records(folder).trials.rows() if row["status"] == Status.OK}
+    rows = _recorded(plan, Records(folder, plan.selecting))
     recorded = [trial for trial in plan.trials if trial.trial_id in rows]
     if not recorded:
         raise ValueError(f"{folder}: no trial of the grid is recorded as ok")
     chosen = random.Random(seed).sample(recorded, min(sample, len(recorded)))
-    threads = {trial.trial_id: int(rows[trial.trial_id]["threads"]) for trial in chosen}
+    threads = {trial.trial_id: int(float(rows[trial.trial_id]["threads"])) for trial in chosen}
     devices = devices_of(plan.run, device)
     results: dict[str, Result | None] = {}
     with tempfile.TemporaryDirectory() as scratch:
@@ -57,6 +57,14 @@ def verify(plan: Plan, folder: Path, *, sample: int, seed: int, device: str, dat
                     results[event.outcome.trial_id] = event.outcome.result
     spread = _spread(plan, rows)
     return [_check(plan, trial, rows[trial.trial_id], results[trial.trial_id], spread) for trial in chosen]
+
+
+def _recorded(plan: Plan, records: Records) -> dict[str, dict[str, str]]:
+    """Returns the last row of each trial that ended well, by its id, as far as it can be read."""
+    known = {trial_id for trial_id, last in records.outcomes().items() if last.status is Status.OK}
+    rows = {row["trial_id"]: row for row in records.trials.rows()}
+    needed = (plan.primary.name, "threads")
+    return {key: row for key, row in rows.items() if key in known and all(row.get(name) for name in needed)}
 
 
 def scratch_job(
@@ -90,7 +98,7 @@ def _check(plan: Plan, trial: Trial, row: dict[str, str], result: Result | None,
         return Check(trial, "runs", before, None, agrees=False)
     here = {**vars(result.environment), "hostname": socket.gethostname()}
     if plan.run is None and all(row[name] == str(here[name]) for name in MACHINE):
-        agrees = all(float(row[name]) == result.measures.get(name) for name in EXACT)
+        agrees = all(number(name, row[name]) == result.measures.get(name) for name in EXACT)
         return Check(trial, "bit for bit", before, after, agrees)
     limit = spread[row["cell"]]
     return Check(trial, f"within {limit:.4f}", before, after, abs(before - after) <= limit)

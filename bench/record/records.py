@@ -39,7 +39,7 @@ CURVE_NUMBERS = {*CURVE[1:], "num_images", "num_dev_images"}
 
 
 EMPTY = ("", "nan")
-COUNTS = {"seed", ATTEMPTS, "step"}
+COUNTS = {"seed", "threads", ATTEMPTS, "step"}
 INFINITE = [math.inf, -math.inf]
 
 

@@ -29,9 +29,9 @@ def npz(root: Path, path: str) -> DataSet:
     Instead of images there may be ``signals`` or ``features``.
     """
     try:
-        with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        with Path(path).expanduser().open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             found = dict(arrays)
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
         raise DataError(f"data.path: {path}: cannot be read as .npz: {error}") from error
     return from_arrays(path, found)
 
@@ -46,7 +46,7 @@ def from_arrays(name: str, found: Any) -> DataSet:
         found = _arrays_of(found)
     found = dict(found) if isinstance(found, Mapping) else found
     word = _word(name, found)
-    _raise_at_other_parts(name, found)
+    _raise_at_others(name, found, word)
     raise_at_other_tables(name, found, word)
     layout = str(found.get("layout", "")) or None
     if layout not in (None, *LAYOUTS):
@@ -88,11 +88,15 @@ def _word(name: str, found: Any) -> str:
     raise DataError(f"data {name}: must give {EXPECTED}, got {got or 'an empty one'}")
 
 
-def _raise_at_other_parts(name: str, found: dict[str, Any]) -> None:
-    """Raises :class:`DataError` for arrays of a part that would be left out without a word."""
+def _raise_at_others(name: str, found: dict[str, Any], word: str) -> None:
+    """Raises :class:`DataError` for arrays that would be left out without a word: of another part or name."""
     if other := [key for key in found if str(key).partition("_")[0] in OTHER_PARTS]:
         rule = "train and test alone are taken, dev is drawn from train: join these to train, or leave them out"
         raise DataError(f"data {name}: {rule}; got {', '.join(map(str, other))}")
+    taken = [f"{part}_{kind}" for part in ("train", "test") for kind in (word, "labels")]
+    if other := [str(key) for key in found if str(key).startswith(("train_", "test_")) and key not in taken]:
+        rule = f"would be left out in silence: of train and test {', '.join(taken)} are taken"
+        raise DataError(f"data {name}: {', '.join(other)} {rule}")
 
 
 def _numbers(name: str, array: str, raw: Any) -> Tensor:

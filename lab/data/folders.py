@@ -32,6 +32,7 @@ def image_folder(root: Path, path: str, resize: int | None = None) -> DataSet:
 
     They are of one size, or stretched to squares of ``resize`` when they are read. Raises :class:`DataError`.
     """
+    path = os.path.expanduser(path)  # noqa: PTH111  # a Path raises for ~ of a user that there is not
     found = {part: _classes(path, part) for part in ("train", "test")}
     _raise_at_other_parts(path)
     _raise_at_other_classes(path, [*found["train"]], [*found["test"]])
