@@ -309,7 +309,8 @@ class Runner:
             with autocast(self.device, self.precision):
                 if examples and self.example_loss is not None:
                     losses.append(self.example_loss(output, y))
-                total += mean_loss(self.loss_fn(output, y), self.loss_fn) * len(y)
+                loss = mean_loss(self.loss_fn(output, y), self.loss_fn)
+                total += loss.to(total.dtype) * len(y)  # in half precision the product would be rounded, or infinite
             num_images += len(y)
         if not num_images:
             raise ValueError("the loader gave no batches: it must be iterable again in each evaluation")

@@ -638,3 +638,15 @@ def test_a_schedule_that_gives_no_finite_number_is_named(value: Any, says: str) 
 
     with pytest.raises(ReturnedError, match=rf"test_runner:.*factor must return {says}"):
         slope(schedule=factor).train(ONE * 2, ONE, 1)
+
+
+@pytest.mark.parametrize(("dtype", "value", "count"), [(torch.bfloat16, 1.3046875, 3), (torch.float16, 200.0, 512)])
+def test_the_mean_loss_of_a_network_in_half_precision_is_that_of_its_batch(
+    dtype: torch.dtype, value: float, count: int
+) -> None:
+    """Three times 1.3046875 is no number of bfloat16, 512 times 200 is beyond float16."""
+    net = nn.Linear(2, 2).to(dtype)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    runner = Runner(net, optimizer, lambda output, y: output.sum() * 0 + value, Accuracy())
+    batch = torch.zeros(count, 2, dtype=dtype), torch.zeros(count, dtype=torch.int64)
+    assert runner.measure([batch]).scores["loss"] == value
