@@ -345,3 +345,15 @@ def test_arms_of_other_shapes_are_refused() -> None:
 def test_bits_of_another_trial_are_refused() -> None:
     with pytest.raises(ValueError, match=r"mean of its examples, got one that is 0\.2500 away"):
         mean([0.75, 0.75], bits("1110", "1111"))
+
+
+@pytest.mark.parametrize("outcomes", [[[0.3]], [[0.3], [0.5], [0.4]], [[0.5, 0.5]]])
+def test_one_example_or_some_that_never_differ_say_nothing_of_others(outcomes: list[list[float]]) -> None:
+    """The interval is that of the seeds alone; with one seed there is none."""
+    examples = np.array(outcomes)
+    found, of_seeds = mean(examples.mean(1), examples), mean(examples.mean(1))
+    assert found.basis == of_seeds.basis == ("seeds" if len(outcomes) > 1 else "nothing")
+    np.testing.assert_equal(found.interval(), of_seeds.interval())
+    np.testing.assert_equal(found.p_value(), of_seeds.p_value())
+    difference = effect(Variant(examples.mean(1) + 1, examples + 1), Variant(examples.mean(1), examples)).estimate
+    assert difference.basis == "nothing"

@@ -355,19 +355,24 @@ def estimate(sample: Sample) -> Estimate:
     if sample.thin:
         return Estimate(value, value, math.nan, math.nan, num_seeds, 0, "nothing")
     if sample.per_example is not None:
-        return _estimate_from_images(value, sample.per_example, sample.extremes)
+        found = _estimate_from_images(value, sample.per_example, sample.extremes)
+        if found is not None:
+            return found
     if num_seeds < 2 or np.ptp(values) <= 1e-12 * np.abs(values).max():
         return Estimate(value, value, math.nan, math.nan, num_seeds, 0, "nothing")
     return Estimate(value, value, float(values.var(ddof=1)) / num_seeds, 0.0, num_seeds, 0, "seeds")
 
 
-def _estimate_from_images(value: float, per_image: Floats, extremes: Sequence[float]) -> Estimate:
+def _estimate_from_images(value: float, per_image: Floats, extremes: Sequence[float]) -> Estimate | None:
+    """Estimates from several images; None where one alone, or some that never differ, say nothing of others."""
     num_seeds, num_images = per_image.shape
     alike = bool((per_image == per_image[0]).all())
     # Few images may tell the variants apart; an accuracy near 1 errs mostly to one side.
     if extremes and (alike or 0 in extremes):
         per_image = np.hstack([per_image, np.tile(extremes, (num_seeds, 1))])
     centre = float(per_image.mean())
+    if per_image.shape[1] < 2 or bool((per_image == per_image[0, 0]).all()):
+        return None
     if alike:
         variance = float(per_image[0].var()) / per_image.shape[1]
         return Estimate(value, centre, 0.0, variance, num_seeds, num_images, "test set")
@@ -397,4 +402,8 @@ def mean_squares(table: Floats) -> tuple[float, float, float]:
 
 def _rest(per_example: Floats | None) -> float:
     """Returns what is left of the variance of one seed's mean where seeds agree by rounding; 0 where nothing tells."""
-    return 0.0 if per_example is None or len(per_example) < 2 else mean_squares(per_example)[2] / per_example.shape[1]
+    return (
+        0.0
+        if per_example is None or min(per_example.shape) < 2
+        else mean_squares(per_example)[2] / per_example.shape[1]
+    )
