@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, make_dataclass
 from pathlib import Path
@@ -246,10 +246,11 @@ def run_one(plan: Plan, options: Options, timed: bool | None, console: Console, 
     from bench.execute.run import run as train
 
     folder = options.results / plan.name
-    macs = _look(plan, options, console)
+    _warn((*plan.warnings, *EXECUTORS[options.executor].cautions(options, plan.run)), console)
     torn = _torn(folder)
     with _told_apart(folder):
-        summary = train(plan, options, Progress(console, _again(plan, options), quiet=quiet), macs)
+        progress = Progress(console, _again(plan, options), quiet=quiet)
+        summary = train(plan, options, progress, lambda: _look(plan, options, console))
     for name, _ in sorted(_torn(folder).items() - torn.items()):
         console.print(f"{folder}: a line that was half written is set aside in {name}", soft_wrap=True)
     _check_written(summary, plan, options)
@@ -325,18 +326,17 @@ def _print_answer(plan: Plan, options: Options, console: Console) -> None:
 
 def _look(plan: Plan, options: Options, console: Console) -> dict[str, int]:
     """Warns of what a look at the models finds before they are trained; returns their cost by cell."""
-    from bench.execute.price import ModelChecks, check_models
+    from bench.execute.price import check_models
     from bench.execute.run import inspection_device
 
-    checks = ModelChecks([])
-    if _agenda(plan, options).trials:
-        try:
-            checks = check_models(plan, inspection_device(options), options.data_dir, options.timeout)
-        except ValueError as error:
-            raise CommandError(str(error)) from error
-    for warning in (*plan.warnings, *checks.warnings, *EXECUTORS[options.executor].cautions(options, plan.run)):
-        console.print(Text(f"warning: {warning}", style="yellow"), soft_wrap=True)
+    checks = check_models(plan, inspection_device(options), options.data_dir, options.timeout)
+    _warn(checks.warnings, console)
     return checks.macs
+
+
+def _warn(warnings: Iterable[str], console: Console) -> None:
+    for warning in warnings:
+        console.print(Text(f"warning: {warning}", style="yellow"), soft_wrap=True)
 
 
 def _told(summary: Summary, plan: Plan, folder: Path) -> Iterator[str]:

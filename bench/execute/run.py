@@ -105,14 +105,15 @@ def run(
     plan: Plan,
     options: Options,
     progress: Progress,
-    macs: Mapping[str, int] | None = None,
+    look: Callable[[], Mapping[str, int]] = dict,
     make: Callable[[Options, Sequence[Trial]], Executor] | None = None,
 ) -> Summary:
     """Trains what is on the agenda and records each trial as it ends; raises ValueError without device or data.
 
     So it does where results rest on other data than are here now, before it adds to them.
 
-    ``macs`` tell which cells take longest: these start first.
+    ``look`` is asked once the data and parts are sound: its multiply-accumulates per image by cell tell which cells
+    take longest, and these start first.
     Where a grid tunes, the winners' trials on its seeds follow in a second batch, once the candidates have run.
     """
     start = time.monotonic()
@@ -121,6 +122,7 @@ def run(
     if not agenda.trials:
         keep(plan, options.results / plan.name)
         return Summary(given_up=list(agenda.given_up))
+    macs = look()
     options, why = _within_memory(options, agenda.trials) if make is None else (options, "")
     executor = (make or EXECUTORS[options.executor].make)(options, agenda.trials)
     budget = _budget(plan, options, executor)
@@ -134,7 +136,7 @@ def run(
         while (batch := [trial for trial in agenda.trials if trial.trial_id not in seen]) and not (
             asked or summary.refused or (options.fail_fast and summary.has_failures)
         ):
-            session.run(longest_first(batch, macs or {}), agenda.num_recorded)
+            session.run(longest_first(batch, macs), agenda.num_recorded)
             seen |= {trial.trial_id for trial in batch}
             agenda = read_agenda(plan, records, options)
     summary.left = 0 if budget is None else budget.left
