@@ -45,6 +45,11 @@ class Does(nn.Module):
         return self.rule(self, X)
 
 
+def channels_last(X: Tensor) -> Tensor:
+    """Lays images out channels last; not those that need no gradient, of which GroupNorm crashes torch 2.13."""
+    return X.to(memory_format=torch.channels_last) if X.ndim == 4 and X.requires_grad else X
+
+
 def keeps(rule: Callable[[Any, Tensor], Tensor], **parts: Callable[[Shape], Any]) -> Callable[[Shape, Any], Made]:
     """A layer that keeps the shape, of parts that are made from it."""
     return lambda shape, argument: (Does(rule, **{name: make(shape) for name, make in parts.items()}), shape)
@@ -360,7 +365,7 @@ SPATIAL: dict[str, Callable[[Shape, Any], Made]] = ANY_SHAPE | {
         lambda module, X: X * module.inner(X.flatten(2).mean(2)).sigmoid().view(*X.shape[:2], *[1] * (X.ndim - 2)),
         inner=square,
     ),
-    "channels_last": keeps(lambda module, X: X.to(memory_format=torch.channels_last) if X.ndim == 4 else X),
+    "channels_last": keeps(lambda module, X: channels_last(X)),
     "rolled": keeps(lambda module, X: X.roll(1, -1).flip(-1) + X.mean(1, keepdim=True)),
 }
 FLAT: dict[str, Callable[[Shape, Any], Made]] = ANY_SHAPE | {
