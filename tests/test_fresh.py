@@ -35,7 +35,7 @@ class Net(nn.Module):
             nn.functional.relu = torch.relu = torch.tanh
             random.shuffle = None
             COUNT.append(multiprocessing.get_context("spawn").Lock())  # the system keeps it until somebody removes it
-            self.child = subprocess.Popen(["sleep", "8765"], start_new_session=True)
+            self.child = subprocess.Popen(["sleep", "8765"])
 
     def forward(self, X):
         h = nn.functional.relu(self.first(X.flatten(1).to(self.first.weight.dtype)))
