@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from bench.execute import processes
 from bench.execute.events import Ended, Evaluated, Event, Lost, Started
 from bench.execute.executor import Executor
 from bench.execute.inline import InlineExecutor
@@ -393,3 +394,14 @@ def test_workers_find_published_data_read_and_what_is_missing_is_theirs_to_repor
     held, error = done.stdout.splitlines()
     assert held == "[1, 1]", "one data set, there before any worker asked for it"
     assert error.startswith("SVHN is not in ")
+
+
+def test_a_process_that_is_gone_while_its_own_are_looked_for_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(path: Path, pattern: str) -> Iterator[Path]:
+        raise FileNotFoundError(path)
+
+    process = processes.context().Process(target=time.sleep, args=(60,))
+    processes.start(process)
+    monkeypatch.setattr(Path, "glob", gone)
+    processes.end(process)
+    assert not process.is_alive()

@@ -239,9 +239,10 @@ def held_bytes(process: int) -> int:
 def _children(process: int) -> list[int]:
     """Lists the processes that a process started and that still run; none where the system keeps no such list."""
     found: list[int] = []
-    for file in Path(f"/proc/{process}/task").glob("*/children"):
-        with contextlib.suppress(OSError):  # it is gone
-            found += map(int, file.read_text().split())
+    with contextlib.suppress(OSError):  # it is gone
+        for file in Path(f"/proc/{process}/task").glob("*/children"):
+            with contextlib.suppress(OSError):  # that thread is gone
+                found += map(int, file.read_text().split())
     return found
 
 
